@@ -1,0 +1,21 @@
+"""Errors that are answers: what was found, where, and what to do. The command line prints them without a traceback."""
+
+
+class RecsysError(Exception):
+    """Anything that a person can put right: retrying it unchanged would fail again."""
+
+
+class ConfigError(RecsysError):
+    """A setting, a building block or a combination of them that cannot work."""
+
+
+class SourceError(RecsysError):
+    """A source table that is missing, unreadable, or not what the configuration says."""
+
+
+class ContractError(RecsysError):
+    """Data that breaks a rule; the message names the rule, the count and sample rows."""
+
+
+class StoreError(RecsysError):
+    """An artifact that is missing, altered on disk, or of another kind than asked for."""

@@ -1,0 +1,239 @@
+"""Building blocks in a configuration: `"GBCE(t=0.75)"` → a `Spec` → an object.
+
+A block is a call with JSON literals as keyword arguments; calls nest. A bare name is a public class of its slot's
+module (the one that defines the slot's contract), a dotted one is imported and has to be a subclass of that contract.
+The text is parsed with `ast` and never evaluated.
+
+Constructors follow one rule: **positional parameters are what only the network knows** (width, number of items, schema)
+and are supplied when the block is built; **keyword-only parameters are what a configuration may set**.
+
+>>> from recsys.model.losses import Loss
+>>> parse("CrossEntropy(label_smoothing=0.1)", Loss).build()          # doctest: +SKIP
+"""
+
+import ast
+import difflib
+import importlib
+import inspect
+import json
+import sys
+import types
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Spec(Generic[T]):
+    """A building block that is not built yet. `str(spec)` is what is stored, hashed and shown, and reads back equal."""
+
+    cls: type[T]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def build(self, **supplied: Any) -> T:
+        """The object. Of `supplied`, it gets what its constructor's positional parameters name."""
+        known = {}
+        for name, parameter in _parameters(self.cls).items():
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                if name in supplied:
+                    known[name] = supplied[name]
+                elif parameter.default is inspect.Parameter.empty:
+                    raise ConfigError(f"{self.cls.__name__} needs {name!r}, which its place in the network does not supply ({', '.join(supplied) or 'nothing'}).")
+        hints = _hints(self.cls)
+        chosen = {name: _built(value, hints.get(name), supplied) for name, value in self.arguments.items()}
+        return self.cls(**known, **chosen)
+
+    def __str__(self) -> str:
+        module = self.cls.__module__
+        name = self.cls.__qualname__ if module.startswith("recsys.") else f"{module}.{self.cls.__qualname__}"
+        return f"{name}({', '.join(f'{k}={_text(v)}' for k, v in self.arguments.items())})"
+
+
+def part(cls: type[T], **arguments: Any) -> Spec[T]:
+    """The same spec from Python: `part(PreLN, n_blocks=4)`. Names and values are checked as in a configuration."""
+    return Spec(cls, _checked(cls, arguments, str(cls.__name__)))
+
+
+def check_grammar(text: str) -> None:
+    """Whether the text is a call with literals at all; names are looked up later, by `parse`."""
+    _call(text)
+
+
+def parse(text: str, slot: type[T]) -> Spec[T]:
+    """The spec that the text names, for a slot with the contract `slot`. ConfigError with the closest valid names."""
+    return _resolve(_call(text), slot, text)
+
+
+def choices(slot: type) -> dict[str, type]:
+    """Public classes of the slot's module that meet its contract, by name."""
+    module = sys.modules[slot.__module__]
+    found = {name: value for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, slot)}
+    return {name: cls for name, cls in found.items() if not name.startswith("_") and not inspect.isabstract(cls) and cls is not slot}
+
+
+def _call(text: str) -> ast.Call:
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"{text!r} is no building block: {error.__class__.__name__}. Write a call, as in \"PreLN(n_blocks=2)\".") from None
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        node = ast.Call(func=node, args=[], keywords=[])
+    if not isinstance(node, ast.Call):
+        raise ConfigError(f"{text!r} is no building block. Write a call, as in \"PreLN(n_blocks=2)\".")
+    _check_call(node, text)
+    return node
+
+
+def _check_call(node: ast.Call, text: str) -> None:
+    _dotted(node.func, text)
+    if node.args:
+        raise ConfigError(f"{text!r}: arguments are given by name, as in \"PreLN(n_blocks=2)\".")
+    names = [keyword.arg for keyword in node.keywords]
+    if None in names or len(set(names)) != len(names):
+        raise ConfigError(f"{text!r}: each argument is given once and by name; ** is not read.")
+    for keyword in node.keywords:
+        _check_value(keyword.value, text)
+
+
+def _check_value(node: ast.expr, text: str) -> None:
+    if isinstance(node, ast.Call):
+        return _check_call(node, text)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        for element in node.elts:
+            _check_value(element, text)
+        return None
+    _literal(node, text)
+    return None
+
+
+def _dotted(node: ast.expr, text: str) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value, text)}.{node.attr}"
+    raise ConfigError(f"{text!r}: only names can be called, as in \"PreLN()\" or \"team.losses.Focal(gamma=2.0)\".")
+
+
+_JSON_NAMES = {"true": True, "false": False, "null": None}
+
+
+def _literal(node: ast.expr, text: str) -> Any:
+    if isinstance(node, ast.Name) and node.id in _JSON_NAMES:
+        return _JSON_NAMES[node.id]
+    try:
+        value = ast.literal_eval(node)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise ConfigError(f"{text!r}: {ast.unparse(node)} is no JSON literal. Arguments are numbers, strings, true, false, null, lists, dicts or nested calls.") from None
+    return value
+
+
+def _resolve(node: ast.Call, slot: Any, text: str) -> Spec[Any]:
+    name = _dotted(node.func, text)
+    cls = _imported(name, slot, text) if "." in name else _named(name, slot, text)
+    hints = _hints(cls)
+    arguments = {k.arg: _value(k.value, hints.get(k.arg or ""), text) for k in node.keywords if k.arg}
+    return Spec(cls, _checked(cls, arguments, text))
+
+
+def _value(node: ast.expr, annotation: Any, text: str) -> Any:
+    if isinstance(node, ast.Call):
+        slot = _slot(annotation)
+        if slot is None:
+            raise ConfigError(f"{text!r}: {ast.unparse(node)} stands where no building block is taken.")
+        return _resolve(node, slot, text)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(element, annotation, text) for element in node.elts]
+    slot = _slot(annotation)
+    if slot is not None and isinstance(node, ast.Name) and node.id not in _JSON_NAMES:  # a block without brackets
+        return _resolve(ast.Call(func=node, args=[], keywords=[]), slot, text)
+    return _literal(node, text)
+
+
+def _named(name: str, slot: type, text: str) -> type:
+    known = choices(slot)
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known))}."
+    raise ConfigError(f"{text!r}: there is no {slot.__name__} {name!r}. {hint} A class of your own is named with its module.")
+
+
+def _imported(name: str, slot: type, text: str) -> type:
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{text!r}: {name} cannot be imported ({error}). Is its folder given as model.code?") from None
+    if not (isinstance(found, type) and issubclass(found, slot)):
+        raise ConfigError(f"{text!r}: {name} is no {slot.__module__}.{slot.__name__}: derive it from that class.")
+    return found
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    if cls.__init__ is object.__init__:  # type: ignore[misc]
+        return {}
+    found = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])  # type: ignore[misc]
+    return {n: p for n, p in found.items() if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)}
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls.__init__) if cls.__init__ is not object.__init__ else {}  # type: ignore[misc]
+
+
+def _slot(annotation: Any) -> type | None:
+    """The contract that an annotation asks for: of `Loss`, `Loss | None`, `Spec[Loss]` and `Sequence[Loss]` it is Loss."""
+    if get_origin(annotation) is not None:
+        inner = get_args(annotation)
+        if get_origin(annotation) in (Union, types.UnionType):
+            inner = tuple(a for a in inner if a is not type(None))
+        found = [slot for slot in map(_slot, inner) if slot is not None]
+        return found[0] if found else None
+    ours = isinstance(annotation, type) and annotation.__module__ not in ("builtins", "typing", "types")
+    return annotation if ours else None
+
+
+def _takes_spec(annotation: Any) -> bool:
+    return get_origin(annotation) is Spec or any(map(_takes_spec, get_args(annotation)))
+
+
+def _built(value: Any, annotation: Any, supplied: dict[str, Any]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_built(v, annotation, supplied) for v in value)
+    return value.build(**supplied) if isinstance(value, Spec) and not _takes_spec(annotation) else value
+
+
+def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
+    """The arguments, after checking that each is a keyword-only parameter and has a value of its type."""
+    settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    hints = _hints(cls)
+    for name, value in arguments.items():
+        if name not in settable:
+            close = difflib.get_close_matches(name, settable, n=3, cutoff=0.4)
+            hint = f"Did you mean {' or '.join(close)}?" if close else f"It takes: {', '.join(settable) or 'nothing'}."
+            raise ConfigError(f"{text!r}: {cls.__name__} has no argument {name!r}. {hint}")
+        if _slot(hints.get(name)) is None and name in hints:
+            try:
+                TypeAdapter(hints[name]).validate_python(value, strict=not isinstance(value, (list, tuple)))
+            except ValidationError as error:
+                raise ConfigError(f"{text!r}: {name}={value!r} does not fit {cls.__name__}: {error.errors()[0]['msg']}.") from None
+    missing = [n for n, p in settable.items() if p.default is inspect.Parameter.empty and n not in arguments]
+    if missing:
+        raise ConfigError(f"{text!r}: {cls.__name__} needs {', '.join(missing)}.")
+    return arguments
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Spec):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_text, value))}]"
+    return json.dumps(value, ensure_ascii=False)
