@@ -35,6 +35,8 @@ def of_code(module: str, files: Iterable[Path] = ()) -> str:
 
 
 def _imported(module: str) -> set[str]:
+    if _file(module) is None:
+        raise ModuleNotFoundError(f"{module} names the code of a step, and there is no such module.")
     found: set[str] = set()
     open_ = [module]
     while open_:

@@ -62,19 +62,12 @@ def history(store: Store) -> list[Promotion]:
 
 def current(store: Store) -> Promotion | None:
     """What is published now."""
-    standing = _standing(store)
-    if not standing:
-        return None
-    newest = standing[0]
-    for one in standing[1:]:  # publishing never moves the pointer to an older night
-        newest = one if one.moment >= newest.moment else newest
-    return newest
+    return _newest(_standing(store))
 
 
 def before(store: Store, as_of: datetime) -> Promotion | None:
     """The last promotion of an earlier night: "the current model" inside a run, so that no night is compared with itself."""
-    earlier = [p for p in _standing(store) if p.moment < as_of]
-    return max(reversed(earlier), key=lambda p: p.moment) if earlier else None
+    return _newest([p for p in _standing(store) if p.moment < as_of])
 
 
 def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
@@ -103,18 +96,15 @@ def rollback(store: Store, reason: str) -> Promotion:
         now = current(store)
         if now is None:
             raise StoreError(f"Nothing is published in {store.root}, so there is nothing to roll back.")
-        rest = [p for p in _standing(store) if p.id != now.id]
-        if not rest:
+        target = _newest([p for p in _standing(store) if p.id != now.id])
+        if target is None:
             raise StoreError(f"{label(now.moment)} is the only night ever published in {store.root}: there is none before it to roll back to.")
-        for name in ("training", "scoring"):  # what we go back to has to be whole
-            target = max(reversed(rest), key=lambda p: p.moment)
+        for name in target.artifacts:  # what we go back to has to be whole
             target.artifact(store, name)
         undo = Promotion(now.as_of, now.config, now.source, {}, (reason,), action="rollback", undoes=now.id)
         _append(store, undo)
         _point(store)
-        found = current(store)
-        assert found is not None
-        return found
+        return target
 
 
 def prune(store: Store, nights: int, promotions: int) -> list[Artifact]:
@@ -143,6 +133,11 @@ def prune(store: Store, nights: int, promotions: int) -> list[Artifact]:
 
 def _key(reference: Mapping[str, Any]) -> tuple[str, str, str]:
     return reference["step"], reference["as_of"], reference["version"]
+
+
+def _newest(standing: list[Promotion]) -> Promotion | None:
+    """Of the newest night, the one made last: publishing never moves the pointer to an older night."""
+    return max(reversed(standing), key=lambda p: p.moment) if standing else None
 
 
 def _standing(store: Store) -> list[Promotion]:

@@ -1,0 +1,116 @@
+"""What is published: publishing, publishing again, an older night, rollback, pruning."""
+
+import json
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from recsys import published
+from recsys.errors import StoreError
+from recsys.store import Draft, Store
+
+FIRST = datetime(2017, 10, 15, tzinfo=timezone.utc)
+DAYS = [FIRST + timedelta(days=n) for n in range(4)]
+
+
+def artifact(store: Store, step: str, as_of: datetime, **inputs):
+    def build(draft: Draft) -> None:
+        (draft.path / "x.txt").write_text(f"{step} {as_of}")
+
+    return store.ensure(step, as_of, {}, inputs, build, code="recsys.windows")
+
+
+def night(store: Store, as_of: datetime, config: str = "c") -> published.Promotion:
+    features = artifact(store, "features", as_of)
+    training = artifact(store, "training", as_of, features=features)
+    scoring = artifact(store, "scoring", as_of, training=training)
+    return published.promotion(as_of, config, "candidate", {"training": training, "twin": None, "scoring": scoring}, ("better",))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def test_nothing_is_published_at_first(store):
+    assert published.current(store) is None and published.before(store, FIRST) is None and published.history(store) == []
+
+
+def test_publishing_moves_the_pointer_and_twice_is_once(store):
+    new = night(store, DAYS[0])
+    published.publish(store, new)
+    published.publish(store, new)
+    assert [p.id for p in published.history(store)] == [new.id]
+    read = json.loads((store.root / "current.json").read_text())
+    assert read["id"] == new.id and read["reasons"] == ["better"] and set(read["artifacts"]) == {"training", "scoring"}
+    assert published.current(store).artifact(store, "scoring").step == "scoring"
+    assert published.current(store).artifact(store, "twin") is None
+
+
+def test_an_older_night_is_recorded_but_not_pointed_to(store):
+    published.publish(store, night(store, DAYS[1]))
+    published.publish(store, night(store, DAYS[0]))
+    assert published.current(store).moment == DAYS[1]
+    assert published.finished(store, DAYS[0], "c")
+
+
+def test_a_night_is_finished_for_its_configuration(store):
+    published.publish(store, night(store, DAYS[0]))
+    assert published.finished(store, DAYS[0], "c")
+    assert not published.finished(store, DAYS[0], "other") and not published.finished(store, DAYS[1], "c")
+
+
+def test_the_current_model_of_a_night_is_of_an_earlier_one(store):
+    for day in DAYS[:3]:
+        published.publish(store, night(store, day))
+    assert published.before(store, DAYS[2]).moment == DAYS[1]
+    assert published.before(store, DAYS[0]) is None
+
+
+def test_rollback_goes_one_back_and_is_logged(store):
+    with pytest.raises(StoreError, match="Nothing is published"):
+        published.rollback(store, "why")
+    for day in DAYS[:3]:
+        published.publish(store, night(store, day))
+    assert published.rollback(store, "bad lists").moment == DAYS[1]
+    assert json.loads((store.root / "current.json").read_text())["as_of"] == DAYS[1].isoformat()
+    assert published.before(store, DAYS[3]).moment == DAYS[1]
+    assert published.rollback(store, "again").moment == DAYS[0]
+    with pytest.raises(StoreError, match="only night"):
+        published.rollback(store, "and again")
+    last = published.history(store)[-1]
+    assert last.action == "rollback" and last.reasons == ("again",) and last.by and last.at
+
+
+def test_a_night_can_be_published_again_after_a_rollback(store):
+    for day in DAYS[:2]:
+        published.publish(store, night(store, day))
+    published.rollback(store, "bad lists")
+    published.publish(store, night(store, DAYS[1]))
+    assert published.current(store).moment == DAYS[1]
+
+
+def test_another_configuration_of_the_same_night_replaces_it(store):
+    published.publish(store, night(store, DAYS[0], "one"))
+    published.publish(store, night(store, DAYS[0], "two"))
+    assert published.current(store).config == "two"
+
+
+def test_a_pointer_lost_to_a_crash_is_made_again(store):
+    new = night(store, DAYS[0])
+    published.publish(store, new)
+    (store.root / "current.json").unlink()
+    published.publish(store, new)
+    assert json.loads((store.root / "current.json").read_text())["id"] == new.id
+    assert len(published.history(store)) == 1
+
+
+def test_pruning_keeps_what_promotions_need(store):
+    for day in DAYS:
+        published.publish(store, night(store, day))
+    published.rollback(store, "bad lists")  # current is now DAYS[2]
+    gone = published.prune(store, nights=1, promotions=1)
+    assert {a.as_of for a in gone} == set(DAYS[:2])
+    left = {(a.step, a.as_of) for a in store.artifacts()}
+    assert left == {(step, day) for step in ("features", "training", "scoring") for day in DAYS[2:]}
+    assert published.current(store).artifact(store, "training").as_of == DAYS[2]

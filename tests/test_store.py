@@ -1,0 +1,169 @@
+"""The store by example: what is there is reused, what was interrupted never happened, and what was altered is found."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from recsys.errors import StoreError
+from recsys.store import Draft, Store
+
+NIGHT = datetime(2017, 10, 16, tzinfo=timezone.utc)
+CODE = "recsys.windows"
+
+
+def write(text: str):
+    def build(draft: Draft) -> None:
+        (draft.path / "table.txt").write_text(text)
+        draft.counts["rows"] = len(text)
+
+    return build
+
+
+def ensure(store: Store, text: str = "a", **given):
+    given = {"as_of": NIGHT, "config": {"x": 1}, "inputs": {}, "code": CODE, **given}
+    return store.ensure("features", build=write(text), **given)
+
+
+def test_an_artifact_is_built_once(tmp_path):
+    first = ensure(Store(tmp_path), "a")
+    again = ensure(Store(tmp_path), "b")
+    assert not first.reused and again.reused
+    assert again == first
+    assert (again.path / "table.txt").read_text() == "a"
+    assert first.path == tmp_path / "features" / "as_of=2017-10-16" / f"version={first.version}"
+    assert again.counts == {"rows": 1}
+
+
+@pytest.mark.parametrize("change", [{"config": {"x": 2}}, {"sources": ["another file"]}, {"as_of": NIGHT + timedelta(days=1)}, {"code": "recsys.schema"}])
+def test_whatever_can_change_a_result_is_another_version(tmp_path, change):
+    store = Store(tmp_path)
+    assert ensure(store).path != ensure(store, **change).path
+
+
+def test_inputs_count_by_content_not_by_version(tmp_path):
+    store = Store(tmp_path)
+    one, same, other = ensure(store, "a"), ensure(store, "a", config={"x": 2}), ensure(store, "b", config={"x": 3})
+    assert one.version != same.version and one.content == same.content != other.content
+
+    def downstream(source):
+        return store.ensure("sequences", NIGHT, {}, {"features": source}, write("s"), code=CODE)
+
+    assert downstream(one).version == downstream(same).version != downstream(other).version
+
+
+def test_manifest_is_deterministic_and_lists_every_file(tmp_path):
+    manifests = [ensure(Store(tmp_path / name)).manifest for name in "ab"]
+    assert manifests[0] == manifests[1]
+    assert list(manifests[0]["files"]) == ["table.txt"]
+    run = json.loads((tmp_path / "a" / "features").glob("*/*/run.json").__next__().read_text())
+    assert run["seconds"] >= 0 and run["packages"]["duckdb"]
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    def fail(draft: Draft) -> None:
+        (draft.path / "half.txt").write_text("half")
+        raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        Store(tmp_path).ensure("features", NIGHT, {}, {}, fail, code=CODE)
+    assert not list(tmp_path.rglob("half.txt"))
+    assert Store(tmp_path).artifacts() == []
+
+
+def test_rebuild_replaces_the_folder(tmp_path):
+    ensure(Store(tmp_path), "a")
+    again = ensure(Store(tmp_path), "b", rebuild=True)
+    assert not again.reused and (again.path / "table.txt").read_text() == "b"
+    assert len(Store(tmp_path).artifacts()) == 1
+    assert not list((tmp_path / ".tmp").iterdir())
+
+
+@pytest.mark.parametrize("harm", [lambda p: p.write_text("b"), lambda p: p.write_text("longer"), lambda p: p.unlink()])
+def test_an_altered_artifact_is_refused_and_named(tmp_path, harm):
+    path = ensure(Store(tmp_path)).path / "table.txt"
+    harm(path)
+    with pytest.raises(StoreError, match=f"(?s){path}.*--rebuild"):
+        ensure(Store(tmp_path))
+    assert not ensure(Store(tmp_path), rebuild=True).reused
+
+
+def test_a_folder_without_manifest_does_not_exist(tmp_path):
+    (ensure(Store(tmp_path)).path / "manifest.json").unlink()
+    assert Store(tmp_path).artifacts() == []
+    assert not ensure(Store(tmp_path), "b").reused
+
+
+def _build_slowly(root: Path, mark: Path, seconds: float) -> None:
+    def build(draft: Draft) -> None:
+        (draft.path / "table.txt").write_text("a")
+        (draft.scratch / "checkpoint").write_text("1")
+        mark.touch()
+        time.sleep(seconds)
+
+    Store(root).ensure("features", NIGHT, {"x": 1}, {}, build, code=CODE)
+
+
+def _start(*args):
+    process = multiprocessing.get_context("spawn").Process(target=_build_slowly, args=args)
+    process.start()
+    deadline = time.time() + 60
+    while not args[1].exists():
+        assert process.is_alive() and time.time() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def test_killed_while_building_nothing_is_visible_and_the_checkpoint_stays(tmp_path):
+    process = _start(tmp_path / "store", tmp_path / "mark", 60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    store = Store(tmp_path / "store")
+    assert store.artifacts() == [] and len(list((store.root / ".tmp").iterdir())) == 1
+
+    def resume(draft: Draft) -> None:
+        assert (draft.scratch / "checkpoint").read_text() == "1"
+        (draft.path / "table.txt").write_text("a")
+
+    store.ensure("features", NIGHT, {"x": 1}, {}, resume, code=CODE)
+    assert not list((store.root / ".tmp").iterdir()) and not list((store.root / ".scratch").iterdir())
+
+
+def test_of_two_runs_the_second_waits_and_reads_the_first(tmp_path):
+    process = _start(tmp_path / "store", tmp_path / "mark", 1.0)
+    waited = ensure(Store(tmp_path / "store"), "b")
+    process.join()
+    assert process.exitcode == 0 and waited.reused
+    assert (waited.path / "table.txt").read_text() == "a"
+
+
+def test_a_run_at_work_is_not_swept_by_another(tmp_path):
+    process = _start(tmp_path / "store", tmp_path / "mark", 1.0)
+    ensure(Store(tmp_path / "store"), config={"another": 1})
+    process.join()
+    assert process.exitcode == 0
+    assert len(Store(tmp_path / "store").artifacts("features")) == 2
+
+
+def test_a_full_disk_is_an_answer(tmp_path):
+    def fill(draft: Draft) -> None:
+        with open("/dev/full", "w") as file:  # a real ENOSPC from the kernel
+            file.write("x" * 100_000)
+
+    with pytest.raises(StoreError, match="no space left.*published stays"):
+        Store(tmp_path).ensure("features", NIGHT, {}, {}, fill, code=CODE)
+
+
+def test_find_says_what_there_is(tmp_path):
+    store = Store(tmp_path)
+    made = ensure(store)
+    assert store.find("features") == store.find("features", NIGHT) == store.find("features", version=made.version[:5]) == made
+    with pytest.raises(StoreError, match=made.version):
+        store.find("features", NIGHT + timedelta(days=1))
+    with pytest.raises(StoreError, match="none at all"):
+        store.find("training")
