@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from recsys.errors import ConfigError
 from recsys.windows import Duration, Holdout
 
-RESULT_FREE = {"result_free": True}
+RESULT_FREE: dict[str, Any] = {"result_free": True}
 
 
-def Free(default: Any = ..., **kwargs: Any) -> Any:  # noqa: N802  (reads like pydantic's Field)
+def Free(default: Any = ..., **kwargs: Any) -> Any:  # reads like pydantic's Field
     """A field that cannot change a result."""
     return Field(default, json_schema_extra=RESULT_FREE, **kwargs)
 
@@ -27,7 +27,7 @@ class Group(BaseModel):
 
     def versioned(self) -> dict[str, Any]:
         """The fields that can change a result, as JSON values: what versions are made from."""
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             if field.json_schema_extra == RESULT_FREE:
                 continue
@@ -44,7 +44,9 @@ class Group(BaseModel):
 class Table(Group):
     """Where a table is. Give `path`, or `table` (with `attach` for a database file)."""
 
-    path: str | None = Free(None, description="Files as a glob: parquet, CSV or JSON lines, local or s3://. ${NAME} is taken from the environment.")
+    path: str | None = Free(
+        None, description="Files as a glob: parquet, CSV or JSON lines, local or s3://. ${NAME} is taken from the environment."
+    )
     attach: str | None = Free(None, description="A DuckDB database file in which `table` is.")
     table: str | None = Free(None, description="A table or view of the attached database, as schema.name or name.")
     categorical: tuple[str, ...] = Field((), description="Columns with one of a limited number of values.")
@@ -71,9 +73,13 @@ class Events(Table):
     item: str = Field("item_id", description="Column with the item's id: an integer or a string.")
     time: str | None = Field(None, description="Column with the moment: a timestamp (naive means UTC), or an integer with time_unit.")
     time_unit: Literal["s", "ms", "us"] | None = Field(None, description="Unit of an integer time since 1970.")
-    time_is_date: bool = Field(False, description="Say so where the time column has dates only; events of a day then keep the source's order.")
+    time_is_date: bool = Field(
+        False, description="Say so where the time column has dates only; events of a day then keep the source's order."
+    )
     order: str | None = Field(None, description="Column that orders events of the same moment, or all of them where there is no time.")
-    partition: str | None = Field(None, description="Hive folder key with the date of the rows, so that days outside the window are not read.")
+    partition: str | None = Field(
+        None, description="Hive folder key with the date of the rows, so that days outside the window are not read."
+    )
     type: str | None = Field(None, description="Column with the kind of event (view, purchase …).")
     weight: str | None = Field(None, description="Column with the weight of an event as a training target.")
     session: str | None = Field(None, description="Column with the session's id.")
@@ -135,8 +141,14 @@ class Features(Group):
 
     n_shards: int = Field(4, ge=1, le=4096, description="Parts that users are divided into; no list depends on it.")
     max_age: Duration = Field("2d", description="The newest event may be this old at as_of.")
-    min_day_volume: float = Field(0.25, ge=0, description="Events of the last day, as a share of the median of up to 7 days before; below it the run stops. 0 turns it off.")
-    max_orphan_share: float = Field(0.5, ge=0, le=1, description="Largest share of events whose item (or user) is not in the declared items (users) table.")
+    min_day_volume: float = Field(
+        0.25,
+        ge=0,
+        description="Events of the last day, as a share of the median of up to 7 days before; below it the run stops. 0 turns it off.",
+    )
+    max_orphan_share: float = Field(
+        0.5, ge=0, le=1, description="Largest share of events whose item (or user) is not in the declared items (users) table."
+    )
     memory_limit: str = Free("3GB", description="DuckDB's memory; beyond it it spills into the store.")
     threads: int | None = Free(None, description="DuckDB's threads; all cores unless said.")
 
@@ -154,7 +166,9 @@ class Sequences(Group):
     def _targets_are_inputs(self) -> "Sequences":
         missing = set(self.target_types) - set(self.input_types) if self.input_types else set()
         if missing:
-            raise ValueError(f"target_types {sorted(missing)} are not among input_types: an event is predicted from its place in the history")
+            raise ValueError(
+                f"target_types {sorted(missing)} are not among input_types: an event is predicted from its place in the history"
+            )
         return self
 
 
@@ -191,7 +205,9 @@ class Training(Group):
     n_validation_users: int = Field(2048, ge=1, description="Users whose newest event before train_end validates.")
     min_user_events: int = Field(2, ge=2, description="Users with fewer events are not trained on; they are scored all the same.")
     min_item_events: int = Field(1, ge=1, description="Items with fewer events before train_end are unknown to the model.")
-    long_histories: Literal["newest", "windows"] = Field("newest", description="Learn from the newest max_events of a history, or from all of it in windows.")
+    long_histories: Literal["newest", "windows"] = Field(
+        "newest", description="Learn from the newest max_events of a history, or from all of it in windows."
+    )
     limit_train_batches: float | None = Field(None, gt=0, le=1, description="Share of the batches of an epoch: for quick tries.")
     warm_start: bool = Field(False, description="Start from the current model's vectors and weights, by item_id.")
     refit: bool = Field(True, description="Repeat the winner on everything before as_of.")
@@ -204,9 +220,13 @@ class Training(Group):
 class Evaluation(Group):
     """The time split and what is measured on it."""
 
-    holdout: Holdout = Field("1d", description='The newest events are held out to compare models: a duration, or "last-1" for data with an order only.')
+    holdout: Holdout = Field(
+        "1d", description='The newest events are held out to compare models: a duration, or "last-1" for data with an order only.'
+    )
     k: tuple[int, ...] = Field((10, 20), min_length=1, description="Lengths of lists that are measured.")
-    popular_windows: tuple[Duration, ...] = Field(("1h", "3h", "6h", "12h", "1d", "3d", "7d"), description="Windows of popular-lately that are tried on the training period.")
+    popular_windows: tuple[Duration, ...] = Field(
+        ("1h", "3h", "6h", "12h", "1d", "3d", "7d"), description="Windows of popular-lately that are tried on the training period."
+    )
     n_bootstrap: int = Field(1000, ge=100, description="Resamples of the users behind each interval.")
     max_users: int = Field(100_000, ge=1, description="Test users at most, drawn by seed.")
 
@@ -245,7 +265,9 @@ class Publishing(Group):
     """Contracts on the lists, then the pointer, then copies for others."""
 
     min_user_coverage: float = Field(0.99, ge=0, le=1, description="Share of the users who must have a full list.")
-    max_fallback_share: float = Field(1.0, ge=0, le=1, description="Largest share of users whose list starts with a popularity fallback although a model was published.")
+    max_fallback_share: float = Field(
+        1.0, ge=0, le=1, description="Largest share of users whose list starts with a popularity fallback although a model was published."
+    )
     min_overlap: float = Field(0.0, ge=0, le=1, description="Smallest mean share of last night's list that is still in tonight's.")
     exports: tuple[Export, ...] = Field((), description="Copies of the lists.")
 
@@ -270,7 +292,7 @@ class Night(Group):
         if events is not None and (events.time is None) != self.evaluation.holdout.startswith("last-"):
             raise ValueError(
                 f"evaluation.holdout is {self.evaluation.holdout!r}, but the events have "
-                + ("no time column: hold out \"last-1\"" if events.time is None else "times: hold out a duration, as \"1d\"")
+                + ('no time column: hold out "last-1"' if events.time is None else 'times: hold out a duration, as "1d"')
             )
         if self.sequences.key == "session" and events is not None and not (events.session or self.sequences.session_gap):
             raise ValueError("sequences.key is session: name data.events.session, or give sequences.session_gap")

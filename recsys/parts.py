@@ -46,7 +46,8 @@ class Spec(Generic[T]):
                 if name in supplied:
                     known[name] = supplied[name]
                 elif parameter.default is inspect.Parameter.empty:
-                    raise ConfigError(f"{self.cls.__name__} needs {name!r}, which its place in the network does not supply ({', '.join(supplied) or 'nothing'}).")
+                    there = ", ".join(supplied) or "nothing"
+                    raise ConfigError(f"{self.cls.__name__} needs {name!r}; its place in the network supplies {there}.")
         hints = _hints(self.cls)
         chosen = {name: _built(value, hints.get(name), supplied) for name, value in self.arguments.items()}
         return self.cls(**known, **chosen)
@@ -83,11 +84,11 @@ def _call(text: str) -> ast.Call:
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{text!r} is no building block: {error.__class__.__name__}. Write a call, as in \"PreLN(n_blocks=2)\".") from None
+        raise ConfigError(f'{text!r} is no building block: {error.__class__.__name__}. Write a call, as in "PreLN(n_blocks=2)".') from None
     if isinstance(node, (ast.Name, ast.Attribute)):
         node = ast.Call(func=node, args=[], keywords=[])
     if not isinstance(node, ast.Call):
-        raise ConfigError(f"{text!r} is no building block. Write a call, as in \"PreLN(n_blocks=2)\".")
+        raise ConfigError(f'{text!r} is no building block. Write a call, as in "PreLN(n_blocks=2)".')
     _check_call(node, text)
     return node
 
@@ -95,7 +96,7 @@ def _call(text: str) -> ast.Call:
 def _check_call(node: ast.Call, text: str) -> None:
     _dotted(node.func, text)
     if node.args:
-        raise ConfigError(f"{text!r}: arguments are given by name, as in \"PreLN(n_blocks=2)\".")
+        raise ConfigError(f'{text!r}: arguments are given by name, as in "PreLN(n_blocks=2)".')
     names = [keyword.arg for keyword in node.keywords]
     if None in names or len(set(names)) != len(names):
         raise ConfigError(f"{text!r}: each argument is given once and by name; ** is not read.")
@@ -119,7 +120,7 @@ def _dotted(node: ast.expr, text: str) -> str:
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_dotted(node.value, text)}.{node.attr}"
-    raise ConfigError(f"{text!r}: only names can be called, as in \"PreLN()\" or \"team.losses.Focal(gamma=2.0)\".")
+    raise ConfigError(f'{text!r}: only names can be called, as in "PreLN()" or "team.losses.Focal(gamma=2.0)".')
 
 
 _JSON_NAMES = {"true": True, "false": False, "null": None}
@@ -132,7 +133,9 @@ def _literal(node: ast.expr, text: str) -> Any:
         value = ast.literal_eval(node)
         json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise ConfigError(f"{text!r}: {ast.unparse(node)} is no JSON literal. Arguments are numbers, strings, true, false, null, lists, dicts or nested calls.") from None
+        raise ConfigError(
+            f"{text!r}: {ast.unparse(node)} is no JSON literal: write numbers, strings, true, false, null, lists or nested calls."
+        ) from None
     return value
 
 

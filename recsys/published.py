@@ -98,7 +98,9 @@ def rollback(store: Store, reason: str) -> Promotion:
             raise StoreError(f"Nothing is published in {store.root}, so there is nothing to roll back.")
         target = _newest([p for p in _standing(store) if p.id != now.id])
         if target is None:
-            raise StoreError(f"{label(now.moment)} is the only night ever published in {store.root}: there is none before it to roll back to.")
+            raise StoreError(
+                f"{label(now.moment)} is the only night ever published in {store.root}: there is none before it to roll back to."
+            )
         for name in target.artifacts:  # what we go back to has to be whole
             target.artifact(store, name)
         undo = Promotion(now.as_of, now.config, now.source, {}, (reason,), action="rollback", undoes=now.id)

@@ -140,7 +140,9 @@ class Store:
         for manifest in self.root.glob(f"{step or '*'}/as_of=*/version=*/manifest.json"):
             folder = manifest.parent
             read = json.loads(manifest.read_text())
-            found.append((manifest.stat().st_mtime, Artifact(folder, read["step"], datetime.fromisoformat(read["moment"]), read["version"])))
+            found.append(
+                (manifest.stat().st_mtime, Artifact(folder, read["step"], datetime.fromisoformat(read["moment"]), read["version"]))
+            )
         return [artifact for _, artifact in sorted(found, key=lambda pair: (pair[1].as_of, pair[0]))]
 
     def find(self, step: str, as_of: datetime | None = None, version: str | None = None) -> Artifact:
@@ -148,7 +150,7 @@ class Store:
         known = self.artifacts(step)
         fits = [a for a in known if as_of in (None, a.as_of) and (version is None or a.version.startswith(version))]
         if not fits:
-            asked = " ".join(filter(None, [step, as_of and label(as_of), version]))
+            asked = " ".join([step, *([label(as_of)] if as_of else []), *([version] if version else [])])
             there = ", ".join(f"{label(a.as_of)} {a.version}" for a in known[-5:]) or "none at all"
             raise StoreError(f"There is no finished artifact {asked!r} in {self.root}. Of {step} there are: {there}.")
         return fits[-1]
@@ -283,7 +285,9 @@ class Store:
                     "Free some space (recsys prune) and run the night again: it resumes after the last finished step."
                 ) from error
             if number in (errno.EROFS, errno.EACCES, errno.EPERM) and str(self.root) in str(error):
-                raise StoreError(f"{step}: the store {self.root} cannot be written ({error.strerror}). Give another --store or its permissions.") from error  # type: ignore[attr-defined]
+                raise StoreError(
+                    f"{step}: the store {self.root} cannot be written ({error.strerror}). Give another --store or its permissions."
+                ) from error  # type: ignore[attr-defined]
             raise
 
 
@@ -312,7 +316,11 @@ def _sync(path: Path) -> None:
 @cache
 def _surroundings() -> dict[str, Any]:
     """Machine, commit and package versions: who built an artifact."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent) if shutil.which("git") else None
+    git = (
+        subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+        if shutil.which("git")
+        else None
+    )
     packages = ("torch", "pytorch-lightning", "duckdb", "pandera", "pyarrow", "prefect", "numpy", "transformers")
     return {
         "commit": git.stdout.strip() or None if git else None,

@@ -18,7 +18,13 @@ SOURCE = '''
 
 @pytest.mark.parametrize(
     "old, new, same",
-    [("# twice", "# two times", True), ('"""Doubles."""', '"""Twice."""', True), ("import os", "import os\n\n", True), ("2 * x", "3 * x", False), ("f(x)", "g(x)", False)],
+    [
+        ("# twice", "# two times", True),
+        ('"""Doubles."""', '"""Twice."""', True),
+        ("import os", "import os\n\n", True),
+        ("2 * x", "3 * x", False),
+        ("f(x)", "g(x)", False),
+    ],
 )
 def test_comments_and_docstrings_are_no_code(tmp_path, old, new, same):
     digests = []

@@ -40,7 +40,9 @@ def test_an_artifact_is_built_once(tmp_path):
     assert again.counts == {"rows": 1}
 
 
-@pytest.mark.parametrize("change", [{"config": {"x": 2}}, {"sources": ["another file"]}, {"as_of": NIGHT + timedelta(days=1)}, {"code": "recsys.schema"}])
+@pytest.mark.parametrize(
+    "change", [{"config": {"x": 2}}, {"sources": ["another file"]}, {"as_of": NIGHT + timedelta(days=1)}, {"code": "recsys.schema"}]
+)
 def test_whatever_can_change_a_result_is_another_version(tmp_path, change):
     store = Store(tmp_path)
     assert ensure(store).path != ensure(store, **change).path
