@@ -1,0 +1,93 @@
+"""Dependencies run one way: flows → steps → ranking → model → neutral modules. Read from the source, late imports too."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STEPS = {"features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing"}
+NEUTRAL = {"store", "published", "digest", "schema", "windows", "parts", "config", "errors", "histories"}
+MODEL = NEUTRAL | {"model", "recipes"}
+MAY_IMPORT = {
+    **dict.fromkeys(NEUTRAL, NEUTRAL),
+    "demo": NEUTRAL,
+    "model": MODEL,
+    "recipes": MODEL,
+    "ranking": MODEL | {"ranking"},
+    **{step: MODEL | {"ranking", step} for step in STEPS},
+    "features": NEUTRAL | {"features"},
+    "sequences": NEUTRAL | {"sequences"},
+}
+FILES = sorted([*(ROOT / "recsys").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
+MODULES = {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in FILES}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Everything that the module's source names in an import, at the top or late; `from a import b` names a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively: imports are absolute here, so that they can be read"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def ours(module: str) -> set[str]:
+    return {name for name in imports(module) if name in MODULES}
+
+
+def reachable(module: str) -> set[str]:
+    """All modules of ours and packages of others that importing it can lead to."""
+    found: set[str] = set()
+    ahead = [module]
+    while ahead:
+        for name in imports(ahead.pop()) - found:
+            found.add(name)
+            if name in MODULES:
+                ahead.append(name)
+    return found
+
+
+def place(module: str) -> str:
+    """`recsys.model.losses` stands in `model`."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def packages(names: set[str] | frozenset[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("recsys.")])
+def test_library_imports_downwards_only(module: str) -> None:
+    assert place(module) in MAY_IMPORT, f"{module} has no place yet: say in MAY_IMPORT what it may import"
+    upwards = {name for name in ours(module) if name != "recsys" and place(name) not in MAY_IMPORT[place(module)]}
+    assert not upwards, f"{module} must not import {sorted(upwards)}"
+    assert "flows" not in packages(imports(module)), f"{module} must not import flows"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("recsys")])
+def test_only_flows_know_prefect(module: str) -> None:
+    assert "prefect" not in packages(imports(module))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if place(m) in {"features", "sequences", "demo"} | NEUTRAL])
+def test_data_steps_never_load_torch(module: str) -> None:
+    assert not packages(reachable(module)) & {"torch", "pytorch_lightning", "transformers"}
+
+
+def test_model_is_torch_alone() -> None:
+    for module in (m for m in MODULES if place(m) == "model"):
+        assert not packages(imports(module)) & {"duckdb", "pandas", "pandera", "pytorch_lightning", "prefect"}, module
+
+
+def test_the_command_line_starts_without_torch_and_prefect() -> None:
+    script = "import sys, flows.cli; print(sorted({'torch', 'prefect', 'duckdb', 'pandas', 'pyarrow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
