@@ -7,9 +7,19 @@ from typing import Literal
 
 Table = Literal["events", "items", "users"]
 Role = Literal[
-    "user", "item", "time", "order", "type", "weight", "session",  # what the table means
-    "categorical", "multi_categorical", "numeric", "vector",  # what a model may read
-    "text", "label",  # what people read, what a head predicts
+    "user",
+    "item",
+    "time",
+    "order",
+    "type",
+    "weight",
+    "session",  # what the table means
+    "categorical",
+    "multi_categorical",
+    "numeric",
+    "vector",  # what a model may read
+    "text",
+    "label",  # what people read, what a head predicts
 ]
 Scale = Literal["standard", "log", "none"]
 

@@ -272,22 +272,20 @@ class Store:
 
     @contextmanager
     def _explained(self, step: str) -> Iterator[None]:
-        """Errors of the disk as answers; DuckDB and Arrow report a full disk in their own classes."""
+        """Errors of the disk as answers."""
         try:
             yield
         except RecsysError:
             raise
         except Exception as error:
-            number = getattr(error, "errno", None)
-            if number == errno.ENOSPC or "No space left" in str(error):
+            number = error.errno if isinstance(error, OSError) else None
+            if number == errno.ENOSPC or "No space left" in str(error):  # DuckDB and Arrow have classes of their own
                 raise StoreError(
                     f"{step}: no space left in {self.root}. Nothing half-written is visible and what was published stays. "
                     "Free some space (recsys prune) and run the night again: it resumes after the last finished step."
                 ) from error
             if number in (errno.EROFS, errno.EACCES, errno.EPERM) and str(self.root) in str(error):
-                raise StoreError(
-                    f"{step}: the store {self.root} cannot be written ({error.strerror}). Give another --store or its permissions."
-                ) from error  # type: ignore[attr-defined]
+                raise StoreError(f"{step}: the store {self.root} cannot be written ({error}). Give another --store, or its permissions.") from error
             raise
 
 

@@ -20,7 +20,7 @@ def duration(text: str) -> timedelta:
     """`"30d"`, `"6h"`, `"90m"` or `"2w"` as a timedelta; anything else is a ConfigError."""
     match = re.fullmatch(r"(\d{1,5})([mhdw])", text)
     if not match or int(match[1]) == 0:
-        raise ConfigError(f"{text!r} is no duration: write a number from 1 to 99999 and m, h, d or w, as in \"6h\" or \"30d\".")
+        raise ConfigError(f'{text!r} is no duration: write a number from 1 to 99999 and m, h, d or w, as in "6h" or "30d".')
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
