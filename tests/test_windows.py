@@ -1,0 +1,154 @@
+"""Every cut in time, by example and by property."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.errors import ConfigError
+from recsys.windows import Cut, Duration, Holdout, duration, everything, holdout, label, microseconds, naive, parse_as_of
+
+UTC = timezone.utc
+NIGHT = datetime(2017, 10, 17, tzinfo=UTC)
+
+moments = st.datetimes(min_value=datetime(1970, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90m", timedelta(minutes=90)),
+        ("6h", timedelta(hours=6)),
+        ("30d", timedelta(days=30)),
+        ("2w", timedelta(days=14)),
+    ],
+)
+def test_durations_read_as_written(text: str, expected: timedelta) -> None:
+    assert duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "d", "0d", "00h", "-1d", "1.5h", "1 d", "1D", "1s", "1mo", "1d ", " 1d", "1d1h", "one day", "99999999999999999999d"])
+def test_what_is_no_duration_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no duration"):
+        duration(text)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_duration_or_a_config_error(text: str) -> None:
+    try:
+        assert duration(text) > timedelta(0)
+    except ConfigError as error:
+        assert repr(text) in str(error)
+
+
+@given(st.integers(1, 99_999), st.sampled_from("mhdw"))
+def test_every_duration_can_be_taken_from_every_night(number: int, unit: str) -> None:
+    first = parse_as_of("1970-01-01")
+    assert first - duration(f"{number}{unit}") < first
+
+
+def test_a_field_with_a_bad_duration_is_a_validation_error() -> None:
+    assert TypeAdapter(Duration).validate_python("6h") == "6h"
+    with pytest.raises(ValidationError, match="'6 hours' is no duration"):
+        TypeAdapter(Duration).validate_python("6 hours")
+
+
+@pytest.mark.parametrize("text", ["1d", "6h", "last-1", "last-12"])
+def test_holdouts_are_durations_or_last_events(text: str) -> None:
+    assert TypeAdapter(Holdout).validate_python(text) == text
+
+
+@pytest.mark.parametrize("text", ["last-0", "last-", "last-01", "last--1", "last", "", "1", "0d", "last-1d"])
+def test_what_is_no_holdout_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="is no holdout"):
+        TypeAdapter(Holdout).validate_python(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2017-10-17", NIGHT),
+        ("2017-10-17T06:00", NIGHT + timedelta(hours=6)),
+        ("2017-10-17 06:00:30", NIGHT + timedelta(hours=6, seconds=30)),
+        ("2017-10-17T02:00+02:00", NIGHT),
+        ("2017-10-17T00:00Z", NIGHT),
+        (datetime(2017, 10, 17), NIGHT),
+        (datetime(2017, 10, 16, 19, tzinfo=timezone(timedelta(hours=-5))), NIGHT),
+    ],
+)
+def test_as_of_is_utc(text: str | datetime, expected: datetime) -> None:
+    read = parse_as_of(text)
+    assert read == expected
+    assert read.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2017-13-01", "17.10.2017", "2017-10-17T25:00", "0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"])
+def test_what_is_no_date_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no date or time"):
+        parse_as_of(text)
+
+
+def test_a_night_before_1970_is_refused() -> None:
+    with pytest.raises(ConfigError, match="before 1970"):
+        parse_as_of("1969-12-31")
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_moment_or_a_config_error(text: str) -> None:
+    try:
+        assert parse_as_of(text).tzinfo is not None
+    except ConfigError:
+        pass
+
+
+@given(moments)
+def test_as_of_reads_back_what_it_wrote(moment: datetime) -> None:
+    assert parse_as_of(parse_as_of(moment).isoformat()) == moment.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected"),
+    [
+        (NIGHT, "2017-10-17"),
+        (NIGHT + timedelta(hours=6), "2017-10-17T0600"),
+        (NIGHT + timedelta(hours=6, seconds=5), "2017-10-17T060005"),
+        (NIGHT + timedelta(minutes=1), "2017-10-17T0001"),
+    ],
+)
+def test_labels(moment: datetime, expected: str) -> None:
+    assert label(moment) == expected
+
+
+@given(moments, moments)
+def test_labels_sort_as_their_moments_do(one: datetime, other: datetime) -> None:
+    one, other = (m.replace(microsecond=0, tzinfo=UTC) for m in (one, other))
+    assert (label(one) < label(other)) == (one < other)
+    assert (label(one) == label(other)) == (one == other)
+
+
+@given(moments)
+def test_microseconds_are_exact(moment: datetime) -> None:
+    moment = moment.replace(tzinfo=UTC)
+    assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds(moment)) == moment
+
+
+def test_duckdb_gets_utc_without_a_zone() -> None:
+    assert naive(datetime(2017, 10, 17, 2, tzinfo=timezone(timedelta(hours=2)))) == datetime(2017, 10, 17)
+
+
+def test_the_holdout_starts_that_long_before_as_of() -> None:
+    assert holdout(NIGHT, "1d") == Cut(at=NIGHT - timedelta(days=1))
+    assert holdout(NIGHT, "6h") == Cut(at=NIGHT - timedelta(hours=6))
+    assert holdout(NIGHT, "last-2") == Cut(last=2)
+
+
+def test_nothing_is_held_out_of_everything() -> None:
+    assert everything(NIGHT, has_times=True) == Cut(at=NIGHT)
+    assert everything(NIGHT, has_times=False) == Cut(last=0)
+
+
+def test_cuts_are_told_apart_in_text() -> None:
+    assert str(Cut(last=1)) == "last-1"
+    assert str(Cut(at=NIGHT)) == "2017-10-17T00:00:00+00:00"
