@@ -83,13 +83,13 @@ def choices(slot: type) -> dict[str, type]:
 def _call(text: str) -> ast.Call:
     try:
         node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            node = ast.Call(func=node, args=[], keywords=[])
+        if not isinstance(node, ast.Call):
+            raise ConfigError(f'{text!r} is no building block. Write a call, as in "PreLN(n_blocks=2)".')
+        _check_call(node, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f'{text!r} is no building block: {error.__class__.__name__}. Write a call, as in "PreLN(n_blocks=2)".') from None
-    if isinstance(node, (ast.Name, ast.Attribute)):
-        node = ast.Call(func=node, args=[], keywords=[])
-    if not isinstance(node, ast.Call):
-        raise ConfigError(f'{text!r} is no building block. Write a call, as in "PreLN(n_blocks=2)".')
-    _check_call(node, text)
     return node
 
 
@@ -110,8 +110,14 @@ def _check_value(node: ast.expr, text: str) -> None:
     if isinstance(node, (ast.List, ast.Tuple)):
         for element in node.elts:
             _check_value(element, text)
-        return None
-    _literal(node, text)
+    elif isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            _key(key, node, text)
+            _check_value(value, text)
+    elif isinstance(node, (ast.Name, ast.Attribute)):  # true, false, null, or a block without brackets
+        _dotted(node, text)
+    else:
+        _literal(node, text)
     return None
 
 
@@ -131,12 +137,18 @@ def _literal(node: ast.expr, text: str) -> Any:
         return _JSON_NAMES[node.id]
     try:
         value = ast.literal_eval(node)
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ConfigError(
             f"{text!r}: {ast.unparse(node)} is no JSON literal: write numbers, strings, true, false, null, lists or nested calls."
         ) from None
     return value
+
+
+def _key(node: ast.expr | None, of: ast.Dict, text: str) -> str:
+    if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        raise ConfigError(f"{text!r}: the keys of {ast.unparse(of)} have to be strings, as in JSON.")
+    return str(_literal(node, text))
 
 
 def _resolve(node: ast.Call, slot: Any, text: str) -> Spec[Any]:
@@ -155,9 +167,11 @@ def _value(node: ast.expr, annotation: Any, text: str) -> Any:
         return _resolve(node, slot, text)
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(element, annotation, text) for element in node.elts]
+    if isinstance(node, ast.Dict):
+        return {_key(k, node, text): _value(v, None, text) for k, v in zip(node.keys, node.values, strict=True)}
     slot = _slot(annotation)
-    if slot is not None and isinstance(node, ast.Name) and node.id not in _JSON_NAMES:  # a block without brackets
-        return _resolve(ast.Call(func=node, args=[], keywords=[]), slot, text)
+    if slot is not None and isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) not in _JSON_NAMES:
+        return _resolve(ast.Call(func=node, args=[], keywords=[]), slot, text)  # a block without brackets
     return _literal(node, text)
 
 
@@ -174,10 +188,12 @@ def _imported(name: str, slot: type, text: str) -> type:
     module, _, attribute = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{text!r}: {name} cannot be imported ({error}). Is its folder given as model.code?") from None
+    except (Exception, SystemExit) as error:  # somebody's module: anything can happen while it is imported
+        raise ConfigError(f"{text!r}: {name} cannot be imported ({error!r}). Is its folder given as model.code?") from error
     if not (isinstance(found, type) and issubclass(found, slot)):
         raise ConfigError(f"{text!r}: {name} is no {slot.__module__}.{slot.__name__}: derive it from that class.")
+    if inspect.isabstract(found):
+        raise ConfigError(f"{text!r}: {name} is abstract: name a class that derives from it.")
     return found
 
 
@@ -223,15 +239,33 @@ def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
             close = difflib.get_close_matches(name, settable, n=3, cutoff=0.4)
             hint = f"Did you mean {' or '.join(close)}?" if close else f"It takes: {', '.join(settable) or 'nothing'}."
             raise ConfigError(f"{text!r}: {cls.__name__} has no argument {name!r}. {hint}")
-        if _slot(hints.get(name)) is None and name in hints:
-            try:
-                TypeAdapter(hints[name]).validate_python(value, strict=not isinstance(value, (list, tuple)))
-            except ValidationError as error:
-                raise ConfigError(f"{text!r}: {name}={value!r} does not fit {cls.__name__}: {error.errors()[0]['msg']}.") from None
+        problem = _misfit(value, hints[name]) if name in hints else None
+        if problem:
+            raise ConfigError(f"{text!r}: {name}={value!r} does not fit {cls.__name__}: {problem}.")
     missing = [n for n, p in settable.items() if p.default is inspect.Parameter.empty and n not in arguments]
     if missing:
         raise ConfigError(f"{text!r}: {cls.__name__} needs {', '.join(missing)}.")
     return arguments
+
+
+def _misfit(value: Any, annotation: Any) -> str | None:
+    """What keeps the value from being the argument that the annotation asks for, if anything."""
+    slot = _slot(annotation)
+    if slot is not None:
+        given = value if isinstance(value, (list, tuple)) else [value]
+        if all(isinstance(v, Spec) and issubclass(v.cls, slot) for v in given):
+            return None
+        others = tuple(a for a in get_args(annotation) if _slot(a) is None)
+        if not others or _misfit(value, Union[others]):
+            return f"it takes a {slot.__name__}, of {', '.join(sorted(choices(slot))) or 'your own'}"
+        return None
+    try:
+        TypeAdapter(annotation).validate_json(json.dumps(value, allow_nan=False), strict=True)
+    except ValidationError as error:
+        return error.errors()[0]["msg"]
+    except (TypeError, ValueError) as error:
+        return f"it is no JSON value ({error})"
+    return None
 
 
 def _text(value: Any) -> str:

@@ -29,7 +29,9 @@ def test_durations_read_as_written(text: str, expected: timedelta) -> None:
     assert duration(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "d", "0d", "00h", "-1d", "1.5h", "1 d", "1D", "1s", "1mo", "1d ", " 1d", "1d1h", "one day", "99999999999999999999d"])
+@pytest.mark.parametrize(
+    "text", ["", "d", "0d", "00h", "-1d", "1.5h", "1 d", "1D", "1s", "1mo", "1d ", " 1d", "1d1h", "one day", "9" * 20 + "d"]
+)
 def test_what_is_no_duration_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError, match="is no duration"):
         duration(text)
@@ -84,7 +86,9 @@ def test_as_of_is_utc(text: str | datetime, expected: datetime) -> None:
     assert read.utcoffset() == timedelta(0)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2017-13-01", "17.10.2017", "2017-10-17T25:00", "0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2017-13-01", "17.10.2017", "2017-10-17T25:00", "0001-01-01T00:00+14:00", "9999-12-31T23:59-12:00"]
+)
 def test_what_is_no_date_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError, match="is no date or time"):
         parse_as_of(text)

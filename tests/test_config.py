@@ -1,0 +1,139 @@
+"""The configuration: one typed group per step, nothing misspelt gets through, and versions know what can change a result."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from recsys.config import RESULT_FREE, Data, Evaluation, Events, Export, Group, Model, Night, Publishing, Scoring, Training, expand
+from recsys.errors import ConfigError
+
+NIGHT: dict[str, Any] = {
+    "data": {"events": {"path": "clicks/*.parquet", "time": "clicked_at"}},
+    "training": {"max_epochs": 3},
+    "publishing": {"exports": [{"format": "csv", "path": "out"}]},
+}
+
+
+def groups(group: type[Group] = Night) -> set[type[Group]]:
+    """The group and every group below it."""
+    found = {group}
+    for field in group.model_fields.values():
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, Group):
+                found |= groups(inner)
+    return found
+
+
+GROUPS = sorted(groups(), key=lambda g: g.__name__)
+
+
+def test_a_night_reads_as_written_and_back() -> None:
+    night = Night.model_validate(NIGHT)
+    assert night.training.max_epochs == 3
+    assert night.publishing.exports[0].format == "csv"
+    assert Night.model_validate_json(night.model_dump_json()) == night
+
+
+def test_every_field_is_described() -> None:
+    assert len(GROUPS) >= 15
+    described = {f"{g.__name__}.{name}": f.description for g in GROUPS if g is not Night for name, f in g.model_fields.items()}
+    assert [name for name, description in described.items() if not description] == []
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda g: g.__name__)
+def test_groups_are_frozen_and_know_their_keys(group: type[Group]) -> None:
+    name = next(iter(group.model_fields))
+    misspelt = name[:-1] + "qq"
+    with pytest.raises(ValidationError, match=f"there is no '{misspelt}' here"):
+        group.model_validate({misspelt: 1})
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(group.model_construct(), name, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"trainig": {}}, "did you mean training"),
+        ({"training": {"max_epoch": 3}}, "did you mean max_epochs"),
+        ({"data": {"events": {"path": "a", "time": "t", "categorial": []}}}, "did you mean categorical or multi_categorical"),
+        ({"scoring": {"qwxyz": 3}}, "there are k, exclude_seen"),
+    ],
+)
+def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Night.model_validate({**NIGHT, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"data": {}}, "give either `events`"),
+        ({"data": {"events": {"path": "a", "time": "t"}, "demo": {}}}, "give either `events`"),
+        ({"data": {"demo": {}, "items": {"path": "a"}}}, "brings its own items"),
+        ({"data": {"events": {"time": "t"}}}, "give either `path`"),
+        ({"data": {"events": {"path": "a", "table": "b", "time": "t"}}}, "give either `path`"),
+        ({"data": {"events": {"path": "a"}}}, "name the `time` column"),
+        (
+            {"data": {"events": {"path": "a", "order": "n", "partition": "day"}}, "evaluation": {"holdout": "last-1"}},
+            "`partition` holds dates",
+        ),
+        ({"data": {"events": {"path": "a", "order": "n"}}}, 'hold out "last-1"'),
+        ({"evaluation": {"holdout": "last-1"}}, "hold out a duration"),
+        ({"sequences": {"key": "session"}}, "name data.events.session"),
+        ({"sequences": {"input_types": ["view"], "target_types": ["buy"]}}, "are not among input_types"),
+        ({"model": {"loss": "CrossEntropy()", "heads": ["NextItem()"]}}, "not both"),
+        ({"promotion": {"k": 5}}, "evaluation.k"),
+        ({"data": {"events": {"path": "a", "time": "t"}, "history": "30 days"}}, "is no duration"),
+        ({"training": {"max_epochs": 0}}, "greater than or equal to 1"),
+        ({"training": {"patience": "often"}}, "valid integer"),
+        ({"publishing": {"exports": [{"format": "xlsx", "path": "out"}]}}, "'parquet', 'csv'"),
+    ],
+)
+def test_settings_that_cannot_work_together_are_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Night.model_validate({**NIGHT, **given})
+
+
+def test_versions_ignore_what_cannot_change_a_result() -> None:
+    slow, fast = Training(), Training(accelerator="cpu", devices=2, threads=7)
+    assert slow.versioned() == fast.versioned() != Training(max_epochs=3).versioned()
+    assert set(Training().versioned()) == set(Training.model_fields) - {"accelerator", "devices", "threads"}
+    assert Scoring(users_per_tile=1).versioned() == Scoring().versioned() != Scoring(k=11).versioned()
+    assert Model(code="team/").versioned() == Model().versioned() != Model(loss="CrossEntropy()").versioned()
+
+
+def test_versions_ignore_where_tables_lie_but_not_what_columns_mean() -> None:
+    here, there = (Data(events=Events(path=path, time="at")) for path in ("a.parquet", "b.parquet"))
+    assert here.versioned() == there.versioned()
+    assert here.versioned() != Data(events=Events(path="a.parquet", time="clicked_at")).versioned()
+
+
+@pytest.mark.parametrize(
+    "group", [g for g in GROUPS if not any(f.is_required() for f in g.model_fields.values())], ids=lambda g: g.__name__
+)
+def test_every_field_is_either_versioned_or_marked_free(group: type[Group]) -> None:
+    free = {name for name, field in group.model_fields.items() if field.json_schema_extra == RESULT_FREE}
+    assert set(group.model_construct().versioned()) == set(group.model_fields) - free
+
+
+def test_versions_are_json() -> None:
+    night = Night.model_validate(NIGHT)
+    assert json.loads(json.dumps(night.versioned())) == night.versioned()
+    assert night.versioned() != Night.model_validate({**NIGHT, "seed": 2}).versioned()
+
+
+def test_paths_take_names_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_TEST_DATA", "/data")
+    monkeypatch.delenv("RECSYS_TEST_MISSING", raising=False)
+    assert expand("${RECSYS_TEST_DATA}/clicks/*.parquet") == "/data/clicks/*.parquet"
+    assert expand("$RECSYS_TEST_DATA/~") == "$RECSYS_TEST_DATA/~"
+    assert Events(path="${RECSYS_TEST_DATA}/a.csv", time="t").resolved_path() == "/data/a.csv"
+    with pytest.raises(ConfigError, match="RECSYS_TEST_MISSING, which is not set"):
+        expand("${RECSYS_TEST_MISSING}/clicks")
+
+
+def test_holdouts_and_exports_are_typed() -> None:
+    assert Evaluation(holdout="last-1").holdout == "last-1"
+    assert Publishing(exports=(Export(format="duckdb", path="a.duckdb"),)).exports[0].table == "recommendations"
