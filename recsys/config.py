@@ -3,7 +3,6 @@
 Fields made with `Free(...)` cannot change a result (threads, memory, devices, places) and stay out of versions.
 """
 
-import difflib
 import os
 import re
 from typing import Any, Literal
@@ -25,16 +24,6 @@ class Group(BaseModel):
     """A part of the configuration: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, given: Any) -> Any:
-        for key in given if isinstance(given, dict) else ():
-            if key not in cls.model_fields:
-                close = difflib.get_close_matches(str(key), cls.model_fields, n=3)
-                hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(cls.model_fields)}."
-                raise ValueError(f"there is no {key!r} here: {hint}")
-        return given
 
     def versioned(self) -> dict[str, Any]:
         """The fields that can change a result, as JSON values: what versions are made from."""
