@@ -1,0 +1,42 @@
+"""Pairs that must not be recommended: what a user has seen and what is blocked. One path for models and baselines.
+
+Pairs are kept as CSR, one row per user of a *sequences* artifact (`offsets` int64 (U + 1,), `item_code` int32), and become
+flat (row, item) pairs for a tile of users, in the index of whatever is ranked.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int32]]  # offsets, item codes
+
+
+def flat(offsets: NDArray[np.int64], users: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows 0 … len(users) − 1 and positions in the CSR's values of everything that belongs to `users`, in their order.
+
+    >>> flat(np.array([0, 2, 2, 5]), np.array([2, 0]))
+    (array([0, 0, 0, 1, 1]), array([2, 3, 4, 0, 1]))
+    """
+    lengths = offsets[users + 1] - offsets[users]
+    rows = np.repeat(np.arange(len(users)), lengths)
+    first = offsets[users] - (np.cumsum(lengths) - lengths)
+    return rows, np.arange(len(rows)) + first[rows]
+
+
+def of_users(pairs: Sequence[Pairs], users: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(row, item_code) of all `pairs` of a tile of users."""
+    found = [(flat(offsets, users), codes) for offsets, codes in pairs]
+    rows = [rows for (rows, _), _ in found]
+    items = [codes[positions] for (_, positions), codes in found]
+    return _joined(rows), _joined(items)
+
+
+def indexed(rows: NDArray[np.int64], item_code: NDArray[np.integer], index: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs in another numbering: `index` maps an item_code to it, −1 where it has none, and such pairs drop out."""
+    items = index[item_code].astype(np.int64)
+    return rows[items >= 0], items[items >= 0]
+
+
+def _joined(arrays: Sequence[NDArray[np.integer]]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *arrays]).astype(np.int64)

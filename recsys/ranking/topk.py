@@ -1,0 +1,156 @@
+"""The k best items of each user, exactly, without ever holding a score for every pair of user and item.
+
+Scores are made tile by tile. Of each tile only the k blocks of items with the highest maxima are looked into: an item
+among the k best lies in one of them, ties included, as blocks and items are ordered by (score descending, index ascending).
+Matrix products round differently with the shape of a tile, so a few more candidates than asked for are scored again in
+float64 before they are ordered: shards, tiles and threads change no list.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recsys.errors import RecsysError
+
+if TYPE_CHECKING:
+    from recsys.model.heads import Catalogue
+
+BLOCK = 64  # items of which the first level keeps only the maximum
+TILE_ITEMS = 16_384
+TILE_SCORES = 2**22  # on a CPU, so that a tile stays in the cache
+TILE_SCORES_GPU = 2**28
+SPARE = 8  # candidates beyond k that are scored again
+_INDEX = 2**32 - 1
+
+
+def top_k(
+    hidden: Tensor,
+    catalogue: "Catalogue",
+    k: int,
+    exclude_rows: Tensor | None = None,
+    exclude_items: Tensor | None = None,
+    eligible_index: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Scores (B, k) float32 and item_index (B, k) int64 of the best items: by score descending, then by index.
+
+    `hidden` (B, D) is scored against the catalogue; the pairs (`exclude_rows[i]`, `exclude_items[i]`) of a row of `hidden`
+    and an item_index are left out, and so is every item that is not in `eligible_index` (ascending; None: all are).
+    Where fewer than k items are left, the rest of the row has score −inf and index −1.
+    """
+    rows, items = _pairs(exclude_rows, exclude_items, hidden.device)
+    if eligible_index is not None:
+        items = _place(eligible_index, len(catalogue.vectors))[items]
+        rows, items = rows[items >= 0], items[items >= 0]
+        catalogue = restrict(catalogue, eligible_index)
+    hidden = hidden.float()
+    if not len(hidden) or not len(catalogue.vectors):
+        return hidden.new_full((len(hidden), k), -torch.inf), rows.new_full((len(hidden), k), -1)
+    _check_finite(hidden, catalogue.vectors)
+    n = min(k + SPARE, len(catalogue.vectors))
+    width = max(min(len(catalogue.vectors), TILE_ITEMS), n * hidden.shape[1])
+    step = max(1, (TILE_SCORES if hidden.device.type == "cpu" else TILE_SCORES_GPU) // width)
+    starts = list(range(0, len(hidden), step))
+    bounds = torch.searchsorted(rows, torch.tensor([*starts, len(hidden)], device=rows.device)).tolist()
+    found = [
+        _best(hidden[start : start + step], _of_rows(catalogue, start, step), k, n, rows[low:high] - start, items[low:high])
+        for start, low, high in zip(starts, bounds, bounds[1:], strict=False)
+    ]
+    scores, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return scores, index if eligible_index is None else torch.where(index < 0, index, eligible_index[index])
+
+
+def restrict(catalogue: "Catalogue", index: Tensor) -> "Catalogue":
+    """The catalogue of the items at `index` alone, in that order: made once where many batches are ranked."""
+    return replace(
+        catalogue,
+        vectors=catalogue.vectors[index],
+        bias=None if catalogue.bias is None else catalogue.bias[index],
+        prior=None if catalogue.prior is None else catalogue.prior[:, index],
+        counts=None if catalogue.counts is None else catalogue.counts[index],
+    )
+
+
+def _best(hidden: Tensor, catalogue: "Catalogue", k: int, n: int, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """The lists of a tile of users."""
+    best = torch.empty(len(hidden), 0, dtype=torch.long, device=hidden.device)
+    for start in range(0, len(catalogue.vectors), TILE_ITEMS):
+        tile = slice(start, start + TILE_ITEMS)
+        scores = hidden @ catalogue.vectors[tile].float().T
+        if catalogue.bias is not None:
+            scores += catalogue.bias[tile]
+        if catalogue.prior is not None:
+            scores += catalogue.prior[:, tile][catalogue.prior_row]
+        inside = (items >= start) & (items < start + TILE_ITEMS)
+        scores.view(-1)[rows[inside] * scores.shape[1] + items[inside] - start] = -torch.inf
+        found = torch.cat([best, _best_of_tile(scores, start, n)], dim=1)
+        best = found.topk(min(n, found.shape[1]), dim=1).values
+    return _scored_again(hidden, catalogue, best, k)
+
+
+def _best_of_tile(scores: Tensor, start: int, n: int) -> Tensor:
+    """Keys (B, ≥ min(n, items)) of a tile's best, found among the n blocks with the highest maxima."""
+    if scores.shape[1] % BLOCK:
+        scores = functional.pad(scores, (0, -scores.shape[1] % BLOCK), value=-torch.inf)
+    blocks = scores.view(len(scores), -1, BLOCK)  # (B, blocks, BLOCK)
+    maxima = blocks.amax(-1)
+    keys = _keys(maxima, torch.arange(maxima.shape[1], device=scores.device))
+    _, opened = _unpacked(keys.topk(min(n, keys.shape[1]), dim=1, sorted=False).values)
+    inside = blocks.gather(1, opened[..., None].expand(-1, -1, BLOCK))
+    index = opened[..., None] * BLOCK + torch.arange(BLOCK, device=scores.device)
+    return _keys(inside.flatten(1), index.flatten(1) + start)
+
+
+def _scored_again(hidden: Tensor, catalogue: "Catalogue", keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Scores and index of the k best of the candidates, by products in float64 with one fixed order of summation."""
+    rough, index = _unpacked(keys)
+    index = torch.where(rough == -torch.inf, 0, index)
+    exact = (hidden[:, None, :].double() * catalogue.vectors[index].double()).sum(-1)
+    if catalogue.bias is not None:
+        exact += catalogue.bias[index]
+    if catalogue.prior is not None:
+        exact += catalogue.prior[catalogue.prior_row[:, None], index]
+    exact = torch.where(rough == -torch.inf, -torch.inf, exact)
+    scores, index = _unpacked(_keys(exact.float(), index).topk(min(k, keys.shape[1]), dim=1).values)
+    index = torch.where(scores == -torch.inf, -1, index)
+    missing = k - scores.shape[1]
+    return functional.pad(scores, (0, missing), value=-torch.inf), functional.pad(index, (0, missing), value=-1)
+
+
+def _keys(scores: Tensor, index: Tensor) -> Tensor:
+    """int64 keys whose descending order is (score descending, index ascending): all different, so no order is left to chance."""
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns −0.0 into 0.0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # of negative floats, larger bits are smaller numbers
+    return (ordered.long() << 32) | (_INDEX - index)
+
+
+def _unpacked(keys: Tensor) -> tuple[Tensor, Tensor]:
+    ordered = (keys >> 32).int()
+    return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32), _INDEX - (keys & _INDEX)
+
+
+def _pairs(rows: Tensor | None, items: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Excluded pairs, ordered by row."""
+    if rows is None or items is None:
+        none = torch.empty(0, dtype=torch.long, device=device)
+        return none, none
+    rows, order = rows.long().sort()
+    return rows, items.long()[order]
+
+
+def _place(index: Tensor, n_items: int) -> Tensor:
+    """Where each item of the catalogue stands in `index`, −1 where it does not."""
+    return torch.full((n_items,), -1, device=index.device).index_copy(0, index, torch.arange(len(index), device=index.device))
+
+
+def _of_rows(catalogue: "Catalogue", start: int, step: int) -> "Catalogue":
+    return catalogue if catalogue.prior_row is None else replace(catalogue, prior_row=catalogue.prior_row[start : start + step])
+
+
+def _check_finite(hidden: Tensor, vectors: Tensor) -> None:
+    for name, values in (("users'", hidden), ("items'", vectors)):
+        if not values.isfinite().all():
+            broken = int((~values.isfinite().all(-1)).sum())
+            raise RecsysError(f"{broken} of {len(values)} {name} vectors are not finite, so they cannot be ranked: the training diverged. Lower its learning_rate.")
