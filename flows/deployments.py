@@ -1,0 +1,116 @@
+"""Where a run's parameters come from: a deployment of `deployments/prefect.yaml`, or a file with the same groups, and overrides."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from recsys.config import Night
+from recsys.errors import ConfigError
+
+FILE = Path(__file__).parents[1] / "deployments" / "prefect.yaml"
+
+
+def deployed(name: str) -> dict[str, Any]:
+    """The parameters of a deployment of `nightly`; ConfigError with the names that there are."""
+    found = {d["name"]: d["parameters"] for d in _mapping(FILE)["deployments"] if d["entrypoint"].endswith(":nightly")}
+    if name not in found:
+        raise ConfigError(f"There is no deployment {name!r} in {FILE}. {_closest(name, found)}")
+    return found[name]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The parameters in a configuration file. Where it names no store, the night's is `store/` and the file's name."""
+    return {"store": f"store/{path.stem}", **_mapping(path)}
+
+
+def override(parameters: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """The parameters with `"training.max_epochs=3"` set in them; values are YAML.
+
+    >>> override({"seed": 1, "data": {"demo": {}}}, ["data.demo.n_users=50", "evaluation.k=[5, 10]"])
+    {'seed': 1, 'data': {'demo': {'n_users': 50}}, 'evaluation': {'k': [5, 10]}}
+    """
+    changed = deepcopy(dict(parameters))
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not all(name.split(".")):
+            raise ConfigError(f"--set {setting!r} sets nothing: write group.field=value, as in training.max_epochs=3.")
+        *groups, field = name.split(".")
+        place = changed
+        for group in groups:
+            if place.get(group) is None:
+                place[group] = {}
+            place = place[group]
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {setting!r}: {group} is a value, {place!r}, and has no fields.")
+        place[field] = _value(text, setting)
+    return changed
+
+
+def night(parameters: Mapping[str, Any]) -> Night:
+    """The whole configuration, checked; ConfigError lists every field that is wrong and, of misspelt ones, the closest names."""
+    groups = {name: value for name, value in parameters.items() if name != "store"}
+    try:
+        return Night.model_validate(groups)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explained(error))) from None
+
+
+def explained(error: ValidationError) -> Iterator[str]:
+    """A line for everything that is wrong, with the field's dotted name."""
+    for problem in error.errors():
+        where = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            yield f"{where}: there is no such setting. {_closest(str(problem['loc'][-1]), _fields(problem['loc'][:-1]))}"
+        elif problem["type"] == "missing":
+            yield f"{where}: this setting is needed."
+        else:
+            given = f" (it is {problem['input']!r})" if where and not isinstance(problem["input"], (dict, BaseModel)) else ""
+            yield f"{where or 'configuration'}: {problem['msg'].removeprefix('Value error, ')}{given}"
+
+
+def differences(ours: Any, theirs: Any, name: str = "") -> Iterator[str]:
+    """Every field in which one JSON value differs from another: `"training.max_epochs: 3 (deployed: 20)"`."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in ours:
+            yield from differences(ours[key], theirs.get(key), f"{name}.{key}" if name else key)
+    elif ours != theirs:
+        yield f"{name}: {ours!r} (deployed: {theirs!r})"
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} has no groups: write data:, model: … with their fields, as in deployments/prefect.yaml.")
+    return found
+
+
+def _value(text: str, setting: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting!r}: the value is no YAML ({error.__class__.__name__}). Quote it, as in 'name=\"a: b\"'.") from None
+
+
+def _closest(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(known)}."
+
+
+def _fields(location: tuple[int | str, ...]) -> Mapping[str, Any]:
+    """The fields of the group at this place of the configuration, by name."""
+    group: type[BaseModel] = Night
+    for step in location:
+        if isinstance(step, str):
+            annotation = group.model_fields[step].annotation
+            group = next(a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel))
+    return group.model_fields
