@@ -32,7 +32,9 @@ def of_users(pairs: Sequence[Pairs], users: NDArray[np.integer]) -> tuple[NDArra
     return _joined(rows), _joined(items)
 
 
-def indexed(rows: NDArray[np.int64], item_code: NDArray[np.integer], index: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def indexed(
+    rows: NDArray[np.int64], item_code: NDArray[np.integer], index: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The pairs in another numbering: `index` maps an item_code to it, −1 where it has none, and such pairs drop out."""
     items = index[item_code].astype(np.int64)
     return rows[items >= 0], items[items >= 0]

@@ -75,7 +75,13 @@ def mrr(hits: Hits, k: int) -> Floats:
     return np.where(at.any(axis=1), 1 / (at.argmax(axis=1) + 1), 0.0)
 
 
-METRICS: dict[str, Callable[[Hits, int], Floats]] = {"ndcg": ndcg, "hit_rate": hit_rate, "recall": recall, "map": average_precision, "mrr": mrr}
+METRICS: dict[str, Callable[[Hits, int], Floats]] = {
+    "ndcg": ndcg,
+    "hit_rate": hit_rate,
+    "recall": recall,
+    "map": average_precision,
+    "mrr": mrr,
+}
 
 
 def per_user(hits: Hits, ks: Sequence[int]) -> dict[tuple[str, int], Floats]:

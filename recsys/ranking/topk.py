@@ -7,16 +7,13 @@ float64 before they are ordered: shards, tiles and threads change no list.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from recsys.errors import RecsysError
-
-if TYPE_CHECKING:
-    from recsys.model.heads import Catalogue
+from recsys.model.catalogue import Catalogue
 
 BLOCK = 64  # items of which the first level keeps only the maximum
 TILE_ITEMS = 16_384
@@ -28,7 +25,7 @@ _INDEX = 2**32 - 1
 
 def top_k(
     hidden: Tensor,
-    catalogue: "Catalogue",
+    catalogue: Catalogue,
     k: int,
     exclude_rows: Tensor | None = None,
     exclude_items: Tensor | None = None,
@@ -42,15 +39,15 @@ def top_k(
     """
     rows, items = _pairs(exclude_rows, exclude_items, hidden.device)
     if eligible_index is not None:
-        items = _place(eligible_index, len(catalogue.vectors))[items]
+        items = _place(eligible_index, catalogue.n_items)[items]
         rows, items = rows[items >= 0], items[items >= 0]
         catalogue = restrict(catalogue, eligible_index)
     hidden = hidden.float()
-    if not len(hidden) or not len(catalogue.vectors):
+    if not len(hidden) or not catalogue.n_items:
         return hidden.new_full((len(hidden), k), -torch.inf), rows.new_full((len(hidden), k), -1)
     _check_finite(hidden, catalogue.vectors)
-    n = min(k + SPARE, len(catalogue.vectors))
-    width = max(min(len(catalogue.vectors), TILE_ITEMS), n * hidden.shape[1])
+    n = min(k + SPARE, catalogue.n_items)
+    width = max(min(catalogue.n_items, TILE_ITEMS), n * hidden.shape[1])
     step = max(1, (TILE_SCORES if hidden.device.type == "cpu" else TILE_SCORES_GPU) // width)
     starts = list(range(0, len(hidden), step))
     bounds = torch.searchsorted(rows, torch.tensor([*starts, len(hidden)], device=rows.device)).tolist()
@@ -62,7 +59,7 @@ def top_k(
     return scores, index if eligible_index is None else torch.where(index < 0, index, eligible_index[index])
 
 
-def restrict(catalogue: "Catalogue", index: Tensor) -> "Catalogue":
+def restrict(catalogue: Catalogue, index: Tensor) -> Catalogue:
     """The catalogue of the items at `index` alone, in that order: made once where many batches are ranked."""
     return replace(
         catalogue,
@@ -73,16 +70,16 @@ def restrict(catalogue: "Catalogue", index: Tensor) -> "Catalogue":
     )
 
 
-def _best(hidden: Tensor, catalogue: "Catalogue", k: int, n: int, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+def _best(hidden: Tensor, catalogue: Catalogue, k: int, n: int, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """The lists of a tile of users."""
     best = torch.empty(len(hidden), 0, dtype=torch.long, device=hidden.device)
-    for start in range(0, len(catalogue.vectors), TILE_ITEMS):
+    for start in range(0, catalogue.n_items, TILE_ITEMS):
         tile = slice(start, start + TILE_ITEMS)
         scores = hidden @ catalogue.vectors[tile].float().T
         if catalogue.bias is not None:
             scores += catalogue.bias[tile]
         if catalogue.prior is not None:
-            scores += catalogue.prior[:, tile][catalogue.prior_row]
+            scores += catalogue.prior[:, tile] if catalogue.prior_row is None else catalogue.prior[:, tile][catalogue.prior_row]
         inside = (items >= start) & (items < start + TILE_ITEMS)
         scores.view(-1)[rows[inside] * scores.shape[1] + items[inside] - start] = -torch.inf
         found = torch.cat([best, _best_of_tile(scores, start, n)], dim=1)
@@ -103,7 +100,7 @@ def _best_of_tile(scores: Tensor, start: int, n: int) -> Tensor:
     return _keys(inside.flatten(1), index.flatten(1) + start)
 
 
-def _scored_again(hidden: Tensor, catalogue: "Catalogue", keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _scored_again(hidden: Tensor, catalogue: Catalogue, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Scores and index of the k best of the candidates, by products in float64 with one fixed order of summation."""
     rough, index = _unpacked(keys)
     index = torch.where(rough == -torch.inf, 0, index)
@@ -111,7 +108,7 @@ def _scored_again(hidden: Tensor, catalogue: "Catalogue", keys: Tensor, k: int) 
     if catalogue.bias is not None:
         exact += catalogue.bias[index]
     if catalogue.prior is not None:
-        exact += catalogue.prior[catalogue.prior_row[:, None], index]
+        exact += catalogue.prior[0, index] if catalogue.prior_row is None else catalogue.prior[catalogue.prior_row[:, None], index]
     exact = torch.where(rough == -torch.inf, -torch.inf, exact)
     scores, index = _unpacked(_keys(exact.float(), index).topk(min(k, keys.shape[1]), dim=1).values)
     index = torch.where(scores == -torch.inf, -1, index)
@@ -145,7 +142,7 @@ def _place(index: Tensor, n_items: int) -> Tensor:
     return torch.full((n_items,), -1, device=index.device).index_copy(0, index, torch.arange(len(index), device=index.device))
 
 
-def _of_rows(catalogue: "Catalogue", start: int, step: int) -> "Catalogue":
+def _of_rows(catalogue: Catalogue, start: int, step: int) -> Catalogue:
     return catalogue if catalogue.prior_row is None else replace(catalogue, prior_row=catalogue.prior_row[start : start + step])
 
 
@@ -153,4 +150,7 @@ def _check_finite(hidden: Tensor, vectors: Tensor) -> None:
     for name, values in (("users'", hidden), ("items'", vectors)):
         if not values.isfinite().all():
             broken = int((~values.isfinite().all(-1)).sum())
-            raise RecsysError(f"{broken} of {len(values)} {name} vectors are not finite, so they cannot be ranked: the training diverged. Lower its learning_rate.")
+            raise RecsysError(
+                f"{broken} of {len(values)} {name} vectors are not finite, so they cannot be ranked: the training diverged. "
+                "Lower training.learning_rate."
+            )

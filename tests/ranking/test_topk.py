@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import RecsysError
-from recsys.model.heads import Catalogue
+from recsys.model.catalogue import Catalogue
 from recsys.ranking import topk
 from recsys.ranking.topk import restrict, top_k
 
@@ -70,32 +70,32 @@ def test_equals_a_full_sort_ties_included(problem, tile_items, tile_scores):
 
 
 def test_a_list_by_hand():
-    catalogue = Catalogue(vectors=torch.tensor([[1.0], [3.0], [2.0], [3.0]]), bias=None)
+    catalogue = Catalogue(vectors=torch.tensor([[1.0], [3.0], [2.0], [3.0]]))
     scores, index = top_k(torch.tensor([[1.0], [-1.0]]), catalogue, 3, torch.tensor([0, 1]), torch.tensor([1, 0]))
     assert index.tolist() == [[3, 2, 0], [2, 1, 3]]  # equal scores of items 1 and 3: the lower index first
     assert scores.tolist() == [[3.0, 2.0, 1.0], [-2.0, -3.0, -3.0]]
 
 
 def test_fewer_items_than_asked_for_end_in_nothing():
-    catalogue = Catalogue(vectors=torch.tensor([[1.0], [3.0]]), bias=None)
+    catalogue = Catalogue(vectors=torch.tensor([[1.0], [3.0]]))
     scores, index = top_k(torch.ones(2, 1), catalogue, 3, torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
     assert index.tolist() == [[-1, -1, -1], [0, -1, -1]]
     assert scores.tolist() == [[-np.inf] * 3, [1.0, -np.inf, -np.inf]]
 
 
 def test_nobody_to_rank_for():
-    scores, index = top_k(torch.empty(0, 1), Catalogue(vectors=torch.ones(5, 1), bias=None), 3)
+    scores, index = top_k(torch.empty(0, 1), Catalogue(vectors=torch.ones(5, 1)), 3)
     assert scores.shape == index.shape == (0, 3)
 
 
 def test_no_item_left_in_the_catalogue():
-    scores, index = top_k(torch.ones(2, 1), Catalogue(vectors=torch.ones(5, 1), bias=None), 3, eligible_index=torch.empty(0, dtype=torch.long))
+    scores, index = top_k(torch.ones(2, 1), Catalogue(vectors=torch.ones(5, 1)), 3, eligible_index=torch.empty(0, dtype=torch.long))
     assert (index == -1).all() and (scores == -torch.inf).all()
 
 
 def test_ties_across_many_tiles_keep_vocabulary_order():
     n_items = 3 * topk.TILE_ITEMS + 17
-    catalogue = Catalogue(vectors=torch.ones(n_items, 1), bias=None)
+    catalogue = Catalogue(vectors=torch.ones(n_items, 1))
     seen = torch.arange(5)
     _, index = top_k(torch.ones(1, 1), catalogue, 4, torch.zeros(5, dtype=torch.long), seen)
     assert index.tolist() == [[5, 6, 7, 8]]
@@ -129,6 +129,11 @@ def test_a_prior_belongs_to_its_row():
     assert scores.tolist() == [[5.0, 4.0], [2.0, 1.0], [5.0, 4.0]]
 
 
+def test_a_prior_of_one_row_is_everybodys():
+    catalogue = Catalogue(vectors=torch.zeros(3, 2), prior=torch.tensor([[0.0, 2.0, 1.0]]))
+    assert top_k(torch.ones(2, 2), catalogue, 2)[1].tolist() == [[1, 2], [1, 2]]
+
+
 def test_a_restricted_catalogue_ranks_like_eligible_items():
     hidden, vectors = small_numbers((4, 3), 1), small_numbers((50, 3), 2)
     catalogue = Catalogue(vectors=vectors, bias=small_numbers((50,), 3))
@@ -141,4 +146,4 @@ def test_a_restricted_catalogue_ranks_like_eligible_items():
 def test_a_diverged_model_is_an_answer():
     hidden = torch.tensor([[1.0], [float("nan")], [float("inf")]])
     with pytest.raises(RecsysError, match="2 of 3 users' vectors are not finite"):
-        top_k(hidden, Catalogue(vectors=torch.ones(5, 1), bias=None), 2)
+        top_k(hidden, Catalogue(vectors=torch.ones(5, 1)), 2)
