@@ -1,0 +1,107 @@
+"""Where parameters come from: deployments, files, overrides, and what is said of mistakes in them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows import deployments
+from recsys.errors import ConfigError
+
+DEPLOYMENTS = [d["name"] for d in yaml.safe_load(deployments.FILE.read_text())["deployments"] if d["entrypoint"].endswith(":nightly")]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_every_deployment_is_a_whole_configuration(name: str) -> None:
+    parameters = deployments.deployed(name)
+    night = deployments.night(parameters)
+    assert set(parameters) - {"store"} == set(type(night).model_fields), "a deployment shows every group, even one with defaults only"
+    assert parameters["store"] == f"store/{name}", "each data set has its own store, since a store has one pointer"
+
+
+def test_every_schedule_is_in_utc_and_the_demo_runs() -> None:
+    written = {d["name"]: d for d in yaml.safe_load(deployments.FILE.read_text())["deployments"]}
+    schedules = [schedule for d in written.values() for schedule in d.get("schedules", [])]
+    assert schedules and {schedule["timezone"] for schedule in schedules} == {"UTC"}
+    assert written["demo"]["schedules"][0]["active"]
+
+
+def test_unknown_deployment_names_the_closest() -> None:
+    with pytest.raises(ConfigError, match="no deployment 'glob'.*Did you mean globo"):
+        deployments.deployed("glob")
+
+
+@pytest.mark.parametrize(
+    ("setting", "place", "value"),
+    [
+        ("training.max_epochs=3", ("training", "max_epochs"), 3),
+        ("model.loss=CrossEntropy(label_smoothing=0.1)", ("model", "loss"), "CrossEntropy(label_smoothing=0.1)"),
+        ("evaluation.k=[5, 10]", ("evaluation", "k"), [5, 10]),
+        ("data.demo.n_users=50", ("data", "demo", "n_users"), 50),
+        ("scoring.segment=null", ("scoring", "segment"), None),
+        ("training.warm_start=true", ("training", "warm_start"), True),
+        ("publishing.exports=[{format: csv, path: out}]", ("publishing", "exports"), [{"format": "csv", "path": "out"}]),
+        ("data.events.path=a=b.parquet", ("data", "events", "path"), "a=b.parquet"),
+        ("seed=5", ("seed",), 5),
+    ],
+)
+def test_override_is_deep_and_typed(setting: str, place: tuple[str, ...], value: object) -> None:
+    start = {"seed": 1, "data": {"demo": {"n_users": 10, "n_items": 20}}, "model": None}
+    changed = deployments.override(start, [setting])
+    found: object = changed
+    for name in place:
+        assert isinstance(found, dict)
+        found = found[name]
+    assert found == value
+    assert start == {"seed": 1, "data": {"demo": {"n_users": 10, "n_items": 20}}, "model": None}, "the deployment itself stays"
+
+
+@pytest.mark.parametrize("setting", ["training.max_epochs", "=3", "training..max_epochs=3", ".=1"])
+def test_override_without_a_name_or_value_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match="write group.field=value"):
+        deployments.override({}, [setting])
+
+
+def test_override_below_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match="store is a value, 'here'"):
+        deployments.override({"store": "here"}, ["store.path=there"])
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    wrong = ["training.max_epoch=3", "evaluation.holdout=3x", "publishing.exports=[{format: xml, path: a, tabel: x}]", "modle.width=3"]
+    with pytest.raises(ConfigError) as caught:
+        deployments.night(deployments.override(deployments.deployed("demo"), wrong))
+    message = str(caught.value)
+    assert "training.max_epoch: there is no such setting. Did you mean max_epochs?" in message
+    assert "evaluation.holdout: '3x' is no holdout" in message
+    assert "publishing.exports.0.tabel: there is no such setting. Did you mean table?" in message
+    assert "publishing.exports.0.format: Input should be 'parquet', 'csv' or 'duckdb' (it is 'xml')" in message
+    assert "modle: there is no such setting. Did you mean model" in message
+
+
+def test_a_file_names_its_store_or_gets_one_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {demo: {}}\n")
+    assert deployments.read(file)["store"] == "store/mine"
+    file.write_text("data: {demo: {}}\nstore: /srv/lists\n")
+    assert deployments.read(file)["store"] == "/srv/lists"
+
+
+@pytest.mark.parametrize(("text", "says"), [("a: [", "is no YAML"), ("- 1\n", "has no groups"), ("", "has no groups")])
+def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        deployments.read(file)
+    with pytest.raises(ConfigError, match="absent.yaml cannot be read: No such file"):
+        deployments.read(tmp_path / "absent.yaml")
+
+
+def test_differences_name_every_field() -> None:
+    ours = deployments.night(deployments.override(deployments.deployed("demo"), ["training.max_epochs=2", "data.demo.n_users=50"]))
+    theirs = deployments.night(deployments.deployed("demo"))
+    found = list(deployments.differences(ours.model_dump(mode="json"), theirs.model_dump(mode="json")))
+    assert found == [
+        "data.demo.n_users: 50 (deployed: 3000)",
+        f"training.max_epochs: 2 (deployed: {theirs.training.max_epochs})",
+    ]
