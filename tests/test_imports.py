@@ -14,7 +14,7 @@ NEUTRAL = {"store", "published", "digest", "schema", "windows", "parts", "config
 MODEL = NEUTRAL | {"model", "recipes"}
 MAY_IMPORT = {
     **dict.fromkeys(NEUTRAL, NEUTRAL),
-    "demo": NEUTRAL,
+    "demo": NEUTRAL | {"demo"},
     "model": MODEL,
     "recipes": MODEL,
     "ranking": MODEL | {"ranking"},

@@ -1,0 +1,18 @@
+"""A synthetic shop with a known best score: data for a first trial, and the oracle of the tests.
+
+Every customer walks through the catalogue by one Markov chain. The articles stand in a ring; from an article, 90 % of
+the steps lead to one of six successors a little ahead of it, with fixed chances, and 10 % to any article by popularity.
+Nobody takes the same article twice. An article is replaced by a new one after a year, a customer by a new one after
+twelve weeks, each on a day of its own, so that every night knows new items and new users.
+
+>>> from recsys.config import Data, Shop
+>>> from recsys.windows import parse_as_of
+>>> data = prepare(Data(demo=Shop()), parse_as_of("2025-03-01"), Path("store/demo"))      # doctest: +SKIP
+>>> data.events.path                                                                      # doctest: +SKIP
+'store/demo/9dac4b256637/events/date=*/*.parquet'
+"""
+
+from recsys.demo.shop import Best, best_lists
+from recsys.demo.tables import prepare
+
+__all__ = ["Best", "best_lists", "prepare"]
