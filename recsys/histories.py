@@ -1,0 +1,275 @@
+"""Reads a *sequences* artifact: every user's history as flat arrays with offsets, and the dictionary of items and values.
+
+User `u` has the events `offsets[u] … offsets[u + 1] − 1`. Cutting histories at a moment makes no copies: it is a second
+array of ends. Three users, cut at 9:00 (times in hours for the reader's sake):
+
+    user_id    [  7,        8,   9]          item_code  [ 4,  0,  4,   2,   1]
+    offsets    [0,        3,   4,   5]       event_at   [ 7,  8,  9,  10,   6]
+    cut(9:00)  [     2,        3,   5]       before 9:00: [4, 0], [], [1]
+
+    >>> histories = Histories.load(artifact.path, shards=[0])                       # doctest: +SKIP
+    >>> ends = histories.cut(holdout(as_of, "1d"))                                  # doctest: +SKIP
+    >>> histories.item_code[histories.offsets[0]:ends[0]]                           # doctest: +SKIP
+    array([4, 0], dtype=int32)
+
+L is the length of a history, U the number of users, n of events, V of items.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.arrays import Array, Codes, Ints, Ragged, read_table, single, to_array, to_numpy
+from recsys.errors import ConfigError, StoreError
+from recsys.schema import Column, Schema, Table
+from recsys.windows import Cut, microseconds
+
+__all__ = ["Array", "Codes", "Dictionary", "Histories", "Ints", "ItemActivity", "Key", "Ragged", "Seen", "shards_of"]
+
+Key = Literal["user", "session"]
+
+NEVER = np.iinfo(np.int64).max  # the moment of what has not happened: the first event of an item that has none
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Distinct items per user, ascending, as CSR, and since when: in time, or for data without times in the history."""
+
+    offsets: Ints  # (U + 1,)
+    item_code: Codes  # (p,)
+    first_event_at: Ints | None = None  # (p,) µs
+    first_position: Codes | None = None  # (p,) events of the history before the first one with the item
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The histories of some shards, users by shard and user_id, events in order. Codes are rows of the `Dictionary`.
+
+    Categories are int32 codes (−1: null), numbers and labels float32 (NaN: null), vectors float32 (n, size) (zeros: null),
+    lists of categories `Ragged` int32.
+    """
+
+    user_id: pa.Array  # (U,)
+    offsets: Ints  # (U + 1,)
+    item_code: Codes  # (n,)
+    event_at: Ints | None  # (n,) µs since 1970, ascending within a user; None for data with an order only
+    session: Codes | None  # (n,) 0, 1, 2 … within a user; None without sessions
+    is_target: NDArray[np.bool_] | None  # (n,) None where every event is a target
+    weight: NDArray[np.float32]  # (n,) of an event as a target
+    schema: Schema
+    columns: dict[str, Array] = field(default_factory=dict)  # of the events: features and labels, n rows
+    user_columns: dict[str, Array] = field(default_factory=dict)  # of the users: features, U rows
+    seen_pairs: Seen | None = None
+    blocked_pairs: tuple[Ints, Codes] | None = None
+
+    @classmethod
+    def load(cls, folder: Path, shards: Sequence[int] | None = None, columns: Collection[str] | None = None) -> "Histories":
+        """Of a sequences artifact all shards, or some; with all features and labels, or the named ones, of events and users.
+
+        Reading shard by shard, with the columns that are needed, keeps memory independent of the number of users.
+        """
+        schema = Schema.load(folder)
+        chosen = _chosen(schema, columns)
+        read = _Parts(folder, shards_of(folder) if shards is None else shards)
+        users = read.table("users", ["user_id", "n_events", "n_seen", "n_blocked", *(c.name for c in chosen if c.table == "users")])
+        features = [c for c in chosen if c.table == "events"]
+        events = read.table("histories", ["item_code", "event_at", "session", "is_target", "weight", *(c.name for c in features)])
+        seen, blocked = read.table("seen", ["item_code", "first_event_at", "first_position"]), read.table("blocked", ["item_code"])
+
+        def of_events(name: str) -> np.ndarray | None:
+            return to_numpy(events[name]) if name in events.column_names else None
+
+        return cls(
+            user_id=single(users["user_id"]),
+            offsets=_offsets(users["n_events"]),
+            item_code=to_numpy(events["item_code"]),
+            event_at=to_numpy(events["event_at"]) if schema.has_times else None,
+            session=of_events("session"),
+            is_target=of_events("is_target"),
+            weight=to_numpy(events["weight"]),
+            schema=schema,
+            columns={c.name: to_array(events[c.name], c) for c in features},
+            user_columns={c.name: to_array(users[c.name], c) for c in chosen if c.table == "users"},
+            seen_pairs=Seen(
+                _offsets(users["n_seen"]),
+                to_numpy(seen["item_code"]),
+                to_numpy(seen["first_event_at"]) if schema.has_times else None,
+                None if schema.has_times else to_numpy(seen["first_position"]),
+            ),
+            blocked_pairs=(_offsets(users["n_blocked"]), to_numpy(blocked["item_code"])),
+        )
+
+    @property
+    def n_users(self) -> int:
+        return len(self.offsets) - 1
+
+    def cut(self, cut: Cut) -> Ints:
+        """Where each user's history ends (U,): `item_code[offsets[u]:ends[u]]` is what was before the cut."""
+        if cut.at is None:
+            return np.maximum(self.offsets[1:] - cut.last, self.offsets[:-1])
+        if self.event_at is None:
+            raise ConfigError(f'The events have an order only, no times: they cannot be cut at {cut}. Hold out "last-1" instead.')
+        return self.offsets[:-1] + _count(self.event_at < microseconds(cut.at), self.offsets)
+
+    def sequences(self, ends: Ints, key: Key) -> tuple[Ints, Ints]:
+        """Starts and ends of what a model trains on before the ends (U,): one sequence per user, or one per session.
+
+        Sequences without an event are left out, so there may be fewer than users. Their user is
+        `np.searchsorted(offsets, starts, side="right") - 1`.
+        """
+        if key == "user":
+            starts = self.offsets[:-1]
+        else:
+            starts = self._session_starts()
+            ends = np.minimum(np.append(starts[1:], len(self.item_code)), ends[np.searchsorted(self.offsets, starts, side="right") - 1])
+        real = starts < ends
+        return starts[real], ends[real]
+
+    def last_sequences(self, ends: Ints, key: Key) -> tuple[Ints, Ints]:
+        """Starts and ends (U,) of what a user's list is made from: the history before the end, or its last session."""
+        starts = self.offsets[:-1].copy()
+        if key == "session":
+            real = starts < ends
+            sessions = self._session_starts()
+            starts[real] = sessions[np.searchsorted(sessions, ends[real] - 1, side="right") - 1]
+        return starts, ends
+
+    def seen(self, cut: Cut) -> tuple[Ints, Codes]:
+        """What each user had seen before the cut, also longer ago than the history: CSR of item codes, ascending.
+
+        With times, an item counts from its first event on. Cutting such data by `last` cuts at each user's first event
+        that is left out.
+        """
+        if self.seen_pairs is None:
+            raise StoreError("These histories were put together without what users have seen: load them from a sequences artifact.")
+        seen, ends = self.seen_pairs, self.cut(cut)
+        if cut.at is None and cut.last == 0:
+            return seen.offsets, seen.item_code
+        n_seen = np.diff(seen.offsets)
+        if seen.first_event_at is not None and self.event_at is not None:
+            until = np.append(self.event_at, NEVER)[np.where(ends < self.offsets[1:], ends, len(self.event_at))] if cut.at is None else None
+            before = seen.first_event_at < (microseconds(cut.at) if cut.at else np.repeat(until, n_seen))  # type: ignore[arg-type]
+        else:
+            assert seen.first_position is not None, "data with an order only says where in the history an item was first seen"
+            before = seen.first_position < np.repeat(ends - self.offsets[:-1], n_seen)
+        return np.concatenate([[0], np.cumsum(_count(before, seen.offsets))]), seen.item_code[before]
+
+    def blocked(self) -> tuple[Ints, Codes]:
+        """What must not be recommended to whom: CSR of item codes, ascending."""
+        if self.blocked_pairs is None:
+            raise StoreError("These histories were put together without blocked pairs: load them from a sequences artifact.")
+        return self.blocked_pairs
+
+    def _session_starts(self) -> Ints:
+        if self.session is None:
+            raise ConfigError("There are no sessions in these histories: name data.events.session, or give sequences.session_gap.")
+        begins = np.zeros(len(self.session) + 1, dtype=bool)
+        begins[self.offsets] = True
+        begins[1:-1] |= self.session[1:] != self.session[:-1]
+        return np.flatnonzero(begins[:-1])
+
+
+@dataclass(frozen=True)
+class ItemActivity:
+    """Trailing counts per item and full hour, by hour and item; an hour and item without a row had none."""
+
+    hour_at: Ints  # (r,) µs
+    item_code: Codes  # (r,)
+    events: dict[str, Codes]  # (r,) by window: "1h", "6h", "1d", "7d"
+    n_items: int
+
+    def at(self, moment: datetime, window: str) -> Codes:
+        """Events of each item (V,) in the window that ends at the last full hour at or before the moment."""
+        hour = microseconds(moment) // 3_600_000_000 * 3_600_000_000
+        rows = slice(*np.searchsorted(self.hour_at, [hour, hour + 1]))
+        counts = np.zeros(self.n_items, dtype=np.int32)
+        counts[self.item_code[rows]] = self.events[window][rows]
+        return counts
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """The items and category values of a night. Row number = code."""
+
+    item_id: pa.Array  # (V,) ascending
+    eligible: NDArray[np.bool_]  # (V,)
+    first_event_at: Ints | None  # (V,) µs, NEVER without an event in the window; None for data with an order only
+    n_events: Ints  # (V,) of the history window
+    schema: Schema
+    columns: dict[str, Array]  # features of the items, as in `Histories`, V rows
+    texts: dict[str, pa.Array]  # (V,) strings for people: titles
+    folder: Path
+
+    @classmethod
+    def load(cls, folder: Path) -> "Dictionary":
+        schema = Schema.load(folder)
+        items = read_table(folder / "items.parquet")
+        return cls(
+            item_id=single(items["item_id"]),
+            eligible=to_numpy(items["eligible"]),
+            first_event_at=to_numpy(pc.fill_null(items["first_event_at"], NEVER)) if schema.has_times else None,
+            n_events=to_numpy(items["n_events"]),
+            schema=schema,
+            columns={c.name: to_array(items[c.name], c) for c in schema.features("items")},
+            texts={name: single(items[name]) for name in schema.names("text", table="items")},
+            folder=folder,
+        )
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_id)
+
+    def values(self, column: str) -> pa.Array:
+        """The values of a categorical or multi-categorical column, of any table, by code."""
+        return single(read_table(self.folder / "values" / f"{column}.parquet")["value"])
+
+    def item_activity(self) -> ItemActivity:
+        """How much happened with each item lately, at any full hour of the window. ConfigError for data with an order only."""
+        if not self.schema.has_times:
+            raise ConfigError("The events have an order only, no times: there is no item activity by the hour.")
+        read = read_table(self.folder / "item_activity.parquet")
+        events = {name.removeprefix("events_"): to_numpy(read[name]) for name in read.column_names if name.startswith("events_")}
+        return ItemActivity(to_numpy(read["hour_at"]), to_numpy(read["item_code"]), events, self.n_items)
+
+
+def shards_of(folder: Path) -> list[int]:
+    """Numbers of the shards in a sequences artifact, in order."""
+    return sorted(int(file.stem.removeprefix("part-")) for file in (folder / "users").glob("part-*.parquet"))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    folder: Path
+    shards: Sequence[int]
+
+    def table(self, name: str, columns: list[str]) -> pa.Table:
+        """The parts of a table below each other, with those of the columns that it has."""
+        return pa.concat_tables([read_table(self.folder / name / f"part-{shard:03}.parquet", columns) for shard in self.shards])
+
+
+def _chosen(schema: Schema, names: Collection[str] | None) -> list[Column]:
+    tables: tuple[Table, ...] = ("events", "users")
+    known = [c for table in tables for c in schema.features(table)] + list(schema.select("label", table="events"))
+    if names is None:
+        return known
+    unknown = sorted(set(names) - {c.name for c in known})
+    if unknown:
+        raise ConfigError(f"The histories have no column {', '.join(unknown)}. There are: {', '.join(c.name for c in known) or 'none'}.")
+    return [c for c in known if c.name in names]
+
+
+def _count(marked: NDArray[np.bool_], offsets: Ints) -> Ints:
+    """How many are marked in each row of a CSR."""
+    before = np.concatenate([[0], np.cumsum(marked)])
+    return before[offsets[1:]] - before[offsets[:-1]]
+
+
+def _offsets(lengths: pa.ChunkedArray) -> Ints:
+    return np.concatenate([[0], np.cumsum(to_numpy(lengths), dtype=np.int64)])
