@@ -19,3 +19,7 @@ class ContractError(RecsysError):
 
 class StoreError(RecsysError):
     """An artifact that is missing, altered on disk, or of another kind than asked for."""
+
+
+class ExportError(RecsysError):
+    """A copy of the published lists that could not be written; the lists are published all the same."""

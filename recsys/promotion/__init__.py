@@ -1,0 +1,1 @@
+"""The gate: which contender is published tonight, and why."""

@@ -1,0 +1,297 @@
+"""Contracts on tonight's lists, in SQL over the parquet files of scoring and sequences.
+
+Each file of `sql/lists/` is a rule: it returns the offending rows, and its first line says what they are. It may read
+
+    lists      user_id, rank, item_id, score, source: tonight's lists
+    users      user_id, n_items_left: everybody, with the number of eligible items that may be recommended to them
+    items      item_code, item_id, eligible: the dictionary
+    left_out   user_id, item_code, reason ('seen' or 'blocked'): pairs that must not be recommended
+
+and the variables `k` and `source`. Shares (coverage, fallbacks, overlap) have limits in the configuration instead.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.config import Publishing, Scoring
+from recsys.errors import ContractError
+from recsys.published import Promotion
+from recsys.store import Artifact, Draft, Store
+from recsys.windows import label
+
+RULES = tuple(sorted((Path(__file__).parents[2] / "sql" / "lists").glob("*.sql")))
+BASELINES = ("popular_lately", "popular")
+SHARES = ("user_coverage", "fallback_share", "overlap")
+N_SAMPLES = 3
+
+COLUMNS = pa.schema([("rule", pa.string()), ("value", pa.float64()), ("limit", pa.float64()), ("passed", pa.bool_())])
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one rule found. `value` is a number of offending rows or a share, null where the rule has nothing to compare."""
+
+    rule: str
+    says: str
+    value: float | None
+    limit: float
+    passed: bool
+    sample: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.rule in SHARES:
+            return f"{self.rule}: {self.value}, and the limit is {self.limit:g} ({self.says})"
+        return f"{self.rule}: {self.value:,} × {self.says}: {'; '.join(self.sample)}"
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What the contracts are about: tonight's lists, what they were made from, and the last ones that were published."""
+
+    scoring: Path
+    sequences: Path
+    last: Path | None
+    k: int
+    exclude_seen: bool
+    source: str  # what was decided on
+
+    @property
+    def by_model(self) -> bool:
+        return self.source not in BASELINES
+
+
+def keep_contracts(
+    store: Store,
+    as_of: datetime,
+    publishing: Publishing,
+    scoring: Scoring,
+    lists: Artifact,
+    sequences: Artifact,
+    *,
+    source: str,
+    last: Promotion | None,
+    rebuild: bool = False,
+) -> Artifact:
+    """`checks.parquet`, one row per rule, all of them kept. ContractError with sample rows where one is broken.
+
+    `source` is what was decided on, `last` the last promotion of an earlier night, whose lists tonight's are compared with.
+    """
+    before = last.artifact(store, "scoring") if last is not None else None
+    limits = {name: value for name, value in publishing.versioned().items() if name != "exports"}
+
+    def build(draft: Draft) -> None:
+        what = Lists(lists.path, sequences.path, before.path if before else None, scoring.k, scoring.exclude_seen, source)
+        checks = check(what, publishing, draft.scratch)
+        broken = [found for found in checks if not found.passed]
+        if broken:
+            raise ContractError(_message(as_of, broken, lists))
+        rows = [{"rule": c.rule, "value": c.value, "limit": c.limit, "passed": c.passed} for c in checks]
+        pq.write_table(pa.Table.from_pylist(rows, COLUMNS), draft.path / "checks.parquet", compression="zstd")
+        draft.metrics = {c.rule: c.value for c in checks if c.value is not None}
+
+    config = {**limits, "k": scoring.k, "exclude_seen": scoring.exclude_seen, "source": source}
+    inputs = {"scoring": lists, "sequences": sequences, **({"last": before} if before else {})}
+    return store.ensure("publishing", as_of, config, inputs, build, code="recsys.publishing.contracts", sql=RULES, rebuild=rebuild)
+
+
+def check(lists: Lists, limits: Publishing, spill: Path) -> list[Check]:
+    """What every rule found; nothing else is looked at where the columns are wrong already. `spill`: folder for what memory cannot hold."""
+    with duckdb.connect(config={"temp_directory": str(spill)}) as connection:
+        _tables(connection, lists)
+        columns = _columns(connection)
+        if not columns.passed:
+            return [columns]
+        return [columns, *(_rule(connection, path) for path in RULES), *_shares(connection, lists, limits)]
+
+
+def _tables(connection: duckdb.DuckDBPyConnection, lists: Lists) -> None:
+    connection.execute("set variable k = $k", {"k": lists.k})
+    connection.execute("set variable source = $source", {"source": lists.source})
+    _view(connection, "lists", lists.scoring / "recommendations")
+    _view(connection, "dictionary", lists.sequences, "items.parquet")
+    _view(connection, "parts_of_users", lists.sequences / "users")
+    connection.execute("create table items as select file_row_number::int as item_code, item_id, eligible from dictionary")
+    user_type = _type(connection, "parts_of_users", "user_id")
+    connection.execute(f"create table left_out (user_id {user_type}, item_code int, reason varchar)")
+    for table, count in (("seen", "n_seen"), ("blocked", "n_blocked")):
+        if table == "blocked" or lists.exclude_seen:
+            _view(connection, f"parts_of_{table}", lists.sequences / table)
+            connection.execute(_LEFT_OUT.format(table=table, count=count))
+    connection.execute(_USERS)
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, folder: Path, files: str = "*.parquet") -> None:
+    """A view of a table's files, with `filename` and `file_row_number`, and without columns made from the names of folders."""
+    view = connection.read_parquet(str(folder / files), filename=True, file_row_number=True, hive_partitioning=False)
+    view.create_view(name)
+
+
+# A user's rows follow those of the user before: each row belongs to the last user who starts at or before it.
+_LEFT_OUT = """
+    insert into left_out
+    with starts as (
+        select
+            user_id,
+            parse_filename(filename) as part,
+            (sum({count}) over (partition by filename order by file_row_number) - {count})::bigint as first_row,
+            {count} as n_rows,
+        from parts_of_users
+    ),
+
+    pairs as (
+        select
+            parse_filename(filename) as part,
+            file_row_number as row,
+            item_code,
+        from parts_of_{table}
+    ),
+
+    owned as (
+        select
+            starts.user_id,
+            pairs.item_code,
+            '{table}' as reason,
+        from pairs
+        asof join (select * from starts where n_rows > 0) as starts
+            on pairs.part = starts.part
+            and pairs.row >= starts.first_row
+    )
+
+    select * from owned
+"""
+
+_USERS = """
+    create table users as
+    with lost as (
+        select
+            left_out.user_id,
+            count(distinct left_out.item_code) as n_items,
+        from left_out
+        join items
+            on items.item_code = left_out.item_code
+            and items.eligible
+        group by left_out.user_id
+    ),
+
+    everybody as (
+        select
+            parts_of_users.user_id,
+            (select count(*) from items where eligible) - coalesce(lost.n_items, 0) as n_items_left,
+        from parts_of_users
+        left join lost
+            on lost.user_id = parts_of_users.user_id
+    )
+
+    select * from everybody
+"""
+
+
+def _columns(connection: duckdb.DuckDBPyConnection) -> Check:
+    """Ids of the same type as in the sequences; what else a list is made of."""
+    expected = {
+        "user_id": {_type(connection, "users", "user_id")},
+        "rank": {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"},
+        "item_id": {_type(connection, "items", "item_id")},
+        "score": {"FLOAT"},
+        "source": {"VARCHAR"},
+    }
+    found = {name: kind for name, kind, *_ in connection.execute("describe lists").fetchall()}
+    wrong = tuple(
+        f"{name} is {found.get(name, 'missing')}, not {' or '.join(sorted(kinds))}"
+        for name, kinds in expected.items()
+        if found.get(name) not in kinds
+    )
+    return Check("columns", "column that is not what a list is made of", len(wrong), 0, not wrong, wrong)
+
+
+def _rule(connection: duckdb.DuckDBPyConnection, path: Path) -> Check:
+    query = path.read_text()
+    says = query.splitlines()[0].removeprefix("-- One row per ").removesuffix(".")
+    connection.execute(f"create or replace temp table offending as {query}")
+    ((count,),) = connection.execute("select count(*) from offending").fetchall()
+    rows = connection.execute(f"select * from offending order by all limit {N_SAMPLES}") if count else None
+    return Check(path.stem, says, count, 0, count == 0, tuple(_sample(rows)) if rows else ())
+
+
+def _sample(rows: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    names = [name for name, *_ in rows.description or ()]
+    for row in rows.fetchall():
+        yield " ".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True))
+
+
+def _shares(connection: duckdb.DuckDBPyConnection, lists: Lists, limits: Publishing) -> Iterator[Check]:
+    coverage = _value(connection, _USER_COVERAGE)
+    yield _share("user_coverage", "share of all users whose list has k items", coverage, at_least=limits.min_user_coverage)
+    fallbacks = _value(connection, _FALLBACK_SHARE) if lists.by_model else None
+    says = "share of the lists that start with a popular item, although a model was decided on"
+    yield _share("fallback_share", says, fallbacks, at_most=limits.max_fallback_share)
+    overlap = None
+    if lists.last is not None:
+        _view(connection, "last_lists", lists.last / "recommendations")
+        overlap = _value(connection, _OVERLAP)
+    yield _share("overlap", "share of a user's last published list that is in tonight's, on average", overlap, at_least=limits.min_overlap)
+
+
+def _share(rule: str, says: str, value: float | None, at_least: float | None = None, at_most: float | None = None) -> Check:
+    limit = at_least if at_least is not None else at_most
+    assert limit is not None
+    passed = value is None or (value >= limit if at_least is not None else value <= limit)
+    return Check(rule, says, value, limit, passed)
+
+
+_USER_COVERAGE = """
+    with full_lists as (
+        select user_id,
+        from lists
+        group by user_id
+        having count(*) >= getvariable('k')
+    )
+
+    select (select count(*) from full_lists) / nullif(count(*), 0) from users
+"""
+
+_FALLBACK_SHARE = """
+    select count(*) filter (source <> getvariable('source')) / nullif(count(*), 0) from lists where rank = 1
+"""
+
+# Ids as text: another data set may have been published from this store before.
+_OVERLAP = """
+    with shares as (
+        select
+            last_lists.user_id,
+            count(lists.item_id) / count(*) as share,
+        from last_lists
+        semi join lists as tonight
+            on tonight.user_id::varchar = last_lists.user_id::varchar
+        left join lists
+            on lists.user_id::varchar = last_lists.user_id::varchar
+            and lists.item_id::varchar = last_lists.item_id::varchar
+        group by last_lists.user_id
+    )
+
+    select round(avg(share), 6) from shares
+"""
+
+
+def _value(connection: duckdb.DuckDBPyConnection, query: str) -> float | None:
+    ((value,),) = connection.execute(query).fetchall()
+    return value
+
+
+def _type(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> str:
+    return {name: kind for name, kind, *_ in connection.execute(f"describe {table}").fetchall()}[column]
+
+
+def _message(as_of: datetime, broken: Sequence[Check], lists: Artifact) -> str:
+    return (
+        f"The lists of {label(as_of)} are not published, for they break {len(broken)} of their contracts. What was published stays.\n"
+        + "\n".join(f"  {found}" for found in broken)
+        + f"\nThe lists are in {lists.path / 'recommendations'}. Limits of shares stand under `publishing` in the configuration;"
+        " a broken rule of sql/lists/ is a fault of scoring: run the night with --rebuild, and report it if that does not help."
+    )

@@ -1,0 +1,45 @@
+"""Contracts on the lists, then the pointer, then copies for others: in this order, so that nothing broken is ever pointed to."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from recsys import published
+from recsys.config import Publishing, Scoring
+from recsys.published import Promotion
+from recsys.publishing import exports
+from recsys.publishing.contracts import keep_contracts
+from recsys.store import Artifact, Store
+
+log = logging.getLogger(__name__)
+
+
+def publish(
+    store: Store,
+    as_of: datetime,
+    publishing: Publishing,
+    scoring: Scoring,
+    lists: Artifact,
+    sequences: Artifact,
+    *,
+    config: str,
+    source: str,
+    reasons: Sequence[str],
+    others: Mapping[str, Artifact | None],
+    last: Promotion | None,
+    rebuild: bool = False,
+) -> Artifact:
+    """Publish the lists of a scoring artifact if they keep their contracts; the artifact holds `checks.parquet`.
+
+    `config` is the digest of the whole configuration, `source` what was decided on, `others` what else belongs to the
+    published set (training, twin, evaluation, promotion), `last` the last promotion of an earlier night. Publishing the
+    same set again changes nothing, and an older night never takes the place of a newer one. ContractError where a rule is
+    broken: nothing is published. ExportError where a copy could not be written: the lists are published.
+    """
+    exports.places(store, publishing.exports)  # a copy that can never be written is said before the pointer moves
+    artifact = keep_contracts(store, as_of, publishing, scoring, lists, sequences, source=source, last=last, rebuild=rebuild)
+    whole = {**others, "sequences": sequences, "scoring": lists, "publishing": artifact}
+    done = published.publish(store, published.promotion(as_of, config, source, whole, tuple(reasons)))
+    for place in exports.export(store, done, publishing.exports):
+        log.info("Copied to %s", place)
+    return artifact

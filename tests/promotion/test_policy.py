@@ -1,0 +1,283 @@
+"""The gate, on hand-made results: what is published, and in which words."""
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.config import Promotion
+from recsys.errors import StoreError
+from recsys.promotion.policy import Decision, Measured, decide, judge
+from recsys.store import Artifact, Draft, Store
+
+NIGHT = datetime(2017, 10, 17, tzinfo=timezone.utc)
+USERS = 1234
+
+
+def measured(value: float, coverage: float = 0.4, n_users: int = USERS, paired_with: float | None = None) -> Measured:
+    """A result, with an interval of ±0.004 around the difference to whom it was paired with."""
+    if paired_with is None:
+        return Measured(value, coverage, n_users)
+    difference = value - paired_with
+    return Measured(value, coverage, n_users, difference, difference - 0.004, difference + 0.004)
+
+
+def evening(
+    candidate: float, current: float | None = None, lately: float = 0.1, overall: float = 0.05, **changes: Any
+) -> dict[str, Measured]:
+    reference = max(lately, overall) if current is None else current
+    found = {"candidate": measured(candidate, paired_with=reference, **changes)}
+    if current is not None:
+        found["current"] = measured(current)
+    return {**found, "popular_lately": measured(lately), "popular": measured(overall)}
+
+
+# ---------------------------------------------------------------- every outcome, word for word
+
+
+def test_a_better_candidate_is_published() -> None:
+    decision = judge(evening(0.12, current=0.11), Promotion())
+    assert decision.published == "candidate"
+    assert decision.reasons == (
+        "The candidate is published: on 1,234 test users its NDCG@10 of 0.1200 is 20.0% above popular-lately's 0.1000"
+        " and 9.1% above the current model's 0.1100 (difference +0.0100, 95% interval +0.0060 to +0.0140).",
+        "The current model makes way for the candidate: NDCG@10 0.1100.",
+        "Popular-lately is the better baseline, which a model has to beat: NDCG@10 0.1000.",
+        "Popular is the other baseline: NDCG@10 0.0500.",
+    )
+
+
+def test_an_equal_candidate_is_published_for_it_knows_a_newer_day() -> None:
+    decision = judge(evening(0.11, current=0.11), Promotion(tolerance=0.0))
+    assert decision.published == "candidate"
+    assert "and equal to the current model's 0.1100 (difference +0.0000," in decision.reasons[0]
+    assert decision.verdicts["current"] == "The current model makes way for the candidate: NDCG@10 0.1100."
+
+
+def test_a_candidate_that_is_worse_within_the_tolerance_is_published() -> None:
+    decision = judge(evening(0.1078, current=0.11), Promotion(tolerance=0.02))
+    assert decision.published == "candidate"
+    assert decision.verdicts["current"] == (
+        "The current model makes way for the candidate, which loses no more than the 2.0% that are tolerated: NDCG@10 0.1100."
+    )
+
+
+def test_a_worse_candidate_is_rejected_and_the_current_model_published_again() -> None:
+    decision = judge(evening(0.105, current=0.11), Promotion(tolerance=0.02))
+    assert decision.published == "current"
+    assert decision.reasons == (
+        "The current model is published again: on 1,234 test users its NDCG@10 of 0.1100 is 10.0% above popular-lately's 0.1000.",
+        "The candidate is rejected: NDCG@10 of 0.1050 is 4.5% below the current model's 0.1100"
+        " (difference -0.0050, 95% interval -0.0090 to -0.0010), and 2.0% are tolerated.",
+        "Popular-lately is the better baseline, which a model has to beat: NDCG@10 0.1000.",
+        "Popular is the other baseline: NDCG@10 0.0500.",
+    )
+
+
+def test_on_the_first_night_a_candidate_has_to_beat_the_better_baseline_only() -> None:
+    decision = judge(evening(0.12, current=None), Promotion())
+    assert decision.published == "candidate"
+    assert decision.reasons[0] == (
+        "The candidate is published: on 1,234 test users its NDCG@10 of 0.1200 is 20.0% above popular-lately's 0.1000"
+        " (difference +0.0200, 95% interval +0.0160 to +0.0240); there is no current model to compare it with."
+    )
+
+
+def test_on_the_first_night_a_weak_candidate_gives_way_to_the_better_baseline() -> None:
+    decision = judge(evening(0.08, current=None, lately=0.05, overall=0.1), Promotion())
+    assert decision.published == "popular"
+    assert decision.reasons == (
+        "Popular is published, since no model is within the limits: NDCG@10 0.1000.",
+        "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular's 0.1000"
+        " (difference -0.0200, 95% interval -0.0240 to -0.0160), which it has to beat.",
+        "Popular-lately is the other baseline: NDCG@10 0.0500.",
+    )
+
+
+def test_with_nothing_good_enough_a_baseline_is_published() -> None:
+    decision = judge(evening(0.08, current=0.09), Promotion())
+    assert decision.published == "popular_lately"
+    assert decision.reasons == (
+        "Popular-lately is published, since no model is within the limits: NDCG@10 0.1000.",
+        "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular-lately's 0.1000, which it has to beat.",
+        "The current model is rejected: NDCG@10 of 0.0900 is 10.0% below popular-lately's 0.1000, which it has to beat.",
+        "Popular is the other baseline: NDCG@10 0.0500.",
+    )
+
+
+def test_with_too_few_users_the_current_model_stays() -> None:
+    contenders = {name: Measured(0.1, 0.4, 12) for name in ("candidate", "current", "popular_lately", "popular")}
+    decision = judge(contenders, Promotion(min_users=50))
+    assert decision.published == "current"
+    assert decision.reasons == ("Nothing is concluded from 12 test users, for promotion.min_users is 50: the current model stays.",)
+    assert decision.verdicts["candidate"] == "The candidate is not judged."
+
+
+@pytest.mark.parametrize(
+    ("missing", "published", "name"), [((), "popular_lately", "popular-lately"), (("popular_lately",), "popular", "popular")]
+)
+def test_with_too_few_users_and_no_current_model_a_baseline_is_published(missing: tuple[str, ...], published: str, name: str) -> None:
+    contenders = {c: Measured(0.9, 0.4, 12) for c in ("candidate", "popular_lately", "popular") if c not in missing}
+    decision = judge(contenders, Promotion(min_users=50))
+    assert decision.published == published
+    assert decision.reasons == (
+        f"Nothing is concluded from 12 test users, for promotion.min_users is 50: {name} is published, since there is no current model.",
+    )
+
+
+# ---------------------------------------------------------------- limits, one by one
+
+
+def test_a_model_has_to_beat_the_baseline_not_to_equal_it() -> None:
+    decision = judge(evening(0.1, current=0.12), Promotion(tolerance=0.5))
+    assert decision.published == "current"
+    assert decision.verdicts["candidate"] == (
+        "The candidate is rejected: NDCG@10 of 0.1000 is equal to popular-lately's 0.1000, which it has to beat."
+    )
+
+
+@pytest.mark.parametrize(("value", "published"), [(0.11, "candidate"), (0.1099, "popular_lately")])
+def test_a_lift_over_the_baseline_may_be_asked_for(value: float, published: str) -> None:
+    decision = judge(evening(value), Promotion(min_lift=0.1))
+    assert decision.published == published
+    if published != "candidate":
+        assert "is 9.9% above popular-lately's 0.1000" in decision.verdicts["candidate"]
+        assert decision.verdicts["candidate"].endswith("which it has to beat by 10.0%.")
+
+
+def test_a_baseline_that_finds_nothing_is_beaten_by_a_model_that_finds_something() -> None:
+    decision = judge(evening(0.12, lately=0.0, overall=0.0), Promotion())
+    assert decision.published == "candidate"
+    assert "its NDCG@10 of 0.1200 is above popular-lately's 0.0000" in decision.reasons[0]
+    assert judge(evening(0.0, lately=0.0, overall=0.0), Promotion()).published == "popular_lately"
+
+
+def test_lists_have_to_show_enough_of_the_catalogue() -> None:
+    decision = judge(evening(0.12, current=0.11, coverage=0.01), Promotion(min_coverage=0.05))
+    assert decision.published == "current"
+    assert decision.verdicts["candidate"] == "The candidate is rejected: its lists show 1.0% of the eligible items, and 5.0% are asked for."
+    assert judge(evening(0.12, coverage=0.05), Promotion(min_coverage=0.05)).published == "candidate"
+
+
+def test_every_broken_limit_is_named() -> None:
+    verdict = judge(evening(0.08, current=0.11, coverage=0.01), Promotion(min_coverage=0.05)).verdicts["candidate"]
+    assert "below the current model's" in verdict and "below popular-lately's" in verdict and "of the eligible items" in verdict
+
+
+def test_a_candidate_need_not_match_a_current_model_that_is_outside_the_limits() -> None:
+    contenders = {**evening(0.105, current=0.11), "current": measured(0.11, coverage=0.01)}
+    decision = judge(contenders, Promotion(min_coverage=0.05))
+    assert decision.published == "candidate"
+    assert (
+        decision.verdicts["current"] == "The current model is rejected: its lists show 1.0% of the eligible items, and 5.0% are asked for."
+    )
+
+
+def test_a_candidate_at_exactly_the_tolerance_is_within_it() -> None:
+    for current in (0.1, 0.11, 0.13, 0.3, 0.7):
+        assert judge(evening(current * 0.9, current=current, lately=0.01, overall=0.0), Promotion(tolerance=0.1)).published == "candidate"
+
+
+def test_a_model_without_a_finite_result_is_never_published() -> None:
+    nan = float("nan")
+    assert judge({**evening(nan), "candidate": Measured(nan, 0.4, USERS)}, Promotion()).published == "popular_lately"
+    assert judge({**evening(nan, current=0.11), "candidate": Measured(nan, nan, USERS)}, Promotion()).published == "current"
+
+
+values = st.floats(0, 1)
+
+
+@given(values, st.none() | values, values, values, st.floats(0, 0.5), st.floats(-0.5, 2), values, st.integers(0, 100))
+def test_whatever_the_results_something_is_published_with_a_verdict_on_everybody(
+    candidate: float, current: float | None, lately: float, overall: float, tolerance: float, lift: float, coverage: float, n_users: int
+) -> None:
+    contenders = {name: Measured(c.value, coverage, n_users) for name, c in evening(candidate, current, lately, overall).items()}
+    decision = judge(contenders, Promotion(tolerance=tolerance, min_lift=lift, min_coverage=0.5, min_users=50))
+    assert decision.published in contenders
+    assert set(decision.verdicts) == set(contenders)
+    assert decision.reasons[0] == decision.verdicts[decision.published]
+    if n_users >= 50 and lift >= 0 and decision.published in ("candidate", "current"):
+        assert contenders[decision.published].value > max(lately, overall)
+        assert coverage >= 0.5
+
+
+# ---------------------------------------------------------------- the step
+
+
+def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, window: str | None = "6h", metric: str = "ndcg") -> Artifact:
+    """An evaluation artifact with these results, and with others that must not be read instead."""
+
+    def build(draft: Draft) -> None:
+        rows = []
+        for name, c in contenders.items():
+            decoy = {"contender": name, "n_users": 7, "difference": None, "low": None, "high": None, "value": 0.99}
+            paired = {"difference": c.difference, "low": c.low, "high": c.high}
+            rows += [
+                {**decoy, "slice": "all", "metric": "mrr", "k": k},
+                {**decoy, "slice": "all", "metric": metric, "k": k + 10},
+                {**decoy, "slice": "new users", "metric": metric, "k": k},
+                {**decoy, **paired, "slice": "all", "metric": metric, "k": k, "value": c.value, "n_users": c.n_users},
+                {**decoy, "slice": "all", "metric": "coverage", "k": k, "value": c.coverage, "n_users": c.n_users},
+            ]
+        pq.write_table(pa.Table.from_pylist(rows), draft.path / "metrics.parquet")
+        windows = [{"window": w, "ndcg_at_10": 0.1, "chosen": w == window} for w in ("1h", "6h")]
+        pq.write_table(pa.Table.from_pylist(windows), draft.path / "baselines.parquet")
+
+    config = {name: vars(c) for name, c in contenders.items()}
+    return store.ensure("evaluation", NIGHT, {**config, "k": k, "window": window}, {}, build, code="recsys.windows")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def test_a_decision_is_an_artifact_that_reads_back(store: Store) -> None:
+    contenders = evening(0.105, current=0.11)
+    artifact = decide(store, NIGHT, Promotion(), evaluation(store, contenders))
+    decision = Decision.load(artifact)
+    assert decision == judge(contenders, Promotion(), popular_window="6h")
+    assert artifact.metrics == {"published": "current"}
+    table = pq.read_table(artifact.path / "decision.parquet").to_pylist()
+    assert [(row["contender"], row["published"]) for row in table] == [
+        ("current", True),
+        ("candidate", False),
+        ("popular_lately", False),
+        ("popular", False),
+    ]
+    assert [row["reasons"] for row in table] == list(decision.reasons)
+    assert json.loads((artifact.path / "decision.json").read_text())["popular_window"] == "6h"
+
+
+def test_the_same_evaluation_is_decided_once_and_another_policy_anew(store: Store) -> None:
+    results = evaluation(store, evening(0.12))
+    first = decide(store, NIGHT, Promotion(), results)
+    assert decide(store, NIGHT, Promotion(), results).reused
+    assert decide(store, NIGHT, Promotion(min_lift=0.5), results).version != first.version
+
+
+def test_the_policys_own_metric_and_length_of_list_decide(store: Store) -> None:
+    artifact = decide(store, NIGHT, Promotion(metric="recall", k=20), evaluation(store, evening(0.12), k=20, metric="recall"))
+    assert Decision.load(artifact).reasons[0].startswith("The candidate is published: on 1,234 test users its Recall@20 of 0.1200 is")
+
+
+def test_data_without_times_has_no_window(store: Store) -> None:
+    contenders = evening(0.12)
+    del contenders["popular_lately"]
+    decision = Decision.load(decide(store, NIGHT, Promotion(), evaluation(store, contenders, window=None)))
+    assert (decision.published, decision.popular_window) == ("candidate", "")
+
+
+@pytest.mark.parametrize("kept", [(), ("popular",), ("candidate",), ("candidate", "popular", "stranger")])
+def test_an_evaluation_that_lacks_a_contender_is_no_ground_for_a_decision(store: Store, kept: tuple[str, ...]) -> None:
+    contenders = {name: c for name, c in {**evening(0.12), "stranger": measured(0.1)}.items() if name in kept}
+    broken = evaluation(store, contenders or {"candidate": measured(0.1)}, k=10 if kept else 30)
+    with pytest.raises(StoreError, match="ndcg and coverage at 10 are needed for the candidate, a baseline"):
+        decide(store, NIGHT, Promotion(), broken)
+    assert store.artifacts("promotion") == []
