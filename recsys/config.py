@@ -240,6 +240,9 @@ class Promotion(Group):
     min_lift: float = Field(0.0, description="Share by which a model has to beat the better popularity baseline.")
     min_coverage: float = Field(0.0, ge=0, le=1, description="Share of the eligible items that the lists have to show.")
     min_users: int = Field(50, ge=1, description="Test users below which nothing is concluded and the current model stays.")
+    min_refit_overlap: float = Field(
+        0.1, ge=0, le=1, description="Share of the top 10 that the refit has to have in common with its twin, which is published otherwise."
+    )
 
 
 class Scoring(Group):
