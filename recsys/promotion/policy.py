@@ -71,103 +71,109 @@ def decide(store: Store, as_of: datetime, promotion: Promotion, evaluation: Arti
 
 def judge(contenders: Mapping[str, Measured], policy: Promotion, popular_window: str = "") -> Decision:
     """The policy itself. `contenders` holds the candidate, at least one baseline and, where one can be compared, the current model."""
-    baseline = max((name for name in BASELINES if name in contenders), key=lambda name: contenders[name].value)
-    n_users = contenders[baseline].n_users
-    if n_users < policy.min_users:
-        return _inconclusive(contenders, policy, n_users, popular_window)
-    problems = {name: _limits_broken(name, baseline, contenders, policy) for name in MODELS if name in contenders}
+    contest = _Contest(contenders, policy)
+    if contest.n_users < policy.min_users:
+        return contest.inconclusive(popular_window)
+    problems = {name: contest.limits_broken(name) for name in MODELS if name in contenders}
     if problems.get("current") == []:
-        problems["candidate"] = _tolerance_broken(contenders, policy) + problems["candidate"]
-    published = next((name for name in MODELS if problems.get(name) == []), baseline)
-
-    verdicts = {published: _accepted(published, baseline, contenders, policy)}
-    for name, found in problems.items():
-        if name != published:
-            verdicts[name] = f"{_name(name)} is rejected: {'; '.join(found)}." if found else _makes_way(name, contenders, policy)
-    for name in BASELINES:
+        problems["candidate"] = contest.tolerance_broken() + problems["candidate"]
+    published = next((name for name in MODELS if problems.get(name) == []), contest.baseline)
+    verdicts = {published: contest.accepted(published)}
+    for name in (*MODELS, *BASELINES):
         if name in contenders and name != published:
-            which = f"the better baseline, which a model has to beat{_by(policy.min_lift)}" if name == baseline else "the other baseline"
-            verdicts[name] = f"{_name(name)} is {which}: {_value(name, contenders, policy)}."
+            verdicts[name] = contest.passed_over(name, problems.get(name, []))
     return Decision(published, tuple(verdicts.values()), verdicts, popular_window)
 
 
-def _inconclusive(contenders: Mapping[str, Measured], policy: Promotion, n_users: int, popular_window: str) -> Decision:
-    """Too few users: the current model stays; without one, a baseline, which needs no proof."""
-    published = next(name for name in ("current", *BASELINES) if name in contenders)
-    there = "stays" if published == "current" else "is published, since there is no current model"
-    why = f"Nothing is concluded from {n_users:,} test users, for promotion.min_users is {policy.min_users:,}: {NAMES[published]} {there}."
-    others = {name: f"{_name(name)} is not judged." for name in (*MODELS, *BASELINES) if name in contenders and name != published}
-    return Decision(published, (why,), {published: why, **others}, popular_window)
+@dataclass(frozen=True)
+class _Contest:
+    """Tonight's contenders under a policy: what is wrong with each, and how to say it."""
 
+    contenders: Mapping[str, Measured]
+    policy: Promotion
 
-def _limits_broken(name: str, baseline: str, contenders: Mapping[str, Measured], policy: Promotion) -> list[str]:
-    """What keeps a model from being published whatever the others are like, as parts of a sentence."""
-    one, other = contenders[name], contenders[baseline]
-    beats = one.value > other.value or policy.min_lift < 0
-    problems = []
-    if not (beats and one.value >= other.value * (1 + policy.min_lift) - ROUNDING):
-        problems.append(f"{_compared(name, baseline, contenders, policy)}, which it has to beat{_by(policy.min_lift)}")
-    if not one.coverage >= policy.min_coverage:
-        problems.append(f"its lists show {one.coverage:.1%} of the eligible items, and {policy.min_coverage:.1%} are asked for")
-    return problems
+    @property
+    def baseline(self) -> str:
+        """The better one."""
+        return max((name for name in BASELINES if name in self.contenders), key=lambda name: self.contenders[name].value)
 
+    @property
+    def n_users(self) -> int:
+        return self.contenders[self.baseline].n_users
 
-def _tolerance_broken(contenders: Mapping[str, Measured], policy: Promotion) -> list[str]:
-    """Non-inferiority: whether the candidate loses more against the current model than is tolerated."""
-    if contenders["candidate"].value >= contenders["current"].value * (1 - policy.tolerance) - ROUNDING:
-        return []
-    return [f"{_compared('candidate', 'current', contenders, policy)}, and {policy.tolerance:.1%} are tolerated"]
+    def inconclusive(self, popular_window: str) -> Decision:
+        """Too few users: the current model stays; without one, a baseline, which needs no proof."""
+        published = next(name for name in ("current", *BASELINES) if name in self.contenders)
+        there = "stays" if published == "current" else "is published, since there is no current model"
+        few = f"Nothing is concluded from {self.n_users:,} test users, for promotion.min_users is {self.policy.min_users:,}"
+        why = f"{few}: {NAMES[published]} {there}."
+        others = {
+            name: f"{_capital(name)} is not judged." for name in (*MODELS, *BASELINES) if name in self.contenders and name != published
+        }
+        return Decision(published, (why,), {published: why, **others}, popular_window)
 
+    def limits_broken(self, name: str) -> list[str]:
+        """What keeps a model from being published whatever the other one is like, as parts of a sentence."""
+        one, baseline = self.contenders[name], self.contenders[self.baseline]
+        lift, coverage = self.policy.min_lift, self.policy.min_coverage
+        beats = (one.value > baseline.value or lift < 0) and one.value >= baseline.value * (1 + lift) - ROUNDING
+        found = [] if beats else [f"{self.value(name)} is {self.beside(name, self.baseline)}, which it has to beat{_by(lift)}"]
+        if not one.coverage >= coverage:
+            found.append(f"its lists show {one.coverage:.1%} of the eligible items, and {coverage:.1%} are asked for")
+        return found
 
-def _accepted(name: str, baseline: str, contenders: Mapping[str, Measured], policy: Promotion) -> str:
-    if name in BASELINES:
-        return f"{_name(name)} is published, since no model is within the limits: {_value(name, contenders, policy)}."
-    compared = [_compared(name, baseline, contenders, policy)]
-    if name == "candidate" and "current" in contenders:
-        compared.append(_compared(name, "current", contenders, policy, short=True))
-    alone = "; there is no current model to compare it with" if "current" not in contenders else ""
-    again = " again" if name == "current" else ""
-    return f"{_name(name)} is published{again}: on {contenders[name].n_users:,} test users its {' and '.join(compared)}{alone}."
+    def tolerance_broken(self) -> list[str]:
+        """Non-inferiority: whether the candidate loses more against the current model than is tolerated."""
+        tolerance = self.policy.tolerance
+        if self.contenders["candidate"].value >= self.contenders["current"].value * (1 - tolerance) - ROUNDING:
+            return []
+        return [f"{self.value('candidate')} is {self.beside('candidate', 'current')}, and {tolerance:.1%} are tolerated"]
 
+    def accepted(self, name: str) -> str:
+        """Why this one is published."""
+        if name in BASELINES:
+            return f"{_capital(name)} is published, since no model is within the limits: {self.value(name)}."
+        rivals = [self.baseline] + ["current"] * (name == "candidate" and "current" in self.contenders)
+        compared = " and ".join(self.beside(name, rival) for rival in rivals)
+        alone = "" if "current" in self.contenders else "; there is no current model to compare it with"
+        again = " again" if name == "current" else ""
+        return f"{_capital(name)} is published{again}: on {self.n_users:,} test users its {self.value(name)} is {compared}{alone}."
 
-def _makes_way(name: str, contenders: Mapping[str, Measured], policy: Promotion) -> str:
-    better = contenders[name].value > contenders["candidate"].value
-    because = f", which loses no more than the {policy.tolerance:.1%} that are tolerated" if better else ""
-    return f"{_name(name)} makes way for the candidate{because}: {_value(name, contenders, policy)}."
+    def passed_over(self, name: str, problems: Sequence[str]) -> str:
+        """Why this one is not."""
+        if problems:
+            return f"{_capital(name)} is rejected: {'; '.join(problems)}."
+        if name == "current":
+            tolerated = self.contenders[name].value > self.contenders["candidate"].value
+            loss = f", which loses no more than the {self.policy.tolerance:.1%} that are tolerated" if tolerated else ""
+            return f"{_capital(name)} makes way for the candidate{loss}: {self.value(name)}."
+        better = f"the better baseline, which a model has to beat{_by(self.policy.min_lift)}"
+        return f"{_capital(name)} is {better if name == self.baseline else 'the other baseline'}: {self.value(name)}."
 
+    def value(self, name: str) -> str:
+        """`NDCG@10 of 0.1000`."""
+        return f"{METRICS[self.policy.metric]}@{self.policy.k} of {self.contenders[name].value:.4f}"
 
-def _compared(name: str, other: str, contenders: Mapping[str, Measured], policy: Promotion, short: bool = False) -> str:
-    """`NDCG@10 of 0.1000 is 9.1% below the current model's 0.1100 (difference -0.0100, 95% interval -0.0150 to -0.0050)`."""
-    one, two = contenders[name], contenders[other]
-    ratio = one.value / two.value - 1 if two.value else 0.0
-    side = "equal to" if one.value == two.value else "above" if one.value > two.value else "below"
-    relative = f"{abs(ratio):.1%} {side}" if ratio else side
-    opening = "" if short else f"{_metric(policy)} of {one.value:.4f} is "
-    return f"{opening}{relative} {NAMES[other]}'s {two.value:.4f}{_interval(one, two)}"
+    def beside(self, name: str, other: str) -> str:
+        """`9.1% below the current model's 0.1100 (difference -0.0100, 95% interval -0.0150 to -0.0050)`.
 
-
-def _interval(one: Measured, other: Measured) -> str:
-    """The paired interval, where `other` is whom the evaluation paired it with."""
-    if one.difference is None or not math.isclose(one.value - other.value, one.difference, abs_tol=1e-6):
-        return ""
-    return f" (difference {one.difference:+z.4f}, 95% interval {one.low:+z.4f} to {one.high:+z.4f})"
-
-
-def _value(name: str, contenders: Mapping[str, Measured], policy: Promotion) -> str:
-    return f"{_metric(policy)} {contenders[name].value:.4f}"
-
-
-def _metric(policy: Promotion) -> str:
-    return f"{METRICS[policy.metric]}@{policy.k}"
+        The interval is shown where `other` is whom the evaluation paired this one with.
+        """
+        one, two = self.contenders[name], self.contenders[other]
+        side = "equal to" if one.value == two.value else "above" if one.value > two.value else "below"
+        share = f"{abs(one.value / two.value - 1):.1%} " if two.value and one.value != two.value else ""
+        text = f"{share}{side} {NAMES[other]}'s {two.value:.4f}"
+        if one.difference is None or not math.isclose(one.value - two.value, one.difference, abs_tol=1e-6):
+            return text
+        return f"{text} (difference {one.difference:+z.4f}, 95% interval {one.low:+z.4f} to {one.high:+z.4f})"
 
 
 def _by(lift: float) -> str:
     return f" by {lift:.1%}" if lift else ""
 
 
-def _name(contender: str) -> str:
-    name = NAMES[contender]
-    return name[0].upper() + name[1:]
+def _capital(contender: str) -> str:
+    return NAMES[contender][0].upper() + NAMES[contender][1:]
 
 
 def _contenders(evaluation: Artifact, policy: Promotion) -> dict[str, Measured]:

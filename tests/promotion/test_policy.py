@@ -47,9 +47,9 @@ def test_a_better_candidate_is_published() -> None:
     assert decision.reasons == (
         "The candidate is published: on 1,234 test users its NDCG@10 of 0.1200 is 20.0% above popular-lately's 0.1000"
         " and 9.1% above the current model's 0.1100 (difference +0.0100, 95% interval +0.0060 to +0.0140).",
-        "The current model makes way for the candidate: NDCG@10 0.1100.",
-        "Popular-lately is the better baseline, which a model has to beat: NDCG@10 0.1000.",
-        "Popular is the other baseline: NDCG@10 0.0500.",
+        "The current model makes way for the candidate: NDCG@10 of 0.1100.",
+        "Popular-lately is the better baseline, which a model has to beat: NDCG@10 of 0.1000.",
+        "Popular is the other baseline: NDCG@10 of 0.0500.",
     )
 
 
@@ -57,14 +57,14 @@ def test_an_equal_candidate_is_published_for_it_knows_a_newer_day() -> None:
     decision = judge(evening(0.11, current=0.11), Promotion(tolerance=0.0))
     assert decision.published == "candidate"
     assert "and equal to the current model's 0.1100 (difference +0.0000," in decision.reasons[0]
-    assert decision.verdicts["current"] == "The current model makes way for the candidate: NDCG@10 0.1100."
+    assert decision.verdicts["current"] == "The current model makes way for the candidate: NDCG@10 of 0.1100."
 
 
 def test_a_candidate_that_is_worse_within_the_tolerance_is_published() -> None:
     decision = judge(evening(0.1078, current=0.11), Promotion(tolerance=0.02))
     assert decision.published == "candidate"
     assert decision.verdicts["current"] == (
-        "The current model makes way for the candidate, which loses no more than the 2.0% that are tolerated: NDCG@10 0.1100."
+        "The current model makes way for the candidate, which loses no more than the 2.0% that are tolerated: NDCG@10 of 0.1100."
     )
 
 
@@ -75,8 +75,8 @@ def test_a_worse_candidate_is_rejected_and_the_current_model_published_again() -
         "The current model is published again: on 1,234 test users its NDCG@10 of 0.1100 is 10.0% above popular-lately's 0.1000.",
         "The candidate is rejected: NDCG@10 of 0.1050 is 4.5% below the current model's 0.1100"
         " (difference -0.0050, 95% interval -0.0090 to -0.0010), and 2.0% are tolerated.",
-        "Popular-lately is the better baseline, which a model has to beat: NDCG@10 0.1000.",
-        "Popular is the other baseline: NDCG@10 0.0500.",
+        "Popular-lately is the better baseline, which a model has to beat: NDCG@10 of 0.1000.",
+        "Popular is the other baseline: NDCG@10 of 0.0500.",
     )
 
 
@@ -93,10 +93,10 @@ def test_on_the_first_night_a_weak_candidate_gives_way_to_the_better_baseline() 
     decision = judge(evening(0.08, current=None, lately=0.05, overall=0.1), Promotion())
     assert decision.published == "popular"
     assert decision.reasons == (
-        "Popular is published, since no model is within the limits: NDCG@10 0.1000.",
+        "Popular is published, since no model is within the limits: NDCG@10 of 0.1000.",
         "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular's 0.1000"
         " (difference -0.0200, 95% interval -0.0240 to -0.0160), which it has to beat.",
-        "Popular-lately is the other baseline: NDCG@10 0.0500.",
+        "Popular-lately is the other baseline: NDCG@10 of 0.0500.",
     )
 
 
@@ -104,10 +104,10 @@ def test_with_nothing_good_enough_a_baseline_is_published() -> None:
     decision = judge(evening(0.08, current=0.09), Promotion())
     assert decision.published == "popular_lately"
     assert decision.reasons == (
-        "Popular-lately is published, since no model is within the limits: NDCG@10 0.1000.",
+        "Popular-lately is published, since no model is within the limits: NDCG@10 of 0.1000.",
         "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular-lately's 0.1000, which it has to beat.",
         "The current model is rejected: NDCG@10 of 0.0900 is 10.0% below popular-lately's 0.1000, which it has to beat.",
-        "Popular is the other baseline: NDCG@10 0.0500.",
+        "Popular is the other baseline: NDCG@10 of 0.0500.",
     )
 
 
