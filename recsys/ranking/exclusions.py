@@ -9,10 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int32]]  # offsets, item codes
+from recsys.arrays import Codes, Ints
+
+Pairs = tuple[Ints, Codes]  # offsets, item codes
 
 
-def flat(offsets: NDArray[np.int64], users: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def flat(offsets: Ints, users: NDArray[np.integer]) -> tuple[Ints, Ints]:
     """Rows 0 … len(users) − 1 and positions in the CSR's values of everything that belongs to `users`, in their order.
 
     >>> flat(np.array([0, 2, 2, 5]), np.array([2, 0]))
@@ -24,7 +26,7 @@ def flat(offsets: NDArray[np.int64], users: NDArray[np.integer]) -> tuple[NDArra
     return rows, np.arange(len(rows)) + first[rows]
 
 
-def of_users(pairs: Sequence[Pairs], users: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def of_users(pairs: Sequence[Pairs], users: NDArray[np.integer]) -> tuple[Ints, Ints]:
     """(row, item_code) of all `pairs` of a tile of users."""
     found = [(flat(offsets, users), codes) for offsets, codes in pairs]
     rows = [rows for (rows, _), _ in found]
@@ -32,13 +34,11 @@ def of_users(pairs: Sequence[Pairs], users: NDArray[np.integer]) -> tuple[NDArra
     return _joined(rows), _joined(items)
 
 
-def indexed(
-    rows: NDArray[np.int64], item_code: NDArray[np.integer], index: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def indexed(rows: Ints, item_code: NDArray[np.integer], index: NDArray[np.integer]) -> tuple[Ints, Ints]:
     """The pairs in another numbering: `index` maps an item_code to it, −1 where it has none, and such pairs drop out."""
     items = index[item_code].astype(np.int64)
     return rows[items >= 0], items[items >= 0]
 
 
-def _joined(arrays: Sequence[NDArray[np.integer]]) -> NDArray[np.int64]:
+def _joined(arrays: Sequence[NDArray[np.integer]]) -> Ints:
     return np.concatenate([np.zeros(0, dtype=np.int64), *arrays]).astype(np.int64)

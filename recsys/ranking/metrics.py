@@ -44,7 +44,7 @@ def find_hits(lists: NDArray[np.integer], offsets: NDArray[np.int64], relevant: 
 
 def hit_rate(hits: Hits, k: int) -> Floats:
     """1 where one of the first k is relevant."""
-    return hits.at[:, :k].any(axis=1).astype(np.float64)
+    return np.any(hits.at[:, :k], axis=1).astype(np.float64)
 
 
 def recall(hits: Hits, k: int) -> Floats:
@@ -58,8 +58,8 @@ def ndcg(hits: Hits, k: int) -> Floats:
     Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, 2002.
     """
     gains = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(gains)[np.minimum(hits.n_relevant, k) - 1]
-    return (hits.at[:, :k] * gains[: hits.at.shape[1]]).sum(axis=1) / ideal
+    gained: Floats = (hits.at[:, :k] * gains[: hits.at.shape[1]]).sum(axis=1)
+    return gained / np.cumsum(gains)[np.minimum(hits.n_relevant, k) - 1]
 
 
 def average_precision(hits: Hits, k: int) -> Floats:

@@ -1,94 +1,146 @@
-"""Popular items, overall and lately, of everybody or of a segment of users: the baselines of the evaluation, and what fills
+"""Popular items, overall and lately, of everybody and of segments of users: the baselines of the evaluation, and what fills
 the lists of users of whom no model knows anything.
 
-Popularity is the number of events that are to be predicted (of the target types) in a window that ends where a user's
-history is cut; ties are in order of item_code. The lists come from the same `top_k` and exclusions as a model's: the
-catalogue has one column per segment, and the hidden vector of a user is 1 at their segment.
+Popularity is the number of events of the target types in a window that ends where histories are cut; ties are in order of
+item_code. The lists come from the same `top_k` and exclusions as a model's: the catalogue has one column per segment, and
+the hidden vector of a user is 1 at theirs.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.arrays import Codes, Ints
+from recsys.errors import ConfigError
+from recsys.histories import Dictionary, Histories
 from recsys.model.catalogue import Catalogue
 from recsys.ranking import exclusions
 from recsys.ranking.topk import top_k
+from recsys.schema import Schema
+from recsys.windows import Cut, duration, microseconds
 
-if TYPE_CHECKING:
-    from recsys.histories import Histories
+
+def events_before(offsets: Ints, ends: Ints) -> NDArray[np.bool_]:
+    """Which events (n,) of the flat histories lie before their user's end (U,).
+
+    >>> events_before(np.array([0, 3, 3, 5]), np.array([2, 3, 5]))
+    array([ True,  True, False,  True,  True])
+    """
+    n = int(offsets[-1])
+    opened = np.bincount(offsets[:-1], minlength=n + 1) - np.bincount(ends, minlength=n + 1)
+    return np.cumsum(opened[:n]) > 0
 
 
 def count_events(
-    histories: "Histories",
-    ends: NDArray[np.int64],
-    n_items: int,
-    since: int | None = None,
-    segment: NDArray[np.integer] | None = None,
-    n_segments: int = 1,
-    targets_only: bool = True,
-) -> NDArray[np.int64]:
-    """Events per segment and item, int64 (S, V), before each user's end and at or after the moment `since` (µs, None: ever).
-
-    `segment` (U,) is each user's row of the result, −1 for users who are counted nowhere; without it there is one row of all.
-    """
-    lengths = np.diff(histories.offsets)
-    counted = np.arange(len(histories.item_code)) < np.repeat(ends, lengths)
-    if since is not None:
-        assert histories.event_at is not None
-        counted &= histories.event_at >= since
-    if targets_only and histories.is_target is not None:
-        counted &= histories.is_target
-    rows = np.zeros(1, dtype=np.int64)
-    if segment is not None:
-        of_event = np.repeat(segment, lengths)
-        counted &= of_event >= 0
-        rows = of_event[counted].astype(np.int64)
-    return np.bincount(rows * n_items + histories.item_code[counted], minlength=n_segments * n_items).reshape(n_segments, n_items)
+    histories: Histories, chosen: NDArray[np.bool_], n_items: int, segment: NDArray[np.integer] | None = None, n_segments: int = 0
+) -> Ints:
+    """The `chosen` events (n,) by segment and item: (S + 1, V). `segment` is each user's, −1 for none; the last row is everybody's."""
+    if segment is None:
+        return np.bincount(histories.item_code[chosen], minlength=n_items)[None]
+    of_event = np.repeat(np.where(segment < 0, n_segments, segment), np.diff(histories.offsets))[chosen].astype(np.int64)
+    flat = np.bincount(of_event * n_items + histories.item_code[chosen], minlength=(n_segments + 1) * n_items)
+    counts = flat.reshape(n_segments + 1, n_items)
+    counts[-1] = counts.sum(axis=0)
+    return counts
 
 
 @dataclass(frozen=True)
 class Popular:
     """Lists by number of events: a source of lists that needs no history.
 
-    `counts` int64 (S, V) by segment and item_code, `eligible` bool (V,), `segment` (U,) the row of `counts` of each user (−1:
-    of none, so that nothing is listed; None: the only row, of everybody). Items counted less than `at_least` are not listed.
+    `counts` (S, V) by segment and item_code, `segment` (U,) each user's row of it, −1 the last. Items that are not in
+    `eligible` (V,) are never listed, nor those counted less than `at_least`.
     """
 
     name: str
-    counts: NDArray[np.int64]
+    counts: Ints
+    segment: NDArray[np.integer]
     eligible: NDArray[np.bool_]
-    segment: NDArray[np.integer] | None = None
-    at_least: int = 1
+    at_least: int
 
-    def rank(
-        self, users: NDArray[np.int64], k: int, rows: NDArray[np.int64], item_code: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def rank(self, users: Ints, k: int, rows: Ints, item_code: Ints) -> tuple[NDArray[np.float32], Ints]:
         """Scores and item codes (B, k) of a tile of users, without the excluded pairs; −inf and −1 at the end of short lists."""
         n_excluded = int(np.bincount(rows, minlength=1).max())
-        items = self._first(k + n_excluded)
+        items = np.unique(self._ordered[:, : k + n_excluded])  # no list reaches further down any segment
         index = np.full(len(self.eligible), -1)
         index[items] = np.arange(len(items))
+        catalogue = Catalogue(torch.from_numpy(self.counts[:, items].T.astype(np.float32)))
+        hidden = torch.from_numpy(np.eye(len(self.counts), dtype=np.float32)[self.segment[users]])
         excluded = map(torch.from_numpy, exclusions.indexed(rows, item_code, index))
-        scores, at = top_k(self._hidden(users), Catalogue(torch.from_numpy(self.counts[:, items].T.astype(np.float32))), k, *excluded)
+        scores, at = (result.numpy() for result in top_k(hidden, catalogue, k, *excluded))
         listed = (at >= 0) & (scores >= self.at_least)
-        codes = np.where(listed, np.append(items, -1)[at], -1)
-        return np.where(listed, scores, -np.inf).astype(np.float32), codes
-
-    def _first(self, n: int) -> NDArray[np.int64]:
-        """Items that any segment has among its n most popular, ascending: no list with n − k exclusions reaches further."""
-        return np.unique(self._ordered[:, :n])
+        return np.where(listed, scores, np.float32(-np.inf)), np.where(listed, np.append(items, -1)[at], -1)
 
     @cached_property
-    def _ordered(self) -> NDArray[np.int64]:
+    def _ordered(self) -> Ints:
         eligible = np.flatnonzero(self.eligible)
         return eligible[np.argsort(-self.counts[:, eligible], axis=1, kind="stable")]
 
-    def _hidden(self, users: NDArray[np.int64]) -> torch.Tensor:
-        """One-hot (B, S); all zero, so that nothing scores, for a user of no segment."""
+
+@dataclass(frozen=True)
+class Popularity:
+    """Events by segment and item, `ever` and `lately` (None: no window): (S + 1, V), the last row is everybody's."""
+
+    ever: Ints
+    lately: Ints | None
+    eligible: NDArray[np.bool_]
+    segment: str | None
+
+    @classmethod
+    def count(
+        cls, shards: Iterable[Histories], dictionary: Dictionary, cut: Cut, window: str | None = None, segment: str | None = None
+    ) -> "Popularity":
+        """Counted over the shards, before the cut, and in the window (as "6h") that ends there, by a categorical column of the users."""
+        if segment is not None:
+            _check_segment(dictionary.schema, segment)
+        n_items, n_segments = dictionary.n_items, 0 if segment is None else len(dictionary.values(segment))
+        ever = np.zeros((n_segments + 1, n_items), dtype=np.int64)
+        lately = np.zeros_like(ever) if window else None
+        for histories in shards:
+            counted = events_before(histories.offsets, histories.cut(cut))
+            if histories.is_target is not None:
+                counted &= histories.is_target
+            of_user = None if segment is None else _segments(histories, segment)
+            ever += count_events(histories, counted, n_items, of_user, n_segments)
+            if window and lately is not None:
+                assert cut.at is not None and histories.event_at is not None, "data with an order only has no window"
+                recent = histories.event_at >= microseconds(cut.at - duration(window))
+                lately += count_events(histories, counted & recent, n_items, of_user, n_segments)
+        return cls(ever, lately, dictionary.eligible, segment)
+
+    def sources(self, histories: Histories) -> dict[str, list[Popular]]:
+        """By name, "popular_lately" and "popular": where lists come from, in this order until they are full.
+
+        Each goes from a user's segment to everybody, and lately goes on with ever. Only the very last, ever by everybody,
+        lists items that had no event at all, so that a list is short only where nothing is left to show.
+        """
+        ever = self._both("popular", self.ever, histories, at_least=0)
+        found = {"popular": ever}
+        if self.lately is not None:
+            found = {"popular_lately": self._both("popular_lately", self.lately, histories, at_least=1) + ever, **found}
+        return found
+
+    def _both(self, name: str, counts: Ints, histories: Histories, at_least: int) -> list[Popular]:
+        everybody = Popular(name, counts[-1:], np.zeros(len(histories.offsets) - 1, dtype=np.int64), self.eligible, at_least)
         if self.segment is None:
-            return torch.ones(len(users), 1)
-        return torch.from_numpy((self.segment[users][:, None] == np.arange(len(self.counts))).astype(np.float32))
+            return [everybody]
+        return [Popular(name, counts, _segments(histories, self.segment), self.eligible, at_least=1), everybody]
+
+
+def _segments(histories: Histories, column: str) -> Codes:
+    """Each user's code (U,) in a categorical column of the users."""
+    codes = histories.user_columns[column]
+    assert isinstance(codes, np.ndarray), "a categorical column has one code per user"
+    return codes
+
+
+def _check_segment(schema: Schema, column: str) -> None:
+    known = [c.name for c in schema.select("categorical", table="users")]
+    if column not in known:
+        raise ConfigError(
+            f"scoring.segment is {column!r}, which is no categorical column of the users. There are: {', '.join(known) or 'none'}."
+        )

@@ -1,0 +1,54 @@
+"""Which window makes popular-lately strongest: chosen on the period before the holdout, so that the test decides nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.evaluation.ground import common_ground
+from recsys.histories import Dictionary, Histories
+from recsys.ranking.lists import make_lists
+from recsys.ranking.metrics import find_hits, ndcg
+from recsys.ranking.popularity import Popularity
+from recsys.windows import Cut, duration
+
+K = 10
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One window of popular-lately and its NDCG@10 in the rehearsal, NaN where there was nobody to rehearse with."""
+
+    window: str
+    ndcg_at_10: float
+    chosen: bool = False
+
+
+def try_windows(
+    histories: Histories,
+    dictionary: Dictionary,
+    cut: Cut,
+    holdout: str,
+    windows: Sequence[str],
+    *,
+    exclude_seen: bool,
+    segment: str | None,
+    max_users: int,
+    seed: int,
+) -> list[Tried]:
+    """Every window, in the given order, measured on a holdout of the same length that ends where the real one begins.
+
+    The best is chosen, of equals the longer. Empty for data with an order only, which has no lately.
+    """
+    if cut.at is None:
+        return []
+    rehearsal = Cut(at=cut.at - duration(holdout))
+    ground = common_ground(histories, dictionary, rehearsal, histories.cut(cut), exclude_seen).some(max_users, seed)
+    values = []
+    for window in windows:
+        sources = Popularity.count([histories], dictionary, rehearsal, window, segment).sources(histories)
+        lists = make_lists(sources["popular_lately"], ground.users, K, ground.excluded, lengths=np.zeros_like(ground.users))
+        hits = find_hits(lists.item_code, ground.offsets, ground.relevant)
+        values.append(float(ndcg(hits, K).mean()) if len(ground.users) else float("nan"))
+    best = max(range(len(windows)), key=lambda i: (np.nan_to_num(values[i], nan=0.0), duration(windows[i])))
+    return [Tried(window, value, i == best) for i, (window, value) in enumerate(zip(windows, values, strict=True))]

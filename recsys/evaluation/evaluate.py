@@ -1,0 +1,136 @@
+"""The candidate, the current model and popularity on the same users, items and exclusions of the holdout."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.config import Evaluation
+from recsys.evaluation.baselines import Tried, try_windows
+from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.ground import Ground, common_ground
+from recsys.evaluation.report import Report
+from recsys.evaluation.slices import slices
+from recsys.histories import Dictionary, Histories
+from recsys.model import saving
+from recsys.ranking.lists import Lists, Source, counting, make_lists
+from recsys.ranking.popularity import Popularity
+from recsys.ranking.ranker import Ranker, device_of
+from recsys.store import Artifact, Draft, Store
+from recsys.windows import holdout, label, microseconds
+
+TRIED = pa.schema([("window", pa.string()), ("ndcg_at_10", pa.float64()), ("chosen", pa.bool_())])
+
+
+def evaluate(
+    store: Store,
+    as_of: datetime,
+    evaluation: Evaluation,
+    exclude_seen: bool,
+    seed: int,
+    sequences: Artifact,
+    candidate: Artifact,
+    current: Artifact | None,
+    *,
+    segment: str | None = None,
+    progress: Callable[[float], None] | None = None,
+    rebuild: bool = False,
+) -> Artifact:
+    """The artifact with `metrics.parquet`, `users.parquet`, `baselines.parquet` and `report.md`.
+
+    `candidate` and `current` (None: there is none that could be compared fairly) are *training* artifacts whose training
+    ended at the holdout's start or before. `segment` is the users' column by which popular items are counted.
+    """
+    config = {**evaluation.versioned(), "exclude_seen": exclude_seen, "segment": segment, "seed": seed}
+    models = {"candidate": candidate} if current is None else {"candidate": candidate, "current": current}
+
+    def build(draft: Draft) -> None:
+        _Evening(as_of, evaluation, exclude_seen, seed, sequences, segment, progress).write(models, draft)
+
+    return store.ensure("evaluation", as_of, config, {"sequences": sequences, **models}, build, code="recsys.evaluation.evaluate", rebuild=rebuild)
+
+
+class _Evening:
+    """One evaluation at work: what all of its parts need to know."""
+
+    def __init__(
+        self,
+        as_of: datetime,
+        evaluation: Evaluation,
+        exclude_seen: bool,
+        seed: int,
+        sequences: Artifact,
+        segment: str | None,
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        self.evaluation, self.exclude_seen, self.seed, self.segment = evaluation, exclude_seen, seed, segment
+        self.as_of, self.sequences, self.progress = as_of, sequences, progress
+        self.cut = holdout(as_of, evaluation.holdout)
+        self.histories = Histories.load(sequences.path)
+        self.dictionary = Dictionary.load(sequences.path)
+
+    def write(self, models: dict[str, Artifact], draft: Draft) -> None:
+        """Every table of the artifact."""
+        histories, dictionary = self.histories, self.dictionary
+        ground = common_ground(histories, dictionary, self.cut, histories.offsets[1:], self.exclude_seen)
+        ground = ground.some(self.evaluation.max_users, self.seed)
+        tried = self._tried()
+        lists, fallbacks = self._lists(models, ground, tried)
+        n_history = (ground.ends - histories.offsets[:-1])[ground.users]
+        parts = slices(ground, n_history, dictionary, self.cut)
+        comparison = Comparison(lists, parts, self.evaluation.k, self.evaluation.n_bootstrap, self.seed)
+        metrics = comparison.metrics(dictionary.eligible)
+        draft.counts = {**ground.counts, **fallbacks}
+        draft.metrics = _headline(metrics)
+        pq.write_table(metrics, draft.path / "metrics.parquet", compression="zstd")
+        users = comparison.users(histories.user_id.take(pa.array(ground.users)), n_history)
+        pq.write_table(users, draft.path / "users.parquet", compression="zstd")
+        pq.write_table(pa.Table.from_pylist([vars(row) for row in tried], TRIED), draft.path / "baselines.parquet", compression="zstd")
+        report = Report(
+            label(self.as_of), _held_out(self.evaluation.holdout), comparison.reference, metrics.to_pylist(), tried, draft.counts
+        )
+        (draft.path / "report.md").write_text(report.markdown())
+
+    def _tried(self) -> list[Tried]:
+        evaluation = self.evaluation
+        return try_windows(
+            self.histories, self.dictionary, self.cut, evaluation.holdout, evaluation.popular_windows,
+            exclude_seen=self.exclude_seen, segment=self.segment, max_users=evaluation.max_users, seed=self.seed,
+        )  # fmt: skip
+
+    def _lists(self, models: dict[str, Artifact], ground: Ground, tried: list[Tried]) -> tuple[dict[str, Lists], dict[str, int]]:
+        """Every contender's lists, made as tonight's are, and how many test users each model has nothing to say to."""
+        window = next((row.window for row in tried if row.chosen), None)
+        popular = Popularity.count([self.histories], self.dictionary, self.cut, window, self.segment).sources(self.histories)
+        fill = next(iter(popular.values()))
+        contenders: dict[str, list[Source]] = {name: [self._model(name, models[name], ground), *fill] for name in models}
+        contenders |= {name: list(sources) for name, sources in popular.items()}
+        lengths = (ground.ends - self.histories.offsets[:-1])[ground.users]
+        advance = counting(len(contenders) * len(ground.users), self.progress)
+        k = max(self.evaluation.k)
+        lists = {
+            name: make_lists(sources, ground.users, k, ground.excluded, lengths, progress=advance) for name, sources in contenders.items()
+        }
+        return lists, {f"{name}_fallback_users": int((lists[name].source[:, 0] > 0).sum()) for name in models}
+
+    def _model(self, name: str, artifact: Artifact, ground: Ground) -> Source:
+        """A model's lists of what was before the cut, as they would have been made at that moment."""
+        ranker = Ranker(name, *saving.load(artifact.path), self.dictionary, device_of("auto"))
+        key = self.sequences.manifest["config"]["key"]
+        now = None if self.cut.at is None else microseconds(self.cut.at)
+        return ranker.reading(self.histories, *self.histories.last_sequences(ground.ends, key), now)
+
+
+def _headline(metrics: pa.Table) -> dict[str, dict[str, float]]:
+    """Of every contender, on all users: what the store's manifest and `recsys show` tell of an evaluation."""
+    found: dict[str, dict[str, float]] = {}
+    for row in metrics.to_pylist():
+        if row["slice"] == "all" and not np.isnan(row["value"]):
+            found.setdefault(row["contender"], {})[f"{row['metric']}_at_{row['k']}"] = row["value"]
+    return found
+
+
+def _held_out(text: str) -> str:
+    return f"the last {text.removeprefix('last-')} events of each user" if text.startswith("last-") else f"the last {text}"

@@ -1,0 +1,106 @@
+"""The common ground of an evaluation: the same users, relevant items and exclusions for every contender.
+
+A test user has an event before the cut and at least one relevant item after it. Relevant are the distinct items of the
+held-out target events that had an event before the cut by anybody, are eligible, not blocked for the user and, where seen
+items are left out of lists, not yet seen by the user. What is dropped on the way is counted.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.arrays import Ints
+from recsys.histories import Dictionary, Histories
+from recsys.ranking.exclusions import Pairs, flat
+from recsys.ranking.popularity import count_events, events_before
+from recsys.windows import Cut
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Test users and what is relevant to them.
+
+    `users` (N,) are rows of the histories, in order of user_id; the relevant items of the i-th are
+    `relevant[offsets[i]:offsets[i + 1]]`, ascending item codes. `ends` (all users) is where histories end, `excluded` what
+    must not be listed, `counts` what was held out and what became of it.
+    """
+
+    users: Ints
+    offsets: Ints
+    relevant: Ints
+    ends: Ints
+    excluded: tuple[Pairs, ...]
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def some(self, n: int, seed: int) -> "Ground":
+        """At most n of the test users, drawn by seed; whichever shards they are in."""
+        if len(self.users) <= n:
+            return self
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self.users), n, replace=False))
+        _, positions = flat(self.offsets, chosen)
+        offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[chosen])])
+        return Ground(self.users[chosen], offsets, self.relevant[positions], self.ends, self.excluded, self.counts | {"test_users": n})
+
+
+def common_ground(histories: Histories, dictionary: Dictionary, cut: Cut, stops: Ints, exclude_seen: bool) -> Ground:
+    """The ground of a holdout that begins at `cut` and ends, for each user, at the position `stops` (U,)."""
+    ends = histories.cut(cut)
+    users, items, counts = _held_out(histories, ends, stops, dictionary.n_items)
+    seen, blocked = histories.seen(cut), histories.blocked()
+    excluded = (seen, blocked) if exclude_seen else (blocked,)
+    known = count_events(histories, events_before(histories.offsets, ends), dictionary.n_items)[0] > 0
+    drops = {
+        "dropped_cold_user": (ends == histories.offsets[:-1])[users],
+        "dropped_cold_item": ~known[items],
+        "dropped_not_eligible": ~dictionary.eligible[items],
+        "dropped_blocked": _among(users, items, blocked, dictionary.n_items),
+        "dropped_seen": _among(users, items, seen, dictionary.n_items) if exclude_seen else np.zeros(len(users), dtype=bool),
+    }
+    kept = np.ones(len(users), dtype=bool)
+    for reason, dropped in drops.items():  # a pair counts under the first reason that drops it
+        counts[reason] = int((kept & dropped).sum())
+        kept &= ~dropped
+    counts["cold_users"] = len(np.unique(users[drops["dropped_cold_user"]]))
+    counts["cold_items"] = len(np.unique(items[drops["dropped_cold_item"]]))
+    return _by_user_id(histories, users[kept], items[kept], ends, excluded, counts)
+
+
+def _held_out(histories: Histories, ends: Ints, stops: Ints, n_items: int) -> tuple[Ints, Ints, dict[str, int]]:
+    """Distinct (user, item) of the held-out target events, ordered, and how many there were."""
+    lengths = np.maximum(stops - ends, 0)
+    users = np.repeat(np.arange(len(ends)), lengths)
+    positions = np.arange(len(users)) + np.repeat(ends - (np.cumsum(lengths) - lengths), lengths)
+    counts = {"holdout_events": len(positions)}
+    if histories.is_target is not None:
+        wanted = histories.is_target[positions]
+        users, positions = users[wanted], positions[wanted]
+    pairs = np.unique(users * n_items + histories.item_code[positions])
+    users, items = np.divmod(pairs, n_items)
+    counts |= {"holdout_target_events": len(positions), "holdout_users": len(np.unique(users)), "holdout_pairs": len(pairs)}
+    counts["holdout_items"] = len(np.unique(items))
+    return users, items, counts
+
+
+def _among(users: Ints, items: Ints, pairs: Pairs, n_items: int) -> NDArray[np.bool_]:
+    """Which of the (user, item) are among the pairs of the CSR."""
+    offsets, codes = pairs
+    rows, positions = flat(offsets, np.unique(users))
+    return np.isin(users * n_items + items, np.unique(users)[rows] * n_items + codes[positions])
+
+
+def _by_user_id(histories: Histories, users: Ints, items: Ints, ends: Ints, excluded: tuple[Pairs, ...], counts: dict[str, int]) -> Ground:
+    """Test users in order of their id, so that neither draws nor tables depend on the shards."""
+    found, first, n_relevant = np.unique(users, return_index=True, return_counts=True)
+    order = pc.sort_indices(histories.user_id.take(found)).to_numpy()
+    offsets = np.concatenate([[0], np.cumsum(n_relevant[order])])
+    _, positions = flat(np.append(first, len(users)), order)
+    return Ground(
+        found[order],
+        offsets,
+        items[positions],
+        ends,
+        excluded,
+        counts | {"test_users_found": len(found), "test_users": len(found), "relevant_pairs": len(users)},
+    )

@@ -1,0 +1,114 @@
+"""The evaluation for people: `report.md`, with the numbers of the tables and what they are numbers of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recsys.evaluation.baselines import Tried
+
+NAMES = {
+    "candidate": "the candidate",
+    "current": "the current model",
+    "popular_lately": "popular lately",
+    "popular": "popular overall",
+}
+LABELS = {"ndcg": "NDCG", "hit_rate": "HitRate", "recall": "Recall", "map": "MAP", "mrr": "MRR", "coverage": "Coverage"}
+DROPPED = {
+    "dropped_cold_user": "of users without an event before",
+    "dropped_cold_item": "with items that had no event before",
+    "dropped_not_eligible": "with items that are not eligible",
+    "dropped_blocked": "that are blocked",
+    "dropped_seen": "with items that the user had seen before",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report is made of: rows of `metrics.parquet`, the windows tried, and what was counted on the way."""
+
+    night: str
+    holdout: str
+    reference: str
+    metrics: Sequence[Mapping[str, Any]]
+    tried: Sequence[Tried]
+    counts: Mapping[str, int | float]
+
+    def markdown(self) -> str:
+        """The whole report."""
+        parts = [f"# Evaluation of {self.night}", self._ground(), self._contenders()]
+        if self.counts["test_users"]:
+            ks = sorted({row["k"] for row in self.metrics})
+            parts += ["## All test users", *(self._table("all", k) for k in ks), self._reading(), "## Slices", self._slices(ks[0])]
+        return "\n\n".join(parts) + "\n"
+
+    def _ground(self) -> str:
+        n = self.counts
+        opening = f"Held out: {self.holdout}, {_events(n['holdout_events'])}."
+        if not n["holdout_pairs"]:
+            return opening + " There is nothing to test on."
+        lines = [f"- {n[key]:,} ({n[key] / n['holdout_pairs']:.1%}) {text}" for key, text in DROPPED.items() if n[key]]
+        dropped = "\n".join(["Not counted are pairs", "", *lines, ""]) if lines else "None of them is left out.\n"
+        return (
+            f"{opening} They are {n['holdout_pairs']:,} pairs of a user and an item. {dropped}\n"
+            f"Left are {n['relevant_pairs']:,} relevant pairs of {n['test_users_found']:,} users"
+            + (f", of whom {n['test_users']:,} were drawn." if n["test_users"] < n["test_users_found"] else ".")
+            + f" Of all users with held-out events {n['cold_users'] / n['holdout_users']:.1%} are new,"
+            + f" and of all items {n['cold_items'] / n['holdout_items']:.1%}."
+        )
+
+    def _contenders(self) -> str:
+        found = [name for name in NAMES if any(row["contender"] == name for row in self.metrics)]
+        lines = [f"Compared on the same users, items and exclusions: {_listed([NAMES[name] for name in found])}."]
+        if "current" not in found:
+            lines.append("There is no current model that was trained before the holdout.")
+        for name in ("candidate", "current"):
+            if fallback := self.counts.get(f"{name}_fallback_users"):
+                lines.append(
+                    f"{NAMES[name].capitalize()} knows no item of {fallback:,} test users; they get what is popular, as they would tonight."
+                )
+        chosen = next((row for row in self.tried if row.chosen), None)
+        if chosen:
+            values = ", ".join(f"{row.window} {row.ndcg_at_10:.4f}" for row in self.tried)
+            lines.append(f"Lately means the last {chosen.window}, the best on the period before the holdout (NDCG@10: {values}).")
+        return " ".join(lines)
+
+    def _table(self, part: str, k: int) -> str:
+        rows = [row for row in self.metrics if row["slice"] == part and row["k"] == k]
+        metrics = [metric for metric in LABELS if any(row["metric"] == metric for row in rows)]
+        lines = [f"| | {' | '.join(f'{LABELS[metric]}@{k}' for metric in metrics)} |", "|---" * (len(metrics) + 1) + "|"]
+        for name in NAMES:
+            cells = {row["metric"]: _cell(row) for row in rows if row["contender"] == name}
+            if cells:
+                lines.append(f"| {NAMES[name]} | {' | '.join(cells[metric] for metric in metrics)} |")
+        return "\n".join(lines)
+
+    def _reading(self) -> str:
+        return (
+            f"In brackets the 95% interval of the difference to {NAMES[self.reference]}, paired by user (bootstrap): "
+            "an interval without 0 is a difference that chance does not explain. "
+            "Coverage is the share of the eligible items that anybody is shown."
+        )
+
+    def _slices(self, k: int) -> str:
+        rows = [row for row in self.metrics if row["k"] == k and row["metric"] == "ndcg"]
+        parts = list(dict.fromkeys(row["slice"] for row in rows))
+        names = [name for name in NAMES if any(row["contender"] == name for row in rows)]
+        cells = {(row["slice"], row["contender"]): row for row in rows}
+        lines = [f"NDCG@{k}", "", f"| | users | {' | '.join(NAMES[name] for name in names)} |", "|---" * (len(names) + 2) + "|"]
+        for part in parts:
+            values = " | ".join(_cell(cells[part, name]) for name in names)
+            lines.append(f"| {part} | {cells[part, names[0]]['n_users']:,} | {values} |")
+        return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    interval = "" if row["low"] is None else f" ({row['low']:+z.4f} … {row['high']:+z.4f})"
+    return f"{row['value']:.4f}{interval}"
+
+
+def _events(n: int | float) -> str:
+    return "1 event" if n == 1 else f"{n:,} events"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

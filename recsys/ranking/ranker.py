@@ -1,0 +1,86 @@
+"""A trained network as a source of lists: encode the histories, rank the catalogue. One path for evaluation and tonight."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.arrays import Ints
+from recsys.errors import ConfigError
+from recsys.histories import Dictionary, Histories
+from recsys.model.inference import encode
+from recsys.model.network import Network
+from recsys.model.reader import Reader, Spans
+from recsys.model.vocabulary import Vocabulary
+from recsys.ranking import exclusions
+from recsys.ranking.topk import restrict, top_k
+
+
+class Ranker:
+    """A network over the items of a night's dictionary that it knows and that are eligible, in the order of its vocabulary.
+
+    It is made once, and reads shard after shard: `ranker.reading(histories, starts, ends)` is a source of lists.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, name: str, network: Network, vocabulary: Vocabulary, dictionary: Dictionary, device: str = "cpu") -> None:
+        self.name, self.vocabulary, self.dictionary = name, vocabulary, dictionary
+        self.network = network.to(device).eval()
+        known = vocabulary.item_map(dictionary)  # item_code → item_index
+        code = np.full(vocabulary.n_items, -1)
+        code[known[known >= 0]] = np.flatnonzero(known >= 0)
+        shown = np.flatnonzero((code >= 0) & dictionary.eligible[code])
+        self.catalogue = restrict(self.network.catalogue(), torch.from_numpy(shown).to(device))
+        self.item_code = code[shown]
+        self.place = np.full(dictionary.n_items, -1)  # item_code → row of the catalogue
+        self.place[self.item_code] = np.arange(len(shown))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Features that histories have to be loaded with."""
+        return (*self.network.inputs.event_columns, *self.network.inputs.user_columns)
+
+    def reading(self, histories: Histories, starts: Ints, ends: Ints, now: int | None) -> "Reading":
+        """What the network predicts after events `starts` … `ends` − 1 of each user (U,), at the moment `now` (µs since 1970)."""
+        reader = self.network.reader(histories, self.dictionary, self.vocabulary)
+        return Reading(self, reader, reader.spans(starts, ends), now)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A ranker at work on some histories. Users of whom it knows no item get nothing from it."""
+
+    ranker: Ranker
+    reader: Reader
+    spans: Spans
+    now: int | None
+
+    @property
+    def name(self) -> str:
+        return self.ranker.name
+
+    @torch.inference_mode()
+    def rank(self, users: Ints, k: int, rows: Ints, item_code: Ints) -> tuple[NDArray[np.float32], Ints]:
+        """Scores and item codes (B, k) of a tile of users, without the excluded pairs; −inf and −1 at the end of short lists."""
+        ranker = self.ranker
+        spans = self.spans[torch.from_numpy(users)]
+        known = np.flatnonzero(spans.lengths.numpy() > 0)
+        hidden = encode(ranker.network, self.reader, spans[torch.from_numpy(known)], self.now)
+        place = np.full(len(users), -1)
+        place[known] = np.arange(len(known))
+        rows, items = exclusions.indexed(place[rows], item_code, ranker.place)
+        of_known = rows >= 0
+        excluded = (torch.from_numpy(part[of_known]).to(hidden.device) for part in (rows, items))
+        found, at = (result.cpu().numpy() for result in top_k(hidden, ranker.catalogue, k, *excluded))
+        scores, codes = np.full((len(users), k), -np.inf, dtype=np.float32), np.full((len(users), k), -1)
+        scores[known], codes[known] = found, np.append(ranker.item_code, -1)[at]
+        return scores, codes
+
+
+def device_of(accelerator: Literal["auto", "cpu", "gpu"]) -> str:
+    """Where to rank: "auto" is a GPU where there is one. ConfigError where one is asked for and there is none."""
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError('accelerator is "gpu", and this machine has none that torch can use: say "auto" or "cpu".')
+    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,1 @@
+"""The scoring step: tonight's list of every user."""

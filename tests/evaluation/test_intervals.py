@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from recsys.evaluation import intervals
+from recsys.evaluation.intervals import paired_intervals
+
+
+def test_agrees_with_the_normal_interval_of_a_mean():
+    differences = np.random.default_rng(1).normal(0.3, 1.0, size=(4000, 1))
+    low, high = paired_intervals(differences, n_bootstrap=4000, seed=2)
+    half = 1.96 * differences.std() / np.sqrt(len(differences))
+    assert low[0] == pytest.approx(differences.mean() - half, abs=0.003)
+    assert high[0] == pytest.approx(differences.mean() + half, abs=0.003)
+
+
+def test_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    columns = rng.normal(0.0, 1.0, size=(200, 400))  # 400 experiments whose true mean is 0
+    low, high = paired_intervals(columns, n_bootstrap=1000, seed=4)
+    assert 0.91 < ((low < 0) & (high > 0)).mean() < 0.98
+
+
+def test_a_seed_is_a_result_and_chunks_change_nothing(monkeypatch):
+    differences = np.random.default_rng(5).random((97, 3))
+    first = paired_intervals(differences, 500, seed=6)
+    monkeypatch.setattr(intervals, "_DRAWS", 1000)
+    again = paired_intervals(differences, 500, seed=6)
+    np.testing.assert_allclose(first, again, rtol=1e-12)
+    assert not np.array_equal(first, paired_intervals(differences, 500, seed=7))
+
+
+def test_pairing_is_what_makes_a_small_difference_visible():
+    rng = np.random.default_rng(8)
+    reference = rng.random(2000)
+    candidate = reference + 0.01  # always a little better
+    low, high = paired_intervals((candidate - reference)[:, None], 300, seed=9)
+    assert low[0] == pytest.approx(0.01) and high[0] == pytest.approx(0.01)
+
+
+def test_nobody_has_no_interval():
+    low, high = paired_intervals(np.empty((0, 2)), 100, seed=1)
+    assert np.isnan(low).all() and np.isnan(high).all()
