@@ -97,8 +97,8 @@ def _mapping(path: Path) -> dict[str, Any]:
 def _value(text: str, setting: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting!r}: the value is no YAML ({error.__class__.__name__}). Quote it, as in 'name=\"a: b\"'.") from None
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {setting!r}: the value is no YAML. Quote it, as in 'name=\"a: b\"'.") from None
 
 
 def _closest(name: str, known: Mapping[str, Any]) -> str:

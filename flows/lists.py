@@ -28,7 +28,8 @@ class Lists:
 
     def recommendations(self, user: object) -> list[dict[str, Any]]:
         """One row per item of the user's list, best first. StoreError for a user without one."""
-        rows = self._rows("select rank, item_id, score, source, {titles} from lists left join items using (item_id) where {user} order by rank", user)
+        query = "select rank, item_id, score, source, {titles} from lists left join items using (item_id) where {user} order by rank"
+        rows = self._rows(query, user)
         if not rows:
             known = ", ".join(map(str, self.sample(3)))
             raise StoreError(f"There is no list for user {user!r} in {self.scoring.path}. There are lists for {known}, for example.")
@@ -74,4 +75,4 @@ def ancestor(store: Store, artifact: Artifact, step: str) -> Artifact:
         if reference["step"] == step:
             return store.open(reference)
         ahead += store.open(reference).manifest["inputs"].values()
-    raise StoreError(f"{artifact} was not made from any {step}.")
+    raise StoreError(f"{artifact} was not made from an artifact {step!r}.")

@@ -3,7 +3,7 @@
 import logging
 import time
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -50,7 +50,7 @@ class Progress:
         self._updated = now
         percent = round(100 * min(max(fraction, 0.0), 1.0), 1)
         if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, key=self._key, description=self._what)
+            self._artifact = cast(UUID, create_progress_artifact(percent, key=self._key, description=self._what))
         else:
             update_progress_artifact(self._artifact, progress=percent)
 

@@ -1,0 +1,177 @@
+"""The `recsys` command. Prefect and torch are imported by the commands that need them: looking things up is instant."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from flows import console, deployments
+from recsys import published, recipes, windows
+from recsys.errors import RecsysError, StoreError
+from recsys.store import Artifact, Store
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A nightly batch recommender.")
+show = typer.Typer(help="What is published and why, what ran, and the list of a single user.")
+app.add_typer(show, name="show")
+
+Deployment = Annotated[str | None, typer.Option(help="A deployment of deployments/prefect.yaml; demo unless given.")]
+Config = Annotated[Path | None, typer.Option(help="A YAML file with the same groups, instead of a deployment.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One field, as in training.max_epochs=3; as often as needed.")]
+Folder = Annotated[Path | None, typer.Option("--store", help="Folder of the artifacts; the deployment's unless given.")]
+AsOf = Annotated[str | None, typer.Option(help="The night: 2017-10-17, or 2017-10-17T06:00, in UTC.")]
+
+P = ParamSpec("P")
+
+
+def answering(command: Callable[P, None]) -> Callable[P, None]:
+    """The command, with an error that a person can put right as one message, and Ctrl-C as an ordinary end."""
+
+    @functools.wraps(command)
+    def answered(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except RecsysError as error:
+            Console(stderr=True, soft_wrap=True).print(Text.assemble((type(error).__name__, "bold red"), f": {error}"))
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. The same command goes on after the last finished step, in a training after its last epoch.", err=True)
+            raise typer.Exit(130) from None
+
+    return answered
+
+
+@app.command()
+@answering
+def nightly(
+    deployment: Deployment = None,
+    config: Config = None,
+    settings: Settings = None,
+    as_of: AsOf = None,
+    store: Folder = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Do everything again, finished or not.")] = False,
+) -> None:
+    """Learn from everything before a night and publish a list for every user, here and now."""
+    parameters = chosen(deployment, config, store, settings or [])
+    moment = windows.parse_as_of(as_of) if as_of else None
+    from flows import local  # imports Prefect
+
+    done = local.run("nightly", {**parameters, "as_of": moment, "rebuild": rebuild})
+    typer.echo(done.message)
+    console.show_night(Store(parameters["store"]), done.result)
+    typer.echo(done.how_to_see_it)
+
+
+@app.command()
+@answering
+def experiment(
+    settings: Settings = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    as_of: AsOf = None,
+    store: Folder = None,
+) -> None:
+    """Train a variant of a night's model and compare it with the current one; nothing is published."""
+    parameters = chosen(deployment, config, store, settings or [])
+    del parameters["publishing"]
+    moment = windows.parse_as_of(as_of) if as_of else _current(Store(parameters["store"])).moment
+    from flows import local  # imports Prefect
+
+    done = local.run("experiment", {**parameters, "as_of": moment})
+    console.show_metrics(done.result)
+    typer.echo(f"{done.message}\n{done.how_to_see_it}")
+
+
+@show.callback(invoke_without_command=True)
+@answering
+def show_overview(
+    context: typer.Context,
+    deployment: Deployment = None,
+    config: Config = None,
+    store: Folder = None,
+    nights: Annotated[int, typer.Option(min=1, help="Newest nights to list.")] = 7,
+) -> None:
+    if context.invoked_subcommand is None:
+        console.show_overview(_store(deployment, config, store), nights)
+    elif deployment or config or store:
+        raise typer.BadParameter(f"options go behind: recsys show {context.invoked_subcommand} …")
+
+
+@show.command("recommendations")
+@answering
+def show_recommendations(
+    user: Annotated[str, typer.Option(help="The user's id.")],
+    deployment: Deployment = None,
+    config: Config = None,
+    store: Folder = None,
+) -> None:
+    """A user's history and list, side by side."""
+    artifacts = _store(deployment, config, store)
+    console.show_users(artifacts, _current(artifacts), [user])
+
+
+@show.command("model")
+@answering
+def show_model(deployment: Deployment = None, config: Config = None, settings: Settings = None) -> None:
+    """The building blocks of a configuration, with what its recipe fills in."""
+    model = recipes.resolve(deployments.night(chosen(deployment, config, None, settings or [])).model)
+    from recsys.model.network import Blocks  # imports torch
+
+    Blocks.of(model)  # names and arguments of the blocks are looked up
+    console.show_blocks(model)
+
+
+@app.command()
+@answering
+def path(
+    step: Annotated[str, typer.Argument(help="features, sequences, training, evaluation, promotion, scoring, publishing; or twin.")],
+    as_of: AsOf = None,
+    version: Annotated[str | None, typer.Option(help="A version, or how it begins.")] = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    store: Folder = None,
+) -> None:
+    """Print the folder of an artifact, for scripts: of what is published, unless a night or version is given."""
+    artifacts = _store(deployment, config, store)
+    if as_of is None and version is None and published.current(artifacts) is not None:
+        typer.echo(_of_published(artifacts, step).path)
+    else:
+        typer.echo(artifacts.find(step, windows.parse_as_of(as_of) if as_of else None, version).path)
+
+
+def chosen(deployment: str | None, config: Path | None, store: Path | None, settings: list[str]) -> dict[str, Any]:
+    """The parameters of a run, checked: a deployment's or a file's, with the overrides in them, which are printed."""
+    if deployment is not None and config is not None:
+        raise typer.BadParameter("give a deployment or a configuration file, not both", param_hint="--config")
+    start = deployments.read(config) if config is not None else deployments.deployed(deployment or "demo")
+    parameters = deployments.override(start, settings)
+    if store is not None:
+        parameters["store"] = str(store)
+    deployments.night(parameters)
+    return parameters
+
+
+def _store(deployment: str | None, config: Path | None, store: Path | None) -> Store:
+    found = Store(chosen(deployment, config, store, [])["store"])
+    if not found.root.is_dir():
+        raise StoreError(f"There is no store in {found.root}: run `recsys nightly` first, or give its folder with --store.")
+    return found
+
+
+def _current(store: Store) -> published.Promotion:
+    if (now := published.current(store)) is None:
+        raise StoreError(f"Nothing is published in {store.root} yet: run `recsys nightly` first, or give its folder with --store.")
+    return now
+
+
+def _of_published(store: Store, step: str) -> Artifact:
+    """The step's artifact in what is published, or that it was made from."""
+    now = _current(store)
+    if step in now.artifacts:
+        return store.open(now.artifacts[step])
+    from flows.lists import ancestor
+
+    return ancestor(store, store.open(now.artifacts["scoring"]), step)

@@ -1,0 +1,58 @@
+"""An experiment: a variant of a night's model against the current one, on the night's own tables and holdout."""
+
+from datetime import datetime, timedelta
+
+from prefect import flow
+from prefect.states import Completed, State
+
+from flows import steps
+from flows.nightly import night_of
+from recsys import config, published, windows
+from recsys.promotion.policy import Decision
+from recsys.store import Artifact
+
+
+@flow(name="experiment", flow_run_name="experiment-{as_of:%Y-%m-%d}")
+def experiment(
+    as_of: datetime,
+    store: str = "store",
+    seed: int = 1,
+    data: config.Data = config.Data(demo=config.Shop()),
+    features: config.Features = config.Features(),
+    sequences: config.Sequences = config.Sequences(),
+    model: config.Model = config.Model(),
+    training: config.Training = config.Training(),
+    evaluation: config.Evaluation = config.Evaluation(),
+    promotion: config.Promotion = config.Promotion(),
+    scoring: config.Scoring = config.Scoring(),
+) -> State[Artifact]:
+    """Train a variant, measure it against the current model and popularity, and ask the gate; nothing is published.
+
+    The night's features and sequences are reused where the configuration of them is the night's. The current model is
+    what is published up to the night: its twin, trained before the holdout, where itself has seen the holdout.
+
+    Args:
+        as_of: The night whose tables and holdout are used, in UTC.
+        store: Folder of the artifacts.
+        seed: Every random choice follows from it.
+        data: Where the tables are and what their columns mean.
+        features: DuckDB, and the contracts on what it reads and writes.
+        sequences: What a history and a training sequence are.
+        model: The building blocks of the network.
+        training: How it is fitted.
+        evaluation: The time split and what is measured on it.
+        promotion: When the variant would be published.
+        scoring: Whether lists leave out what was seen.
+    """
+    night = config.Night(
+        seed=seed, data=data, features=features, sequences=sequences, model=model, training=training,
+        evaluation=evaluation, promotion=promotion, scoring=scoring,
+    )  # fmt: skip
+    run = steps.begin(night, store, night_of(as_of))
+    rival = steps.comparable(run, published.before(run.store, run.as_of + timedelta.resolution))  # this night's too
+    tables = steps.features(run)
+    histories = steps.sequences(run, tables)
+    variant = steps.training(run, "variant", histories, run.holdout)
+    comparison = steps.evaluation(run, histories, variant, rival)
+    decision = Decision.load(steps.promotion(run, comparison))
+    return Completed(message=f"Nothing was published for {windows.label(run.as_of)}. It would be: {decision.reasons[0]}", data=comparison)

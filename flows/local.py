@@ -1,0 +1,79 @@
+"""A flow run in this process, against a temporary Prefect server of its own unless PREFECT_API_URL names one.
+
+The temporary server's database lies in the store, so that nobody's ~/.prefect is touched and runs can be looked at later.
+"""
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from recsys.errors import RecsysError
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run: what it returned, what it said, and how to look at it in the UI."""
+
+    result: Any
+    message: str
+    how_to_see_it: str
+
+
+def run(name: str, parameters: dict[str, Any]) -> Done:
+    """Run the flow `nightly` or `experiment`; what stops it is raised."""
+    home = _settle(Path(parameters["store"]).absolute())
+    flow = _flow(name)
+    state = flow(**parameters, return_state=True)
+    return Done(state.result(), state.message or "", _how_to_see(state.state_details.flow_run_id, home))
+
+
+def _settle(store: Path) -> Path:
+    """The surroundings of a run, where the user's environment does not say otherwise. Before Prefect is imported."""
+    home = store / ".prefect"
+    for name, value in {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the first start creates its tables
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "recsys",
+    }.items():
+        os.environ.setdefault(name, value)
+    for name in ("no_proxy", "NO_PROXY"):  # the server is on this machine: no proxy knows it
+        os.environ[name] = ",".join(dict.fromkeys([*filter(None, os.environ.get(name, "").split(",")), *LOOPBACK]))
+    return Path(os.environ["PREFECT_HOME"])
+
+
+def _flow(name: str) -> Any:
+    from prefect.logging.configuration import setup_logging
+
+    setup_logging()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_no_answer)
+    if name == "experiment":
+        from flows.experiment import experiment
+
+        return experiment
+    from flows.nightly import nightly
+
+    return nightly
+
+
+def _no_answer(record: logging.LogRecord) -> bool:
+    """Leaves out of the terminal what the command says at its end, once and without a traceback; the UI has it all."""
+    answered = record.exc_info is not None and isinstance(record.exc_info[1], RecsysError)
+    return not answered and not record.getMessage().startswith("Finished in state Failed(")
+
+
+def _how_to_see(run: UUID | None, home: Path) -> str:
+    from prefect.settings import PREFECT_API_URL
+    from prefect.utilities.urls import url_for
+
+    if PREFECT_API_URL.value():
+        return f"The run in the Prefect UI: {url_for('flow-run', run)}"
+    command = Path(sys.executable).with_name("prefect")
+    return f"To see the run in the Prefect UI: PREFECT_HOME={home} {command} server start, then open http://127.0.0.1:4200/runs/flow-run/{run}"

@@ -1,0 +1,77 @@
+"""The night: from event tables to published lists, one step after the other."""
+
+from datetime import datetime, timezone
+
+from prefect import flow, runtime
+from prefect.states import Completed, State
+
+from flows import steps
+from recsys import config, published, windows
+from recsys.promotion.policy import Decision
+
+
+def night_of(as_of: datetime | str | None) -> datetime:
+    """The moment asked for, or else the midnight before the scheduled time, however late the run is."""
+    if as_of is not None:
+        return windows.parse_as_of(as_of)
+    return runtime.flow_run.scheduled_start_time.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def run_name() -> str:
+    """`nightly-2017-10-17`: a run is found by its night, not by when it ran."""
+    return f"nightly-{windows.label(night_of(runtime.flow_run.parameters.get('as_of')))}"
+
+
+@flow(name="nightly", flow_run_name=run_name)
+def nightly(
+    as_of: datetime | None = None,
+    store: str = "store",
+    seed: int = 1,
+    data: config.Data = config.Data(demo=config.Shop()),
+    features: config.Features = config.Features(),
+    sequences: config.Sequences = config.Sequences(),
+    model: config.Model = config.Model(),
+    training: config.Training = config.Training(),
+    evaluation: config.Evaluation = config.Evaluation(),
+    promotion: config.Promotion = config.Promotion(),
+    scoring: config.Scoring = config.Scoring(),
+    publishing: config.Publishing = config.Publishing(),
+    rebuild: bool = False,
+) -> State[published.Promotion]:
+    """Learn from everything before `as_of` and publish a list for every user.
+
+    Args:
+        as_of: The night, in UTC; the midnight before the scheduled time unless given.
+        store: Folder of the artifacts. Data sets do not share one: it has one set of published lists.
+        seed: Every random choice follows from it.
+        data: Where the tables are and what their columns mean.
+        features: DuckDB, and the contracts on what it reads and writes.
+        sequences: What a history and a training sequence are.
+        model: The building blocks of the network.
+        training: How it is fitted.
+        evaluation: The time split and what is measured on it.
+        promotion: When the new model is published, and what otherwise.
+        scoring: Tonight's lists.
+        publishing: Contracts on the lists, and copies of them for others.
+        rebuild: Do everything again, even where the night was published with the same configuration.
+    """
+    night = config.Night(
+        seed=seed, data=data, features=features, sequences=sequences, model=model, training=training,
+        evaluation=evaluation, promotion=promotion, scoring=scoring, publishing=publishing,
+    )  # fmt: skip
+    run = steps.begin(night, store, night_of(as_of), rebuild)
+    if (finished := published.finished(run.store, run.as_of, run.configuration)) and not rebuild:
+        return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: nothing to do.", data=finished)
+
+    current = published.before(run.store, run.as_of)  # asked once: no night is compared with itself
+    rival = steps.comparable(run, current)
+    tables = steps.features(run)
+    histories = steps.sequences(run, tables)
+    candidate = steps.training(run, "candidate", histories, run.holdout, warm_from=rival)
+    comparison = steps.evaluation(run, histories, candidate, rival)
+    gate = steps.promotion(run, comparison)
+    decision = Decision.load(gate)
+    winner = steps.winner(run, histories, decision, candidate, rival, current)
+    lists = steps.scoring(run, histories, winner.model, decision)
+    promoted = steps.publishing(run, histories, lists, decision, winner, current, evaluation=comparison, promotion=gate)
+    return Completed(message=decision.reasons[0], data=promoted)

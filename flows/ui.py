@@ -1,0 +1,97 @@
+"""What a run shows in the Prefect UI, beside its log: tables, the report, the decision, samples and folders.
+
+An artifact's key starts with the name of the store's folder, so that the history of `globo-metrics` is that of one data set.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow.parquet as pq
+from prefect import get_run_logger, runtime
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from flows.lists import Lists
+from recsys.store import Artifact, Store
+
+MAX_ROWS = 1000  # of a table: the server refuses the events of larger ones
+SAMPLE_USERS = 20
+
+
+def key(store: str, name: str) -> str:
+    """The key of an artifact in the UI: lower-case letters, digits and dashes is all that it may have."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{store}-{name}".lower()).strip("-")
+
+
+def reported(artifact: Artifact) -> Artifact:
+    """The artifact, after a line in the log with its rows and seconds, and a link to its folder in the UI."""
+    seconds = json.loads((artifact.path / "run.json").read_text())["seconds"]
+    made = f"reused, made in {seconds:.1f} s" if artifact.reused else f"{seconds:.1f} s"
+    rows = ", ".join(f"{table} {n:,} rows" for table, n in _rows_by_table(artifact).items())
+    get_run_logger().info("%s: %s. %s", artifact, made, rows or artifact.path)
+    name = _key(artifact, f"{runtime.task_run.name}-folder")
+    create_link_artifact(artifact.path.as_uri(), link_text=str(artifact), key=name, description=rows)
+    return artifact
+
+
+def show_profile(tables: Artifact) -> None:
+    _table(tables, "profile.parquet", "profile", "Columns of the tables of")
+
+
+def show_epochs(model: Artifact, role: str) -> None:
+    _table(model, "epochs.parquet", f"training-{role}", "Epochs of")
+
+
+def show_report(comparison: Artifact) -> None:
+    report = (comparison.path / "report.md").read_text()
+    create_markdown_artifact(report, key=_key(comparison, "report"), description=f"Report of {comparison}")
+    _table(comparison, "metrics.parquet", "metrics", "Contenders, slices and metrics of")
+
+
+def show_decision(decision: Artifact) -> None:
+    _table(decision, "decision.parquet", "decision", "What was decided, and why, by")
+
+
+def show_lists(store: Store, scoring: Artifact) -> None:
+    """Lists of some users, with their newest events above them."""
+    lists = Lists.open(store, scoring)
+    rows: list[dict[str, Any]] = []
+    for user in lists.sample(SAMPLE_USERS):
+        rows += [{"user_id": user, "": "had", **event} for event in reversed(lists.history(user, 5))]
+        rows += [{"user_id": user, "": "gets", **item} for item in lists.recommendations(user)]
+    create_table_artifact(_plain(rows[:MAX_ROWS]), key=_key(scoring, "lists"), description=f"Some lists of {scoring}")
+
+
+def show_checks(publishing: Artifact) -> None:
+    _table(publishing, "checks.parquet", "checks", "Contracts on the lists, by")
+
+
+def _rows_by_table(artifact: Artifact) -> dict[str, int]:
+    """Rows of every table, its parts added up."""
+    rows: dict[str, int] = {}
+    for name, facts in artifact.manifest["files"].items():
+        if "rows" in facts:
+            table = re.sub(r"/part-\d+", "", name).removesuffix(".parquet")
+            rows[table] = rows.get(table, 0) + facts["rows"]
+    return rows
+
+
+def _table(artifact: Artifact, file: str, name: str, what: str) -> None:
+    rows = _plain(pq.read_table(artifact.path / file).slice(0, MAX_ROWS).to_pylist())
+    create_table_artifact(rows, key=_key(artifact, name), description=f"{what} {artifact}")
+
+
+def _plain(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as JSON takes them: times as text, numbers that are none as null."""
+    return [{name: _plain_value(value) for name, value in row.items()} for row in rows]
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6) if value - value == 0 else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _key(artifact: Artifact, name: str) -> str:
+    return key(artifact.path.parents[2].name, name)

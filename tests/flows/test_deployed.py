@@ -1,0 +1,131 @@
+"""The deployments on a real Prefect server: the schedule creates runs, parameters are checked, and a worker runs a night."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PREFECT = str(Path(sys.executable).with_name("prefect"))
+NAMES = {"demo", "globo", "ml-100k"}
+
+
+class Server:
+    """A server of its own, with the commands an operator would give it."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": self.url, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+        command = [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        self.process = self.start(command, home / "server.log")
+
+    def start(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
+        with log.open("wb") as file:
+            return subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+
+    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([PREFECT, "--no-prompt", *arguments], env=self.environment, cwd=ROOT, capture_output=True, text=True)
+
+    def ask(self, path: str, body: object) -> list[dict[str, object]]:
+        request = Request(f"{self.url}/{path}", json.dumps(body).encode(), {"content-type": "application/json"})
+        with urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def is_up(self) -> bool:
+        try:
+            return urlopen(f"{self.url}/health", timeout=5).status == 200
+        except (URLError, OSError):
+            return False
+
+
+def wait_for(happened: object, seconds: float, what: str) -> object:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := happened():  # type: ignore[operator]
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"not within {seconds:.0f} s: {what}")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = Server(tmp_path_factory.mktemp("prefect"))
+    try:
+        wait_for(started.is_up, 120, "the server answers")
+        made = started.prefect("work-pool", "create", "local-process", "--type", "process")
+        assert made.returncode == 0, made.stdout + made.stderr
+        deployed = started.prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        yield started
+    finally:
+        os.killpg(started.process.pid, signal.SIGTERM)
+        started.process.wait(30)
+
+
+def test_all_deployments_are_there_with_their_parameters(server: Server) -> None:
+    from flows import deployments
+
+    found = {str(d["name"]): d for d in server.ask("deployments/filter", {})}
+    assert set(found) == NAMES
+    for name, deployment in found.items():
+        assert deployment["parameters"] == deployments.deployed(name)
+        assert deployment["enforce_parameter_schema"] is True
+        assert deployment["global_concurrency_limit"]["limit"] == 1  # type: ignore[index]
+
+
+def test_the_schedule_creates_runs_in_utc(server: Server) -> None:
+    """A server resolved with a newer SQLAlchemy looks healthy and creates none: hence the pin in pyproject.toml."""
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "deployments": {"name": {"any_": ["demo"]}}}
+    runs = wait_for(lambda: server.ask("flow_runs/filter", scheduled), 60, "runs of nightly/demo are scheduled")
+    times = [datetime.fromisoformat(str(run["expected_start_time"])).astimezone(timezone.utc) for run in runs]  # type: ignore[union-attr]
+    assert {(moment.hour, moment.minute) for moment in times} == {(4, 15)}
+    assert len({moment.date() for moment in times}) == len(times) >= 3
+    assert min(times) > datetime.now(timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ('training={"max_epochs": 0}', "less than the minimum of 1"),
+        ('training={"max_epoch": 3}', "max_epoch"),
+        ('trainig={"max_epochs": 3}', "trainig"),
+    ],
+)
+def test_the_form_refuses_what_cannot_be(server: Server, parameters: str, says: str) -> None:
+    refused = server.prefect("deployment", "run", "nightly/demo", "-p", parameters)
+    assert refused.returncode == 1
+    assert says in (refused.stdout + refused.stderr).replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_a_worker_runs_a_night_from_the_form(server: Server, tmp_path: Path) -> None:
+    worker = server.start([PREFECT, "worker", "start", "--pool", "local-process", "--type", "process"], tmp_path / "worker.log")
+    try:
+        asked = {
+            "as_of": "2025-06-01", "store": str(tmp_path / "store"), "data": {"demo": {"n_users": 200, "n_items": 60}},
+            "training": {"max_epochs": 1}, "promotion": {"min_users": 1},
+        }  # fmt: skip
+        given = [word for name, value in asked.items() for word in ("-p", f"{name}={json.dumps(value)}")]
+        done = server.prefect("deployment", "run", "nightly/demo", *given, "--watch", "--watch-interval", "1")
+        assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "worker.log").read_text()
+    finally:
+        os.killpg(worker.pid, signal.SIGTERM)
+        worker.wait(60)
+    assert json.loads((tmp_path / "store" / "current.json").read_text())["as_of"].startswith("2025-06-01")
+    log = (tmp_path / "worker.log").read_text()
+    assert "Otherwise than deployed: data.demo.n_users: 200 (deployed: 3000)" in log
+    names = {str(run["name"]) for run in server.ask("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}})}
+    assert names == {"nightly-2025-06-01"}

@@ -1,0 +1,108 @@
+"""Nights that are cut short: whatever step is killed, nothing half-written is visible, and the next run goes on from there."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+from recsys import digest, published
+from recsys.store import Store
+
+STEPS = ("features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing")
+RECSYS = str(Path(sys.executable).with_name("recsys"))
+SMALL = {
+    "data.demo.n_users": 150, "data.demo.n_items": 60, "model.width": 16, "model.max_events": 20, "training.max_epochs": 3,
+    "training.deterministic": "true", "training.threads": 1, "promotion.min_users": 5, "features.n_shards": 2,
+}  # fmt: skip
+
+
+class Night:
+    """`recsys nightly` in a process of its own, as an engineer or a scheduler starts it."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        command = [RECSYS, "nightly", "--as-of", "2026-03-01", "--store", str(store)]
+        command += [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+        environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or ""}
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def finish(self, seconds: float = 240) -> str:
+        output, _ = self.process.communicate(timeout=seconds)
+        assert self.process.returncode == 0, output
+        return output
+
+    def signal_in(self, step: str, number: signal.Signals) -> str:
+        """Send the signal as soon as the step has a temporary folder, and return what was printed until the end."""
+        deadline = time.monotonic() + 240
+        while not list((self.store / ".tmp").glob(f"{step}-*")):
+            assert self.process.poll() is None and time.monotonic() < deadline, f"{step} was not seen at work"
+            time.sleep(0.001)
+        self.process.send_signal(number)
+        return self.process.communicate(timeout=60)[0]
+
+
+def contents(store: Path) -> dict[str, str]:
+    """Digest of every parquet and safetensors file of every finished artifact."""
+    files = {f"{a.step}/{a.version}/{name}": a.path / name for a in Store(store).artifacts() for name in a.manifest["files"]}
+    return {name: digest.of_file(path) for name, path in files.items() if path.suffix in (".parquet", ".safetensors")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    store = tmp_path_factory.mktemp("undisturbed") / "store"
+    output = Night(store).finish()
+    assert "recommendations" in output
+    yield store
+
+
+def test_two_nights_at_once_end_with_one_set_of_artifacts(undisturbed: Path, tmp_path: Path) -> None:
+    nights = [Night(tmp_path / "store") for _ in range(2)]
+    for night in nights:
+        night.finish()
+    assert contents(tmp_path / "store") == contents(undisturbed)
+    assert len(published.history(Store(tmp_path / "store"))) == 1
+
+
+def test_ctrl_c_ends_with_a_sentence_and_the_next_run_goes_on(undisturbed: Path, tmp_path: Path) -> None:
+    night = Night(tmp_path / "store")
+    said = night.signal_in("training", signal.SIGINT)
+    assert night.process.returncode == 130, said
+    assert "goes on after the last finished step" in said
+    before = {a.path: a.path.stat().st_mtime_ns for a in Store(tmp_path / "store").artifacts()}
+    assert {a.step for a in Store(tmp_path / "store").artifacts()} == {"features", "sequences"}
+    Night(tmp_path / "store").finish()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert contents(tmp_path / "store") == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_in_every_step_in_turn_a_night_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    seen = 0
+    for step in STEPS:
+        night = Night(store)
+        night.signal_in(step, signal.SIGKILL)
+        assert night.process.returncode == -signal.SIGKILL
+        artifacts = Store(store).artifacts()
+        for artifact in artifacts:
+            Store(store).verify(artifact)
+        assert len(artifacts) >= seen
+        seen = len(artifacts)
+    Night(store).finish()
+    assert contents(store) == contents(undisturbed)
+    assert not list((store / ".tmp").iterdir())
+
+
+def test_what_was_published_stays_when_a_later_night_dies(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed, tmp_path / "store")
+    before = (tmp_path / "store" / "current.json").read_bytes()
+    night = Night(tmp_path / "store")
+    night.finish()  # finished already: says so, and changes nothing
+    assert (tmp_path / "store" / "current.json").read_bytes() == before
