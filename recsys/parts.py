@@ -73,7 +73,7 @@ def parse(text: str, slot: type[T]) -> Spec[T]:
     return _resolve(_call(text), slot, text)
 
 
-def choices(slot: type) -> dict[str, type]:
+def choices(slot: type) -> dict[str, type[Any]]:
     """Public classes of the slot's module that meet its contract, by name."""
     module = sys.modules[slot.__module__]
     found = {name: value for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, slot)}

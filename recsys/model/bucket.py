@@ -1,0 +1,132 @@
+"""Buckets: right-padded slices of a batch whose sequences have similar length.
+
+Sequences are drawn at random, and only inside a batch grouped by length, so that nearly all compute goes to real events
+while every encoder sees an ordinary padded tensor. What is in the padding, and who else is in the batch, changes nothing.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.arrays import Array
+from recsys.arrays import Ragged as RaggedArray
+
+# A further group has to save this share of a batch's events in padding: about what its own kernel launches cost.
+GROUP_COST = 0.015
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different length: row i is `values[offsets[i]:offsets[i + 1]]`."""
+
+    values: Tensor  # (M,)
+    offsets: Tensor  # (R + 1,) int64
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def to(self, *args: Any, **kwargs: Any) -> "Ragged":
+        return Ragged(self.values.to(*args, **kwargs), self.offsets.to(*args, **kwargs))
+
+    def take(self, rows: Tensor) -> "Ragged":
+        """The rows at `rows` (any shape, read row by row); −1 is an empty row."""
+        rows = rows.flatten()
+        start = self.offsets[rows.clamp(min=0)]
+        length = (self.offsets[rows.clamp(min=0) + 1] - start).where(rows >= 0, 0)
+        offsets = torch.cat([length.new_zeros(1), length.cumsum(0)])
+        source = torch.repeat_interleave(start - offsets[:-1], length) + torch.arange(int(offsets[-1]), device=rows.device)
+        return Ragged(self.values[source], offsets)
+
+
+Column: TypeAlias = Tensor | Ragged
+
+
+def to_torch(data: Array) -> Column:
+    """A numpy column as torch reads it. Memory is shared where it may be written to."""
+    if isinstance(data, RaggedArray):
+        return Ragged(_writable(data.values), _writable(data.offsets))
+    return _writable(data)
+
+
+def _writable(data: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.require(data, requirements=["C", "W"]))
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Some sequences of a batch, right-padded to the longest of them. Row b of it is sequence `rows[b]` of the batch.
+
+    Event columns are (B, L) codes or numbers, (B, L, S) vectors, or Ragged with B·L rows; user columns the same without L.
+    """
+
+    rows: Tensor  # (B,) int64
+    lengths: Tensor  # (B,) int64, at least 1
+    item_index: Tensor  # (B, L) int64; 0 in the padding
+    weight: Tensor  # (B, L) float32: of an event as a target; 0 where it is none, and in the padding
+    event_columns: dict[str, Column] = field(default_factory=dict)
+    user_columns: dict[str, Column] = field(default_factory=dict)
+    event_at: Tensor | None = None  # (B, L) int64, µs since 1970
+    next_at: Tensor | None = None  # (B, L) int64: the moment of the event that follows, which a prediction is made for
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def real(self) -> Tensor:
+        """(B, L) bool: where there is an event."""
+        return torch.arange(self.item_index.shape[1], device=self.lengths.device) < self.lengths[:, None]
+
+    def to(self, *args: Any, **kwargs: Any) -> "Bucket":
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: column.to(*args, **kwargs) for name, column in value.items()}
+            return None if value is None else value.to(*args, **kwargs)
+
+        return Bucket(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
+
+    def without_last(self) -> "Bucket":
+        """The bucket without the newest event of each sequence. A sequence of one event has none left."""
+        n_kept = max(1, self.item_index.shape[1] - 1)
+
+        def kept(column: Column) -> Column:
+            if isinstance(column, Tensor):
+                return column[:, :n_kept]
+            return column.take(torch.arange(len(column), device=self.lengths.device).view(self.item_index.shape)[:, :n_kept])
+
+        return replace(
+            self,
+            lengths=self.lengths - 1,
+            item_index=self.item_index[:, :n_kept],
+            weight=self.weight[:, :n_kept],
+            event_columns={name: kept(column) for name, column in self.event_columns.items()},
+            event_at=None if self.event_at is None else self.event_at[:, :n_kept],
+            next_at=None if self.next_at is None else self.next_at[:, :n_kept],
+        )
+
+
+def group_by_length(lengths: np.ndarray, group_cost: float = GROUP_COST) -> list[np.ndarray]:
+    """Rows of sequences of similar length, in groups that cost least: padded events, plus `group_cost` of all events a group.
+
+    lengths (S,) ≥ 1. The groups are the optimum, by dynamic programming over the distinct lengths.
+
+    >>> [sorted(rows.tolist()) for rows in group_by_length(np.array([3, 50, 4, 49, 3]))]
+    [[0, 2, 4], [1, 3]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    distinct, first = np.unique(lengths[order], return_index=True)
+    edges = np.append(first, len(lengths))  # group of distinct lengths i … j−1 is order[edges[i]:edges[j]]
+    overhead = group_cost * lengths.sum()
+    cost = np.zeros(len(distinct) + 1)
+    begins = np.zeros(len(distinct) + 1, dtype=int)
+    for end, longest in enumerate(distinct, start=1):
+        with_last_group = cost[:end] + (edges[end] - edges[:end]) * longest + overhead
+        begins[end] = with_last_group.argmin()
+        cost[end] = with_last_group[begins[end]]
+    groups, end = [], len(distinct)
+    while end > 0:
+        groups.append(order[edges[begins[end]] : edges[end]])
+        end = begins[end]
+    return groups[::-1]

@@ -1,0 +1,26 @@
+"""Hidden states of many sequences, in buckets of similar length."""
+
+import torch
+from torch import Tensor
+
+from recsys.model.network import Network
+from recsys.model.reader import Reader, Spans
+
+EVENTS_PER_BUCKET = {"cpu": 2**13, "cuda": 2**18}
+
+
+@torch.inference_mode()
+def encode(network: Network, reader: Reader, spans: Spans, now: int | None = None) -> Tensor:
+    """(S, D) float32 on the network's device: what predicts the event after each span; zeros after an empty one.
+
+    Of each span the network reads its newest events. `now` is the moment of the prediction, in µs since 1970.
+    """
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    hidden = torch.zeros(len(spans), network.next_item.width, device=device)
+    for bucket in reader.buckets(spans.newest(network.max_events), EVENTS_PER_BUCKET.get(device.type, EVENTS_PER_BUCKET["cuda"]), now):
+        bucket = bucket.to(device)
+        hidden[bucket.rows] = network.encode(bucket).float()
+    network.train(was_training)
+    return hidden

@@ -1,0 +1,44 @@
+"""The item table: one vector per item, read by row for the events of a history and as a whole by the catalogue."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+INITIAL_STD = 0.02  # as in BERT and GPT-2
+
+# A module says in `row_of` which of its parameters have one row per item, or per value of a column, so that a warm start
+# can move their rows from one vocabulary to another.
+ITEM = "item_id"
+
+
+class ItemTable(nn.Module, ABC):
+    """The contract of the slot `items`."""
+
+    width: int  # of its vectors
+
+    @abstractmethod
+    def rows(self, item_index: Tensor) -> Tensor:
+        """Vectors (…, D) of the items in item_index (…)."""
+
+    @abstractmethod
+    def vectors(self) -> Tensor:
+        """Vectors (V, D) of all items."""
+
+
+class IdEmbedding(ItemTable):
+    """A learned vector per item."""
+
+    row_of: ClassVar[dict[str, str]] = {"weight": ITEM}
+
+    def __init__(self, n_items: int, width: int, *, std: float = INITIAL_STD) -> None:
+        super().__init__()
+        self.width = width
+        self.weight = nn.Parameter(torch.empty(n_items, width).normal_(std=std))
+
+    def rows(self, item_index: Tensor) -> Tensor:
+        return nn.functional.embedding(item_index, self.weight)
+
+    def vectors(self) -> Tensor:
+        return self.weight

@@ -1,0 +1,140 @@
+"""Histories through a model's eyes: its own indexes, and only the events of items that it knows."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.arrays import Array, Ints
+from recsys.errors import ConfigError
+from recsys.histories import Dictionary, Histories
+from recsys.model.bucket import Bucket, Column, group_by_length, to_torch
+from recsys.model.vocabulary import Vocabulary, rows_of
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Sequences as slices of a reader's events: events `start` … `end` − 1 of each, of the user in row `user`."""
+
+    user: Tensor  # (S,) int64
+    start: Tensor  # (S,) int64
+    end: Tensor  # (S,) int64
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.end - self.start
+
+    def __getitem__(self, rows: Tensor) -> "Spans":
+        return Spans(self.user[rows], self.start[rows], self.end[rows])
+
+    def newest(self, n: int) -> "Spans":
+        """At most the n newest events of each."""
+        return Spans(self.user, torch.maximum(self.start, self.end - n), self.end)
+
+    def windows(self, size: int, stride: int) -> "Spans":
+        """Each sequence in windows of at most `size` events, the newest first, each `stride` events before the last.
+
+        >>> one = Spans(torch.tensor([0]), torch.tensor([0]), torch.tensor([7]))
+        >>> one.windows(size=4, stride=3)
+        Spans(user=tensor([0, 0]), start=tensor([3, 0]), end=tensor([7, 4]))
+        """
+        extra = (self.lengths - size).clamp(min=0)
+        n_windows = 1 + (extra + stride - 1) // stride
+        row = torch.repeat_interleave(torch.arange(len(self)), n_windows)
+        place = torch.arange(len(row)) - (n_windows.cumsum(0) - n_windows)[row]  # 0, 1, 2 … within each sequence
+        end = self.end[row] - place * stride
+        return Spans(self.user[row], torch.maximum(self.start[row], end - size), end)
+
+
+class Reader:
+    """The events of some shards in a model's indexes. Events of items that it does not know are left out and counted.
+
+    `event_columns` and `user_columns` are features that the buckets shall bring, `times` whether they bring times.
+    """
+
+    def __init__(
+        self,
+        histories: Histories,
+        dictionary: Dictionary,
+        vocabulary: Vocabulary,
+        *,
+        event_columns: Collection[str] = (),
+        user_columns: Collection[str] = (),
+        times: bool = False,
+    ) -> None:
+        item_index = vocabulary.item_map(dictionary)[histories.item_code]
+        known = np.flatnonzero(item_index >= 0)
+        self._offsets = histories.offsets
+        self._place = np.append(0, np.cumsum(item_index >= 0))  # of each event of the histories among the known ones
+        self.item_index = torch.from_numpy(item_index[known])  # (n,) int32
+        weight = histories.weight if histories.is_target is None else histories.weight * histories.is_target
+        self.weight = torch.from_numpy(weight[known])  # (n,) float32, 0 where an event is no target
+        self.event_at = _times(histories, known) if times else None
+
+        def translated(name: str, data: Array) -> Column:
+            return to_torch(vocabulary.translate(name, data, dictionary))
+
+        self.event_columns = {name: translated(name, rows_of(histories.columns[name], known)) for name in event_columns}
+        self.user_columns = {name: translated(name, histories.user_columns[name]) for name in user_columns}
+
+    def spans(self, starts: Ints, ends: Ints) -> Spans:
+        """The sequences `starts` … `ends` − 1 (S,) of the histories, without what the model does not know."""
+        users = np.searchsorted(self._offsets, starts, side="right") - 1  # of an empty sequence: of no meaning
+        return Spans(*(torch.from_numpy(x.astype(np.int64)) for x in (users, self._place[starts], self._place[ends])))
+
+    def n_unknown(self, starts: Ints, ends: Ints) -> int:
+        """How many events of these sequences the model does not know."""
+        return int((ends - starts).sum() - (self._place[ends] - self._place[starts]).sum())
+
+    def bucket(self, spans: Spans, rows: Tensor | None = None, now: int | None = None) -> Bucket:
+        """One bucket of all the spans, none of them empty; `rows` says which sequences of a batch they are.
+
+        `now` (µs since 1970) is the moment that the newest event's successor is predicted for.
+        """
+        lengths = spans.lengths
+        position = torch.arange(int(lengths.max()))
+        real = position < lengths[:, None]
+        at = (spans.start[:, None] + position).where(real, spans.start[:, None])  # padding repeats the oldest event
+        event_at = None if self.event_at is None else self.event_at[at]
+        return Bucket(
+            rows=torch.arange(len(spans)) if rows is None else rows,
+            lengths=lengths,
+            item_index=self.item_index[at].long().where(real, 0),
+            weight=self.weight[at].where(real, 0),
+            event_columns={
+                name: column[at] if isinstance(column, Tensor) else column.take(at.where(real, -1))
+                for name, column in self.event_columns.items()
+            },
+            user_columns={
+                name: column[spans.user] if isinstance(column, Tensor) else column.take(spans.user)
+                for name, column in self.user_columns.items()
+            },
+            event_at=event_at,
+            next_at=None if event_at is None else _next(event_at, lengths, now),
+        )
+
+    def buckets(self, spans: Spans, events_per_bucket: int | None = None, now: int | None = None) -> Iterator[Bucket]:
+        """All spans that are not empty, grouped by length, in buckets of at most about `events_per_bucket` places."""
+        filled = torch.nonzero(spans.lengths)[:, 0]
+        for group in group_by_length(spans.lengths[filled].numpy()):
+            rows = filled[torch.from_numpy(group)]
+            longest = int(spans.lengths[rows[-1]])  # groups are sorted
+            for part in rows.split(len(rows) if events_per_bucket is None else max(1, events_per_bucket // longest)):
+                yield self.bucket(spans[part], part, now)
+
+
+def _times(histories: Histories, known: np.ndarray) -> Tensor:
+    if histories.event_at is None:
+        raise ConfigError("This network reads the times of events, and the data have an order only: choose an encoder without times.")
+    return torch.from_numpy(histories.event_at[known])
+
+
+def _next(event_at: Tensor, lengths: Tensor, now: int | None) -> Tensor:
+    """(B, L): the time of the event after each; after the newest, now."""
+    following = torch.cat([event_at[:, 1:], event_at[:, -1:]], dim=1)
+    return following if now is None else following.scatter(1, lengths[:, None] - 1, now)

@@ -1,0 +1,90 @@
+"""A few random histories with a column of every role, for checking building blocks without data."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.arrays import Array, Ragged
+from recsys.histories import Dictionary, Histories
+from recsys.schema import Column, Schema
+
+HOUR = 3_600_000_000  # µs
+
+SCHEMA = Schema(
+    (
+        Column("device", "events", "categorical", "VARCHAR"),
+        Column("shelves", "events", "multi_categorical", "VARCHAR[]"),
+        Column("gap_seconds", "events", "numeric", "BIGINT", "log"),
+        Column("picture", "events", "vector", "FLOAT[]", size=3),
+        Column("brand", "items", "categorical", "VARCHAR"),
+        Column("genres", "items", "multi_categorical", "VARCHAR[]"),
+        Column("price", "items", "numeric", "DOUBLE", "standard"),
+        Column("text", "items", "vector", "FLOAT[]", size=4),
+        Column("country", "users", "categorical", "VARCHAR"),
+        Column("hobbies", "users", "multi_categorical", "VARCHAR[]"),
+        Column("age", "users", "numeric", "BIGINT", "standard"),
+    )
+)
+N_VALUES = 5  # of each category
+
+
+@dataclass(frozen=True)
+class _Dictionary(Dictionary):
+    """A dictionary without files."""
+
+    known: dict[str, pa.Array] = field(default_factory=dict)
+
+    def values(self, column: str) -> pa.Array:
+        return self.known[column]
+
+
+def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histories, Dictionary]:
+    """Users with 0 to 20 events in sessions of about 3, nulls everywhere, an item that nobody had, a tenth no targets."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(0, 21, n_users)
+    offsets = np.append(0, np.cumsum(lengths))
+    n = int(offsets[-1])
+    first = np.repeat(offsets[:-1], lengths)  # of each event's user
+    counted = np.cumsum(random.random(n) < 0.3)
+    histories = Histories(
+        user_id=pa.array(np.arange(n_users) + 1000),
+        offsets=offsets,
+        item_code=random.integers(0, n_items - 1, n).astype(np.int32),
+        event_at=(np.arange(n) - first) * HOUR,
+        session=(counted - counted[first]).astype(np.int32),
+        is_target=random.random(n) < 0.9,
+        weight=random.choice(np.array([1, 2], dtype=np.float32), n),
+        schema=SCHEMA,
+        columns=_columns("events", n, random),
+        user_columns=_columns("users", n_users, random),
+    )
+    dictionary = _Dictionary(
+        item_id=pa.array(np.arange(n_items) * 10),
+        eligible=np.ones(n_items, dtype=bool),
+        first_event_at=np.zeros(n_items, dtype=np.int64),
+        n_events=np.bincount(histories.item_code, minlength=n_items),
+        schema=SCHEMA,
+        columns=_columns("items", n_items, random),
+        texts={},
+        folder=Path(),
+        known={c.name: pa.array([f"{c.name}-{i}" for i in range(N_VALUES)]) for c in SCHEMA.select("categorical", "multi_categorical")},
+    )
+    return histories, dictionary
+
+
+def _columns(table: str, n: int, random: np.random.Generator) -> dict[str, Array]:
+    made: dict[str, Array] = {}
+    for column in SCHEMA.features(table):  # type: ignore[arg-type]
+        if column.role == "categorical":
+            made[column.name] = random.integers(-1, N_VALUES, n).astype(np.int32)
+        elif column.role == "multi_categorical":
+            offsets = np.append(0, np.cumsum(random.integers(0, 4, n)))
+            made[column.name] = Ragged(random.integers(0, N_VALUES, offsets[-1]).astype(np.int32), offsets)
+        elif column.role == "vector":
+            made[column.name] = random.normal(size=(n, column.size)).astype(np.float32)
+        else:
+            numbers = random.lognormal(3, 2, n).astype(np.float32)
+            made[column.name] = np.where(random.random(n) < 0.2, np.float32(np.nan), numbers)
+    return made

@@ -1,0 +1,52 @@
+"""A model as files: weights as safetensors, configuration and schema as JSON, vocabulary as parquet. Nothing is pickled.
+
+network, vocabulary = load(artifact.path)
+"""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from recsys.config import Model
+from recsys.errors import StoreError
+from recsys.model.network import Network, build
+from recsys.model.vocabulary import Vocabulary
+from recsys.schema import Schema
+
+
+def save(folder: Path, network: Network, model: Model, vocabulary: Vocabulary) -> None:
+    """Write `weights.safetensors`, `model.json` and `vocabulary/` of a network that was built from `model`, resolved."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, folder / "weights.safetensors")
+    facts = {
+        "model": model.versioned(),
+        "sizes": {"n_items": vocabulary.n_items, "n_parameters": network.n_parameters},
+        "schema": json.loads(vocabulary.schema.to_json()),
+    }
+    (folder / "model.json").write_text(json.dumps(facts, indent=1))
+    vocabulary.save(folder / "vocabulary")
+
+
+def load(folder: Path) -> tuple[Network, Vocabulary]:
+    """The network, on the CPU and in eval mode, and its vocabulary: built anew from the configuration's text."""
+    facts = json.loads((folder / "model.json").read_text())
+    vocabulary = load_vocabulary(folder)
+    network = build(Model(**facts["model"]), vocabulary)
+    weights = load_file(folder / "weights.safetensors")
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted != found:
+        differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise StoreError(
+            f"{folder / 'weights.safetensors'} does not fit {folder / 'model.json'} as this version of the code builds it: "
+            f"{len(differing)} tensors differ, among them {', '.join(differing[:3])}. Train it again."
+        )
+    network.load_state_dict(weights)
+    return network.eval(), vocabulary
+
+
+def load_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary alone."""
+    facts = json.loads((folder / "model.json").read_text())
+    return Vocabulary.load(folder / "vocabulary", Schema.from_json(json.dumps(facts["schema"])))

@@ -1,0 +1,195 @@
+"""The training step: histories before a cut → a network with its vocabulary."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pytorch_lightning import Trainer
+
+from recsys import digest
+from recsys.config import Model, Training, expand
+from recsys.errors import ConfigError
+from recsys.histories import Dictionary, Histories, Key
+from recsys.model import saving
+from recsys.model.network import Blocks, build
+from recsys.model.vocabulary import Vocabulary
+from recsys.recipes import resolve
+from recsys.store import Artifact, Draft, Store
+from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, active, hold_out, seed_of, trainable
+from recsys.training.module import Epochs, SequenceModule
+from recsys.training.warm_start import warm_start
+from recsys.windows import Cut
+
+
+def train(
+    store: Store,
+    as_of: datetime,
+    model: Model,
+    training: Training,
+    seed: int,
+    sequences: Artifact,
+    cut: Cut,
+    *,
+    key: Key,
+    warm_from: Artifact | None = None,
+    epochs: int | None = None,
+    progress: Callable[[float], None] | None = None,
+    rebuild: bool = False,
+) -> Artifact:
+    """A training artifact of the events before the cut.
+
+    With `epochs` it trains exactly that long and holds nothing out: the refit. `progress` is told the share that is done.
+    A run that was killed goes on after its last whole epoch.
+    """
+    resolved = resolve(model)
+    code = _on_path(resolved.code)
+    resolved = Blocks.of(resolved).in_canonical_text(resolved)
+    config = {"model": resolved.versioned(), "training": training.versioned(), "seed": seed, "cut": str(cut), "key": key, "epochs": epochs}
+    inputs = {"sequences": sequences} if warm_from is None else {"sequences": sequences, "warm_from": warm_from}
+
+    def write(draft: Draft) -> None:
+        with _torch(training):
+            _write(draft, _Task(resolved, training, seed, sequences.path, cut, key, warm_from, epochs), progress)
+
+    return store.ensure("training", as_of, config, inputs, write, code=__name__, sources=code, rebuild=rebuild)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is trained on what."""
+
+    model: Model  # resolved
+    training: Training
+    seed: int
+    sequences: Path
+    cut: Cut
+    key: Key
+    warm_from: Artifact | None
+    epochs: int | None
+
+
+def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) -> None:
+    histories, dictionary = Histories.load(task.sequences), Dictionary.load(task.sequences)
+    ends = histories.cut(task.cut)
+    vocabulary = Vocabulary.fit(histories, dictionary, ends, task.training.min_item_events)
+    torch.manual_seed(seed_of(task.seed, INITIAL_WEIGHTS))
+    network = build(task.model, vocabulary)
+    if task.warm_from is not None:
+        draft.counts |= warm_start(network, vocabulary, task.warm_from.path)
+    reader = network.reader(histories, dictionary, vocabulary)
+    starts, stops = histories.sequences(ends, task.key)
+    spans = active(reader.spans(starts, stops), task.training.min_user_events)
+    n_validation_users = 0 if task.epochs else task.training.n_validation_users
+    kept, validation = hold_out(spans, reader, n_validation_users, task.seed)
+    trained = trainable(kept, reader, network.objective, network.max_events, task.training)
+
+    def batches(epoch: int) -> Batches:
+        n_unread = network.objective.n_trained(network.max_events) - network.max_events
+        return Batches(reader, trained, task.training.users_per_batch, seed_of(task.seed, ORDER_OF_USERS, epoch), n_unread)
+
+    module = SequenceModule(network, reader, batches, validation, task.training, task.seed)
+    fitted = Epochs(draft.scratch / "last.ckpt", task.training.patience if len(validation) else None, progress)
+    trainer = _fit(module, fitted, task.training, task.epochs or task.training.max_epochs, draft.scratch)
+    network.load_state_dict(fitted.best_weights)
+
+    saving.save(draft.path, network, task.model, vocabulary)
+    pq.write_table(pa.Table.from_pylist(fitted.rows), draft.path / "epochs.parquet", compression="zstd")
+    draft.counts |= {
+        "users": int((ends > histories.offsets[:-1]).sum()),
+        "trained_users": len(trained.user.unique()),
+        "trained_sequences": len(trained),
+        "validation_users": len(validation),
+        "events": int((stops - starts).sum()),
+        "events_of_unknown_items": reader.n_unknown(starts, stops),
+        "items": vocabulary.n_items,
+        "parameters": network.n_parameters,
+    }
+    draft.metrics |= {**fitted.rows[fitted.best], "best_epoch": fitted.best + 1, "n_epochs": len(fitted.rows)}
+    draft.note(device=str(trainer.strategy.root_device), threads=torch.get_num_threads(), epoch_seconds=fitted.seconds)
+    if progress is not None:
+        progress(1.0)
+
+
+def _fit(module: SequenceModule, fitted: Epochs, training: Training, max_epochs: int, scratch: Path) -> Trainer:
+    if training.devices not in ("auto", 1):
+        raise ConfigError(f'training.devices is {training.devices!r}: a network is trained on one device. Leave it at "auto" or 1.')
+    on_cuda = training.accelerator != "cpu" and torch.cuda.is_available()
+    trainer = Trainer(
+        accelerator=training.accelerator,
+        devices=1,
+        precision="bf16-mixed" if on_cuda else "32-true",
+        max_epochs=max_epochs,
+        limit_train_batches=training.limit_train_batches or 1.0,
+        deterministic=training.deterministic,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[fitted],
+        default_root_dir=scratch,
+        logger=False,
+        enable_checkpointing=False,  # Epochs does it, with the best weights in the same file
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+    )
+    last = scratch / "last.ckpt"
+    with _interruptible():
+        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+    return trainer
+
+
+def _on_path(folder: str | None) -> dict[str, str]:
+    """Put the folder with a user's own parts on the path; the digests of its files are part of the version."""
+    if folder is None:
+        return {}
+    root = Path(expand(folder)).absolute()
+    if not root.is_dir():
+        raise ConfigError(f"model.code is {folder!r}, and there is no such folder: {root}.")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return {str(file.relative_to(root)): digest.of_file(file) for file in sorted(root.rglob("*.py"))}
+
+
+@contextmanager
+def _torch(training: Training) -> Iterator[None]:
+    """Torch's settings of this process for a training, and afterwards as they were."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    threads, deterministic, precision = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision(),
+    )
+    if training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA asks for it
+    torch.set_num_threads(training.threads or threads)
+    torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU; no change on a CPU
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning answers Ctrl-C with sys.exit(1) and leaves it ignored from then on; here it stays a KeyboardInterrupt."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as exit_:
+        if isinstance(exit_.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
