@@ -1,0 +1,73 @@
+"""Whether the winner, repeated on everything before the night, is still itself: a finite loss, and lists much like its twin's.
+
+The twin is the model that was evaluated. The refit would be published instead of it, and there is nothing left to test it on.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.histories import Dictionary, Histories
+from recsys.model import saving
+from recsys.ranking.lists import make_lists
+from recsys.ranking.ranker import Ranker, device_of
+from recsys.store import Artifact
+from recsys.windows import Cut, label, microseconds
+
+N_USERS = 1000
+K = 10
+
+
+@dataclass(frozen=True)
+class RefitCheck:
+    """Whether the refit may be published, or its twin has to be, and why. `overlap` is null where it came to none."""
+
+    passed: bool
+    reason: str
+    overlap: float | None = None
+
+
+def check_refit(refit: Artifact, twin: Artifact, sequences: Artifact, cut: Cut, *, min_overlap: float, seed: int) -> RefitCheck:
+    """Compare the two models' top lists, for a seeded sample of users, on the twin's ground: histories before the `cut`, where
+    the holdout starts, and items that both know. What the refit knows besides is not held against it.
+    """
+    losses = pq.read_table(refit.path / "epochs.parquet")["train_loss"].to_numpy()
+    if not np.isfinite(losses).all():
+        epoch = int(np.argmin(np.isfinite(losses)))
+        return RefitCheck(False, f"The refit is given up for its twin: its training loss is {losses[epoch]} in epoch {epoch + 1}.")
+    overlap = mean_overlap(*_top_lists((refit, twin), sequences, cut, seed))
+    shared = f"{overlap:.1%} of its top {K} with its twin, which was trained before the holdout"
+    if overlap >= min_overlap:
+        return RefitCheck(True, f"The refit on everything before {label(refit.as_of)} shares {shared}.", overlap)
+    return RefitCheck(False, f"The refit is given up for its twin: it shares {shared}, and {min_overlap:.1%} are asked for.", overlap)
+
+
+def mean_overlap(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
+    """Mean share of a list that is in the other, over users with both: (U, K) item codes, −1 where short; 1 without any.
+
+    >>> mean_overlap(np.array([[1, 2], [3, -1]]), np.array([[2, 5], [3, 4]]))
+    0.75
+    """
+    common = ((one[:, :, None] == other[:, None, :]) & (one >= 0)[:, :, None]).any(axis=2).sum(axis=1)
+    lengths = np.minimum((one >= 0).sum(axis=1), (other >= 0).sum(axis=1))
+    return float(np.mean(common[lengths > 0] / lengths[lengths > 0])) if lengths.any() else 1.0
+
+
+def _top_lists(models: tuple[Artifact, Artifact], sequences: Artifact, cut: Cut, seed: int) -> list[NDArray[np.int64]]:
+    """(U, K) item codes that each model ranks first at the moment of the cut."""
+    histories, dictionary = Histories.load(sequences.path), Dictionary.load(sequences.path)
+    loaded = [saving.load(model.path) for model in models]
+    known = [vocabulary.item_map(dictionary) >= 0 for _, vocabulary in loaded]
+    common = replace(dictionary, eligible=dictionary.eligible & known[0] & known[1])
+    starts, ends = histories.last_sequences(histories.cut(cut), sequences.manifest["config"]["key"])
+    now = None if cut.at is None else microseconds(cut.at)
+    users = _sample(np.flatnonzero(ends > starts), seed)
+    rankers = [Ranker("model", network, vocabulary, common, device_of("auto")) for network, vocabulary in loaded]
+    readings = [ranker.reading(histories, starts, ends, now) for ranker in rankers]
+    return [make_lists([reading], users, K, [], (ends - starts)[users]).item_code for reading in readings]
+
+
+def _sample(users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(users)[:N_USERS])
