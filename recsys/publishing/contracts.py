@@ -7,7 +7,7 @@ Each file of `sql/lists/` is a rule: it returns the offending rows, and its firs
     items      item_code, item_id, eligible: the dictionary
     left_out   user_id, item_code, reason ('seen' or 'blocked'): pairs that must not be recommended
 
-and the variables `k` and `source`. Shares (coverage, fallbacks, overlap) have limits in the configuration instead.
+and the variables `k`, `source` and `segmented`. Shares (coverage, fallbacks, overlap) have limits in the configuration instead.
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,6 +59,7 @@ class Lists:
     last: Path | None
     k: int
     exclude_seen: bool
+    segmented: bool  # popular items are counted by segment first
     source: str  # what was decided on
 
     @property
@@ -86,7 +87,15 @@ def keep_contracts(
     limits = {name: value for name, value in publishing.versioned().items() if name != "exports"}
 
     def build(draft: Draft) -> None:
-        what = Lists(lists.path, sequences.path, before.path if before else None, scoring.k, scoring.exclude_seen, source)
+        what = Lists(
+            lists.path,
+            sequences.path,
+            before.path if before else None,
+            scoring.k,
+            scoring.exclude_seen,
+            scoring.segment is not None,
+            source,
+        )
         checks = check(what, publishing, draft.scratch)
         broken = [found for found in checks if not found.passed]
         if broken:
@@ -95,7 +104,7 @@ def keep_contracts(
         pq.write_table(pa.Table.from_pylist(rows, COLUMNS), draft.path / "checks.parquet", compression="zstd")
         draft.metrics = {c.rule: c.value for c in checks if c.value is not None}
 
-    config = {**limits, "k": scoring.k, "exclude_seen": scoring.exclude_seen, "source": source}
+    config = {**limits, "k": scoring.k, "exclude_seen": scoring.exclude_seen, "segment": scoring.segment, "source": source}
     inputs = {"scoring": lists, "sequences": sequences, **({"last": before} if before else {})}
     return store.ensure("publishing", as_of, config, inputs, build, code="recsys.publishing.contracts", sql=RULES, rebuild=rebuild)
 
@@ -112,6 +121,7 @@ def check(lists: Lists, limits: Publishing, spill: Path) -> list[Check]:
 
 def _tables(connection: duckdb.DuckDBPyConnection, lists: Lists) -> None:
     connection.execute("set variable k = $k", {"k": lists.k})
+    connection.execute("set variable segmented = $segmented", {"segmented": lists.segmented})
     connection.execute("set variable source = $source", {"source": lists.source})
     _view(connection, "lists", lists.scoring / "recommendations")
     _view(connection, "dictionary", lists.sequences, "items.parquet")

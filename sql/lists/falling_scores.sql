@@ -7,6 +7,8 @@ with neighbours as (
         score,
         lag(score) over (partition by user_id, source order by rank) as score_before,
     from lists
+    -- What is popular in the user's segment goes on with what is popular with everybody: counts of another scale.
+    where source = getvariable('source') or not getvariable('segmented')
 ),
 
 rising as (

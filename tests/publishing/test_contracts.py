@@ -22,9 +22,9 @@ SHARES = {"user_coverage", "fallback_share", "overlap"}
 
 
 def kept(store: Store, as_of: datetime, shop: Any, rows: list[Row], limits: Publishing = LOOSE, **changes: Any) -> Artifact:
-    given = {"source": "candidate", "last": None, "exclude_seen": True, "schema": None, **changes}
+    given = {"source": "candidate", "last": None, "exclude_seen": True, "segment": None, "schema": None, **changes}
     lists, sequences = shop.scoring(store, as_of, rows, given.pop("schema")), shop.sequences(store, as_of)
-    scoring = Scoring(k=shop.k, exclude_seen=given.pop("exclude_seen"))
+    scoring = Scoring(k=shop.k, exclude_seen=given.pop("exclude_seen"), segment=given.pop("segment"))
     return keep_contracts(store, as_of, limits, scoring, lists, sequences, **given)
 
 
@@ -57,6 +57,15 @@ def test_a_night_from_a_baseline_has_no_fallback_share(store: Store, nights: lis
     rows = [{**row, "source": "popular_lately"} for row in shop.rows()]
     found = checks(kept(store, nights[0], shop, rows, LOOSE.model_copy(update={"max_fallback_share": 0.0}), source="popular_lately"))
     assert found["fallback_share"] == {"rule": "fallback_share", "value": None, "limit": 0.0, "passed": True}
+
+
+def test_scores_of_a_segment_and_of_everybody_are_not_compared(store: Store, nights: list[datetime], shop: Any) -> None:
+    rows = [{**row, "source": "popular", "score": [3.0, 2.0, 100.0][row["rank"] - 1]} for row in shop.rows()]
+    assert kept(store, nights[0], shop, rows, source="candidate", segment="country").metrics["falling_scores"] == 0
+    with pytest.raises(ContractError, match="falling_scores"):
+        kept(store, nights[0], shop, rows, source="popular")
+    with pytest.raises(ContractError, match="falling_scores"):
+        kept(store, nights[0], shop, [{**row, "source": "candidate"} for row in rows], segment="country")
 
 
 def test_overlap_is_the_mean_share_of_the_last_list_that_is_still_there(store: Store, nights: list[datetime], shop: Any) -> None:
