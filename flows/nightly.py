@@ -14,7 +14,8 @@ def night_of(as_of: datetime | str | None) -> datetime:
     """The moment asked for, or else the midnight before the scheduled time, however late the run is."""
     if as_of is not None:
         return windows.parse_as_of(as_of)
-    return runtime.flow_run.scheduled_start_time.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    scheduled = runtime.flow_run.scheduled_start_time.astimezone(timezone.utc)
+    return datetime(scheduled.year, scheduled.month, scheduled.day, tzinfo=timezone.utc)
 
 
 def run_name() -> str:
