@@ -8,6 +8,7 @@ from prefect.states import Completed, State
 from flows import steps
 from recsys import config, published, windows
 from recsys.promotion.policy import Decision
+from recsys.publishing.exports import export
 
 
 def night_of(as_of: datetime | str | None) -> datetime:
@@ -62,7 +63,9 @@ def nightly(
     )  # fmt: skip
     run = steps.begin(night, store, night_of(as_of), rebuild)
     if (finished := published.finished(run.store, run.as_of, run.configuration)) and not rebuild:
-        return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: nothing to do.", data=finished)
+        copied = export(run.store, finished, publishing.exports)  # those that failed before
+        rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
+        return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
 
     current = published.before(run.store, run.as_of)  # asked once: no night is compared with itself
     rival = steps.comparable(run, current)

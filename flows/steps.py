@@ -189,7 +189,7 @@ def winner(
         return Winner(candidate)
     refit = training(run, "refit", histories, run.everything, warm_from=rival, epochs=candidate.metrics["best_epoch"])
     policy = run.night.promotion
-    check = check_refit(run.as_of, refit, candidate, histories, min_overlap=policy.min_refit_overlap, seed=run.night.seed)
+    check = check_refit(refit, candidate, histories, run.holdout, min_overlap=policy.min_refit_overlap, seed=run.night.seed)
     get_run_logger().log(logging.INFO if check.passed else logging.WARNING, check.reason)
     return Winner(refit, candidate, (check.reason,)) if check.passed else Winner(candidate, None, (check.reason,))
 
