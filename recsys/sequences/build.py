@@ -102,15 +102,10 @@ def _session_gap(schema: Schema, sequences: Sequences) -> timedelta | None:
 
 
 def _check_names(schema: Schema) -> None:
-    taken = [f"{c.table}.{c.name}" for c in schema.columns if c.name in OWN_NAMES[c.table] and _is_declared(c.role)]
+    chosen = [*schema.features("events"), *schema.features("users"), *schema.features("items"), *schema.select("label", "text")]
+    taken = [f"{column.table}.{column.name}" for column in chosen if column.name.lower() in OWN_NAMES[column.table]]
     if taken:
-        raise ConfigError(
-            f"The declared columns {', '.join(taken)} have names that the histories use themselves: rename them in the source."
-        )
-
-
-def _is_declared(role: str) -> bool:
-    return role in ("categorical", "multi_categorical", "numeric", "vector", "label", "text")
+        raise ConfigError(f"The columns {', '.join(taken)} have names that the histories use themselves: rename them in the source.")
 
 
 def _write_item_activity(connection: duckdb.DuckDBPyConnection, features: Path, folder: Path) -> None:

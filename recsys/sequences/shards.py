@@ -173,5 +173,6 @@ def _sessions(night: Night, events: pa.Table, n_events: Ints) -> tuple[Codes | N
     counts = Counter(sessions=int(changed.sum()))
     if night.gap is None:
         user = np.repeat(np.arange(len(n_events)), n_events)
-        counts["sessions_interrupted"] = counts["sessions"] - len(np.unique(user * (ids.max(initial=0) + 2) + ids))
+        distinct = pc.count_distinct(pa.array(user * (ids.max(initial=0) + 2) + ids))
+        counts["sessions_interrupted"] = counts["sessions"] - distinct.as_py()
     return (number - np.repeat(number[first], n_events)).astype(np.int32), counts
