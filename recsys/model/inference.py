@@ -9,7 +9,7 @@ from recsys.model.reader import Reader, Spans
 EVENTS_PER_BUCKET = {"cpu": 2**13, "cuda": 2**18}
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode(network: Network, reader: Reader, spans: Spans, now: int | None = None) -> Tensor:
     """(S, D) float32 on the network's device: what predicts the event after each span; zeros after an empty one.
 

@@ -75,11 +75,11 @@ class SequenceModule(LightningModule):
                 "features for numbers that are beyond all measure."
             )
 
-    @torch.inference_mode()
-    def ndcg(self) -> float:
-        """NDCG@10 of the validation events among all items: 1 / log2(1 + rank), 0 below the first 10. NaN without any."""
+    @torch.no_grad()
+    def ndcg(self) -> float | None:
+        """NDCG@10 of the validation events among all items: 1 / log2(1 + rank), 0 below the first 10. None without any."""
         if not len(self.validation):
-            return float("nan")
+            return None
         hidden = encode(self.network, self.reader, self.validation.spans)
         catalogue = self.network.catalogue()
         target = self.validation.target.to(hidden.device)
@@ -100,7 +100,7 @@ class Epochs(Callback):
     """
 
     def __init__(self, checkpoint: Path, patience: int | None, progress: Callable[[float], None] | None = None) -> None:
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, Any]] = []
         self.seconds: list[float] = []
         self.best_weights: dict[str, Tensor] = {}
         self._checkpoint, self._patience, self._progress = checkpoint, patience, progress

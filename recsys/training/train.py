@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, ac
 from recsys.training.module import Epochs, SequenceModule
 from recsys.training.warm_start import warm_start
 from recsys.windows import Cut
+
+
+# Seconds are in run.json: here they would keep equal trainings from having equal bytes.
+EPOCHS = pa.schema({"epoch": pa.int32(), "train_loss": pa.float64(), "ndcg_at_10": pa.float64(), "real_token_share": pa.float64()})
 
 
 def train(
@@ -103,7 +108,7 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
     network.load_state_dict(fitted.best_weights)
 
     saving.save(draft.path, network, task.model, vocabulary)
-    pq.write_table(pa.Table.from_pylist(fitted.rows), draft.path / "epochs.parquet", compression="zstd")
+    pq.write_table(pa.Table.from_pylist(fitted.rows, EPOCHS), draft.path / "epochs.parquet", compression="zstd")
     draft.counts |= {
         "users": int((ends > histories.offsets[:-1]).sum()),
         "trained_users": len(trained.user.unique()),
@@ -114,7 +119,8 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
         "items": vocabulary.n_items,
         "parameters": network.n_parameters,
     }
-    draft.metrics |= {**fitted.rows[fitted.best], "best_epoch": fitted.best + 1, "n_epochs": len(fitted.rows)}
+    best = dict(fitted.rows[fitted.best])
+    draft.metrics |= {"best_epoch": best.pop("epoch"), "n_epochs": len(fitted.rows), **best}
     draft.note(device=str(trainer.strategy.root_device), threads=torch.get_num_threads(), epoch_seconds=fitted.seconds)
     if progress is not None:
         progress(1.0)
@@ -171,7 +177,8 @@ def _torch(training: Training) -> Iterator[None]:
     torch.set_num_threads(training.threads or threads)
     torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU; no change on a CPU
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 with torch 2.13
             yield
     finally:
         torch.set_num_threads(threads)

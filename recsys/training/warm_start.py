@@ -30,7 +30,7 @@ def warm_start(network: Network, vocabulary: Vocabulary, folder: Path) -> dict[s
         column = getattr(network.get_submodule(owner), "row_of", {}).get(own_name)
         if found is not None and column is not None and found.shape[1:] == parameter.shape[1:]:
             rows = source if column == ITEM else _rows_of_values(vocabulary, old, column)
-            parameter.copy_(_moved(found, torch.from_numpy(rows).long()))
+            parameter.copy_(_moved(found, torch.tensor(rows, dtype=torch.long)))
         elif found is not None and column is None and found.shape == parameter.shape:
             parameter.copy_(found)
         else:
