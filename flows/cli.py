@@ -60,7 +60,8 @@ def nightly(
     from flows import local  # imports Prefect
 
     done = local.run("nightly", {**parameters, "as_of": moment, "rebuild": rebuild})
-    typer.echo(done.message)
+    if done.message not in done.result.reasons:  # the night was finished before
+        typer.echo(done.message)
     console.show_night(Store(parameters["store"]), done.result)
     typer.echo(done.how_to_see_it)
 

@@ -1,10 +1,10 @@
 """What the commands print for people, on standard output."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.columns import Columns
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -15,7 +15,12 @@ from recsys.store import Artifact, Store
 from recsys.windows import label
 
 STEPS = ("features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing")
-SOURCES = {"candidate": "the new model", "current": "the current model", "popular_lately": "popular lately", "popular": "popular"}
+SOURCES = {
+    "candidate": "the new model",
+    "current": "the model of an earlier night",
+    "popular_lately": "what was popular lately",
+    "popular": "what was popular ever",
+}
 
 
 def show_overview(store: Store, nights: int) -> None:
@@ -44,19 +49,20 @@ def show_promotion(promotion: published.Promotion) -> None:
 
 
 def show_metrics(evaluation: Artifact) -> None:
-    """Every contender's metrics on all test users, and its paired difference to the reference with a 95 % interval."""
+    """Every contender's metrics on all test users, and the candidate's paired difference to the reference."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(evaluation.path / "metrics.parquet", filters=[("slice", "=", "all")]).to_pylist()
-    table = Table("metric", "contender", "value", "difference", "95 % interval", "users", title=str(evaluation), title_justify="left")
-    for row in rows:
-        measured = row["low"] is not None
-        table.add_row(
-            f"{row['metric']}@{row['k']}", row["contender"], f"{row['value']:.4f}",
-            f"{row['difference']:+.4f}" if measured else "", f"{row['low']:+.4f} … {row['high']:+.4f}" if measured else "",
-            f"{row['n_users']:,}",
-        )  # fmt: skip
-    _print(table)
+    measured = {(row["contender"], row["metric"], row["k"]): row for row in rows}
+    contenders = list(dict.fromkeys(row["contender"] for row in rows))
+    users = max(row["n_users"] for row in rows)
+    rows_of_text = []
+    for metric, k in dict.fromkeys((row["metric"], row["k"]) for row in rows):
+        values = [f"{measured[contender, metric, k]['value']:.4f}" for contender in contenders]
+        rows_of_text.append([f"{metric}@{k}", *values, _difference(measured["candidate", metric, k])])
+    users = max(row["n_users"] for row in rows)
+    title = f"{evaluation}: {users:,} test users; the candidate's difference with its 95 % interval"
+    _print(_table(title, ["metric", *contenders, "difference"], rows_of_text))
 
 
 def show_users(store: Store, promotion: published.Promotion, users: Sequence[str] = (), n_events: int = 10) -> None:
@@ -66,43 +72,64 @@ def show_users(store: Store, promotion: published.Promotion, users: Sequence[str
     lists = Lists.open(store, store.open(promotion.artifacts["scoring"]))
     for user in users or lists.sample(3):
         history, list_ = lists.history(user, n_events), lists.recommendations(user)
-        columns = [
-            _table(f"User {user}: had (newest first)", ["event_at", "item_id", "event_type", *lists.titles()], history),
-            _table("gets", ["rank", "item_id", *lists.titles(), "score", "source"], list_),
-        ]
-        _print(Padding(Columns(columns, padding=(0, 3)), (1, 0, 0, 0)))
+        sources = " and ".join(dict.fromkeys(SOURCES[row["source"]] for row in list_))
+        sides = Table.grid(padding=(0, 2, 0, 0))
+        sides.add_row(
+            _side(f"User {user} had, newest first", history, ["event_at", "item_id"], lists.titles()),
+            _side(f"gets, from {sources}", list_, ["rank", "item_id"], [*lists.titles(), "score"]),
+        )
+        _print(Padding(sides, (1, 0, 0, 0)))
 
 
 def show_blocks(model: Model) -> None:
     """Every setting and building block of a model, as a configuration would give it."""
-    table = Table("setting", "value", box=None, header_style="dim")
-    for name, value in model.model_dump(exclude_none=True).items():
-        table.add_row(f"model.{name}", "\n".join(value) if isinstance(value, tuple) else str(value))
-    _print(table)
+    given = model.model_dump(exclude_none=True).items()
+    _print(_table("", ["setting", "value"], [[f"model.{name}", _text(value)] for name, value in given], flexible={"value"}))
 
 
 def _show_nights(store: Store, nights: int) -> None:
     made = store.artifacts()
-    moments = sorted({artifact.as_of for artifact in made})[-nights:]
-    table = Table("night", *STEPS, title=f"Newest nights in {_short(store.root)}", title_justify="left")
-    for moment in reversed(moments):
-        cells = ["\n".join(a.version for a in made if (a.step, a.as_of) == (step, moment)) for step in STEPS]
-        table.add_row(label(moment), *cells)
-    _print(table)
+    now = published.current(store)
+    current = {reference["version"] for reference in now.artifacts.values()} if now else set()
+    rows = []
+    for moment in sorted({artifact.as_of for artifact in made}, reverse=True)[:nights]:
+        cells = [[a.version[:7] + "*" * (a.version in current) for a in made if (a.step, a.as_of) == (step, moment)] for step in STEPS]
+        rows.append([label(moment), *map("\n".join, cells)])
+    _print(_table(f"Versions in {_short(store.root)} (* is published)", ["night", *STEPS], rows))
 
 
-def _table(title: str, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> Table:
-    shown = [name for name in names if any(row.get(name) is not None for row in rows)]
-    table = Table(*shown, title=title, title_justify="left", box=None, header_style="dim")
+def _difference(row: dict[str, Any]) -> str:
+    return "" if row["low"] is None else f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+
+
+def _side(title: str, rows: Sequence[dict[str, Any]], names: Sequence[str], more: Sequence[str]) -> Table:
+    """One of two tables side by side: of the columns, those with anything in them."""
+    shown = [name for name in (*names, *more) if any(row[name] is not None for row in rows)]
+    return _table(title, shown, [[_text(row[name]) for name in shown] for row in rows], flexible=set(more) - {"score"})
+
+
+def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], flexible: Set[str] = frozenset()) -> Table:
+    """A plain table. Where the terminal is too narrow, only the flexible columns are cut."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1, 0, 0))
+    for name, *cells in zip(names, *rows, strict=True):
+        width = max(len(line) for cell in (name, *cells) for line in cell.split("\n"))
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=None if name in flexible else width)
     for row in rows:
-        table.add_row(*(_text(row[name]) for name in shown))
+        table.add_row(*row)
     return table
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return "" if value is None else str(value)[:40]
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.3f}"
+        case datetime():
+            return f"{value:%Y-%m-%d}"
+        case tuple():
+            return "\n".join(map(str, value))
+    return str(value)
 
 
 def _short(path: Path) -> str:

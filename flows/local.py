@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from recsys.errors import RecsysError
+from recsys.errors import StoreError
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -35,17 +35,22 @@ def run(name: str, parameters: dict[str, Any]) -> Done:
 
 def _settle(store: Path) -> Path:
     """The surroundings of a run, where the user's environment does not say otherwise. Before Prefect is imported."""
-    home = store / ".prefect"
     for name, value in {
-        "PREFECT_HOME": str(home),
+        "PREFECT_HOME": str(store / ".prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the first start creates its tables
         "PREFECT_LOGGING_EXTRA_LOGGERS": "recsys",
     }.items():
         os.environ.setdefault(name, value)
     for name in ("no_proxy", "NO_PROXY"):  # the server is on this machine: no proxy knows it
         os.environ[name] = ",".join(dict.fromkeys([*filter(None, os.environ.get(name, "").split(",")), *LOOPBACK]))
-    return Path(os.environ["PREFECT_HOME"])
+    home = Path(os.environ["PREFECT_HOME"])
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{home} cannot be made ({error.strerror}): give another --store, or PREFECT_HOME for Prefect's files.") from None
+    return home
 
 
 def _flow(name: str) -> Any:
@@ -53,7 +58,7 @@ def _flow(name: str) -> Any:
 
     setup_logging()
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_no_answer)
+        handler.addFilter(_not_said_at_the_end)
     if name == "experiment":
         from flows.experiment import experiment
 
@@ -63,10 +68,10 @@ def _flow(name: str) -> Any:
     return nightly
 
 
-def _no_answer(record: logging.LogRecord) -> bool:
-    """Leaves out of the terminal what the command says at its end, once and without a traceback; the UI has it all."""
-    answered = record.exc_info is not None and isinstance(record.exc_info[1], RecsysError)
-    return not answered and not record.getMessage().startswith("Finished in state Failed(")
+def _not_said_at_the_end(record: logging.LogRecord) -> bool:
+    """Leaves out of the terminal the error that the command ends with, which Prefect logs of task and flow; the UI has it all."""
+    of_a_run = record.name in ("prefect.flow_runs", "prefect.task_runs")
+    return not of_a_run or (record.exc_info is None and not record.getMessage().startswith("Finished in state Failed("))
 
 
 def _how_to_see(run: UUID | None, home: Path) -> str:

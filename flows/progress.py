@@ -10,6 +10,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich import progress as rich_progress
 from rich.console import Console
+from rich.theme import Theme
 
 SECONDS_BETWEEN_UPDATES = 2.0  # each is a request to the server
 
@@ -21,24 +22,27 @@ class Progress:
         self._what, self._key = what, key
         self._artifact: UUID | None = None
         self._updated = 0.0
+        console = _console()
         self._bar = rich_progress.Progress(
             rich_progress.SpinnerColumn(),
             rich_progress.TextColumn("{task.description}"),
             rich_progress.BarColumn(),
             rich_progress.TaskProgressColumn(),
             rich_progress.TimeElapsedColumn(),
-            console=_console(),
+            console=console,
             transient=True,
-            disable=not _console().is_terminal,
+            disable=not console.is_terminal,
         )
         self._row = self._bar.add_task(what, total=None)  # a pulse until the first fraction
 
     def __enter__(self) -> Self:
+        self._bar.console.push_theme(Theme())  # Prefect's console has its own styles only, and none for a bar
         self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
+        self._bar.console.pop_theme()
         if self._artifact is not None and error is None:
             update_progress_artifact(self._artifact, progress=100.0)
 

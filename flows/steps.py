@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows import deployments, ui
 from flows.progress import Progress
-from recsys import digest, published, recipes, windows
+from recsys import demo, digest, published, recipes, windows
 from recsys.config import Night
 from recsys.errors import RecsysError
 from recsys.evaluation.evaluate import evaluate
@@ -88,8 +88,11 @@ def features(run: Run) -> Artifact:
     """The events, items and users of the night's windows, as tables that kept their contracts."""
     earlier = [artifact for artifact in run.store.artifacts("features") if artifact.as_of < run.as_of]
     with progress_of(run, "features"):
+        data = run.night.data
+        if data.demo is not None:
+            data = demo.prepare(data, run.as_of, run.store.root / "demo")
         tables = build_features(
-            run.store, run.as_of, run.night.data, run.night.features,
+            run.store, run.as_of, data, run.night.features,
             previous=earlier[-1] if earlier else None, started=run.started, rebuild=run.rebuild,
         )  # fmt: skip
     ui.show_profile(tables)
