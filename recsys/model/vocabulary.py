@@ -146,7 +146,8 @@ def _statistics(x: np.ndarray, scale: Scale) -> Numeric:
     x = np.log1p(np.maximum(x, 0)) if scale == "log" else x
     if scale == "none" or not len(x):
         return Numeric(scale)
-    return Numeric(scale, float(x.mean()), float(x.std()) or 1.0)
+    mean, std = float(x.mean()), float(x.std())
+    return Numeric(scale, mean, std if std > 1e-9 * max(1.0, abs(mean)) else 1.0)  # a constant has a rounding error for its spread
 
 
 def _to_arrow(data: Array) -> pa.Array:

@@ -53,7 +53,9 @@ def world(bias: bool = False, prior: bool = False, hours: bool = False) -> tuple
 
 def leaves(catalogue: Catalogue, hidden: Tensor, kind: torch.dtype) -> tuple[Catalogue, list[Tensor]]:
     """The same numbers as float64 or float32 leaves of a graph, in one order."""
-    made = [None if x is None else x.to(kind).clone().requires_grad_() for x in (hidden, catalogue.vectors, catalogue.bias, catalogue.prior)]
+    made = [
+        None if x is None else x.to(kind).clone().requires_grad_() for x in (hidden, catalogue.vectors, catalogue.bias, catalogue.prior)
+    ]
     return Catalogue(made[1], made[2], made[3], catalogue.prior_row), [x for x in made if x is not None]
 
 

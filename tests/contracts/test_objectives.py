@@ -32,7 +32,9 @@ def test_only_targets_are_predicted(world: Any, name: str) -> None:
     bucket = reader.bucket(spans)
     plan = build(name).plan(bucket)
     assert len(plan.target) == len(plan.weight) == len(plan.row) == len(plan.col) > 0
-    wanted = {(b, int(i), float(w)) for b in range(len(bucket)) for i, w in zip(bucket.item_index[b], bucket.weight[b], strict=True) if w > 0}
+    wanted = {
+        (b, int(i), float(w)) for b in range(len(bucket)) for i, w in zip(bucket.item_index[b], bucket.weight[b], strict=True) if w > 0
+    }
     assert set(zip(plan.row.tolist(), plan.target.tolist(), plan.weight.tolist(), strict=True)) <= wanted
 
 

@@ -34,9 +34,7 @@ def walks(n_users: int, n_items: int, seed: int) -> tuple[np.ndarray, np.ndarray
     return (total - np.repeat(total[starts] - steps[starts], lengths)) % n_items, lengths
 
 
-def write_sequences(
-    folder: Path, n_users: int = 600, n_items: int = 50, seed: int = 0, first_item: int = 100, n_changed: int = 0
-) -> None:
+def write_sequences(folder: Path, n_users: int = 600, n_items: int = 50, seed: int = 0, first_item: int = 100, n_changed: int = 0) -> None:
     """The tables of docs/artifacts.md, in one shard, every event an hour after the one before and the last an hour before as_of.
 
     The last `n_changed` events of everyone are other items on another device than they would be.
@@ -111,7 +109,9 @@ def as_of() -> datetime:
 def fit(store: Store) -> Callable[..., Artifact]:
     """The training step on a small network, any of its settings replaced."""
 
-    def run(sequences: Artifact, *, model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **options: Any) -> Artifact:
+    def run(
+        sequences: Artifact, *, model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **options: Any
+    ) -> Artifact:
         given = {"cut": Cut(at=AS_OF), "key": "user", "seed": 1, "store": store, **options}
         return train(
             as_of=AS_OF,

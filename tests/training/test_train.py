@@ -260,7 +260,13 @@ def test_one_spelling_is_one_version(fit: Fit, sequences: Artifact) -> None:
 def test_own_parts_from_a_folder(fit: Fit, sequences: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = tmp_path / "team"
     code.mkdir()
-    part = "from recsys.model.losses import CrossEntropy\n\nclass Cold(CrossEntropy):\n    def __init__(self):\n        super().__init__(temperature={})\n"
+    part = textwrap.dedent("""
+        from recsys.model.losses import CrossEntropy
+
+        class Cold(CrossEntropy):
+            def __init__(self):
+                super().__init__(temperature={})
+    """)
     (code / "our_losses.py").write_text(part.format(0.5))
     monkeypatch.setattr(sys, "path", list(sys.path))
     options = {"model": {"loss": "our_losses.Cold()", "code": str(code)}, "training": {"max_epochs": 1}}
