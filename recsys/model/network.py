@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from recsys.config import Model
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories
+from recsys.model import own_parts
 from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue
 from recsys.model.encoders import Encoder
@@ -109,6 +110,7 @@ class Blocks:
     @classmethod
     def of(cls, model: Model) -> "Blocks":
         """ConfigError names the field and what would be valid. Nothing is built, so this is cheap to do before any work."""
+        own_parts.put_on_path(model.code)
         slots = {"items": ItemTable, "inputs": InputBlock, "positions": Positions, "objective": Objective, "encoder": Encoder}
         found = {name: _parse(f"model.{name}", getattr(model, name), slot) for name, slot in slots.items()}
         return cls(**found, heads=tuple(_parse("model.heads", text, Head) for text in model.heads or ()))

@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 import torch
 from pytorch_lightning import Trainer
 
-from recsys import digest
-from recsys.config import Model, Training, expand
+from recsys.config import Model, Training
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories, Key
-from recsys.model import saving
+from recsys.model import own_parts, saving
 from recsys.model.network import Blocks, build
 from recsys.model.vocabulary import Vocabulary
 from recsys.recipes import resolve
@@ -30,7 +29,6 @@ from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, ac
 from recsys.training.module import Epochs, SequenceModule
 from recsys.training.warm_start import warm_start
 from recsys.windows import Cut
-
 
 # Seconds are in run.json: here they would keep equal trainings from having equal bytes.
 EPOCHS = pa.schema({"epoch": pa.int32(), "train_loss": pa.float64(), "ndcg_at_10": pa.float64(), "real_token_share": pa.float64()})
@@ -57,7 +55,6 @@ def train(
     A run that was killed goes on after its last whole epoch.
     """
     resolved = resolve(model)
-    code = _on_path(resolved.code)
     resolved = Blocks.of(resolved).in_canonical_text(resolved)
     config = {"model": resolved.versioned(), "training": training.versioned(), "seed": seed, "cut": str(cut), "key": key, "epochs": epochs}
     inputs = {"sequences": sequences} if warm_from is None else {"sequences": sequences, "warm_from": warm_from}
@@ -66,7 +63,7 @@ def train(
         with _torch(training):
             _write(draft, _Task(resolved, training, seed, sequences.path, cut, key, warm_from, epochs), progress)
 
-    return store.ensure("training", as_of, config, inputs, write, code=__name__, sources=code, rebuild=rebuild)
+    return store.ensure("training", as_of, config, inputs, write, code=__name__, sources=own_parts.digests(model.code), rebuild=rebuild)
 
 
 @dataclass(frozen=True)
@@ -149,18 +146,6 @@ def _fit(module: SequenceModule, fitted: Epochs, training: Training, max_epochs:
     with _interruptible():
         trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
     return trainer
-
-
-def _on_path(folder: str | None) -> dict[str, str]:
-    """Put the folder with a user's own parts on the path; the digests of its files are part of the version."""
-    if folder is None:
-        return {}
-    root = Path(expand(folder)).absolute()
-    if not root.is_dir():
-        raise ConfigError(f"model.code is {folder!r}, and there is no such folder: {root}.")
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    return {str(file.relative_to(root)): digest.of_file(file) for file in sorted(root.rglob("*.py"))}
 
 
 @contextmanager
