@@ -13,11 +13,12 @@ from recsys.ranking.popularity import Popularity
 from recsys.windows import Cut, duration
 
 K = 10
+DIGITS = 9  # of means in tables: what adding up in another order leaves alone
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One window of popular-lately and its NDCG@10 in the rehearsal, NaN where there was nobody to rehearse with."""
+    """One window of popular-lately and its NDCG@10 in the rehearsal, NaN where there was no event in it or no test user."""
 
     window: str
     ndcg_at_10: float
@@ -38,7 +39,8 @@ def try_windows(
 ) -> list[Tried]:
     """Every window, in the given order, measured on a holdout of the same length that ends where the real one begins.
 
-    The best is chosen, of equals the longer. Empty for data with an order only, which has no lately.
+    The best is chosen, of equals the longer; one without any event lists what is popular ever, and is
+    not chosen. Empty for data with an order only, which has no lately.
     """
     if cut.at is None:
         return []
@@ -46,9 +48,10 @@ def try_windows(
     ground = common_ground(histories, dictionary, rehearsal, histories.cut(cut), exclude_seen).some(max_users, seed)
     values = []
     for window in windows:
-        sources = Popularity.count([histories], dictionary, rehearsal, window, segment).sources(histories)
-        lists = make_lists(sources["popular_lately"], ground.users, K, ground.excluded, lengths=np.zeros_like(ground.users))
+        popular = Popularity.count([histories], dictionary, rehearsal, window, segment)
+        lists = make_lists(popular.sources(histories)["popular_lately"], ground.users, K, ground.excluded, ground.n_history)
         hits = find_hits(lists.item_code, ground.offsets, ground.relevant)
-        values.append(float(ndcg(hits, K).mean()) if len(ground.users) else float("nan"))
-    best = max(range(len(windows)), key=lambda i: (np.nan_to_num(values[i], nan=0.0), duration(windows[i])))
+        measured = len(ground.users) and popular.lately is not None and popular.lately.any()
+        values.append(round(float(ndcg(hits, K).mean()), DIGITS) if measured else float("nan"))
+    best = max(range(len(windows)), key=lambda i: (np.nan_to_num(values[i], nan=-1.0), duration(windows[i])))
     return [Tried(window, value, i == best) for i, (window, value) in enumerate(zip(windows, values, strict=True))]

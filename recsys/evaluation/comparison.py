@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.evaluation.baselines import DIGITS
 from recsys.evaluation.intervals import paired_intervals
 from recsys.evaluation.slices import Slice
 from recsys.ranking.lists import Lists
@@ -57,8 +58,9 @@ class Comparison:
         """
         rows = [row for part in self.slices for row in self._of_slice(part)]
         rows += self._coverage(eligible)
-        order = {name: place for place, name in enumerate((*METRICS, "coverage"))}
-        rows.sort(key=lambda row: (row["contender"], row["slice"] != "all", row["slice"], row["k"], order[row["metric"]]))
+        order = {name: number for number, name in enumerate((*METRICS, "coverage"))}
+        place = {part.name: number for number, part in enumerate(self.slices)}
+        rows.sort(key=lambda row: (row["contender"], place[row["slice"]], row["k"], order[row["metric"]]))
         return pa.Table.from_pylist(rows, SCHEMA)
 
     def users(self, user_id: pa.Array, n_history: NDArray[np.int64]) -> pa.Table:
@@ -120,7 +122,6 @@ def _row(
     low: float | None,
     high: float | None,
 ) -> dict[str, Any]:
-    return {
-        "contender": contender, "slice": part, "metric": metric, "k": k, "value": value,
-        "n_users": n_users, "difference": difference, "low": low, "high": high,
-    }  # fmt: skip
+    numbers = {"value": value, "n_users": n_users, "difference": difference, "low": low, "high": high}
+    rounded = {name: round(float(number), DIGITS) if isinstance(number, float) else number for name, number in numbers.items()}
+    return {"contender": contender, "slice": part, "metric": metric, "k": k, **rounded}

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config import Evaluation
+from recsys.errors import ConfigError
 from recsys.evaluation.baselines import Tried, try_windows
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.ground import Ground, common_ground
@@ -44,12 +45,16 @@ def evaluate(
     ended at the holdout's start or before. `segment` is the users' column by which popular items are counted.
     """
     config = {**evaluation.versioned(), "exclude_seen": exclude_seen, "segment": segment, "seed": seed}
+    for trained in filter(None, (candidate, current)):
+        _check_unseen(trained, as_of, evaluation)
     models = {"candidate": candidate} if current is None else {"candidate": candidate, "current": current}
 
     def build(draft: Draft) -> None:
-        _Evening(as_of, evaluation, exclude_seen, seed, sequences, segment, progress).write(models, draft)
+        _Evening(as_of, evaluation, exclude_seen, seed, sequences, models, segment, progress).write(draft)
 
-    return store.ensure("evaluation", as_of, config, {"sequences": sequences, **models}, build, code="recsys.evaluation.evaluate", rebuild=rebuild)
+    return store.ensure(
+        "evaluation", as_of, config, {"sequences": sequences, **models}, build, code="recsys.evaluation.evaluate", rebuild=rebuild
+    )
 
 
 class _Evening:
@@ -62,35 +67,36 @@ class _Evening:
         exclude_seen: bool,
         seed: int,
         sequences: Artifact,
+        models: dict[str, Artifact],
         segment: str | None,
         progress: Callable[[float], None] | None,
     ) -> None:
         self.evaluation, self.exclude_seen, self.seed, self.segment = evaluation, exclude_seen, seed, segment
         self.as_of, self.sequences, self.progress = as_of, sequences, progress
         self.cut = holdout(as_of, evaluation.holdout)
-        self.histories = Histories.load(sequences.path)
         self.dictionary = Dictionary.load(sequences.path)
+        self.rankers = [Ranker(name, *saving.load(model.path), self.dictionary, device_of("auto")) for name, model in models.items()]
+        columns = {column for ranker in self.rankers for column in ranker.columns} | ({segment} if segment else set())
+        self.histories = Histories.load(sequences.path, columns=columns)
 
-    def write(self, models: dict[str, Artifact], draft: Draft) -> None:
+    def write(self, draft: Draft) -> None:
         """Every table of the artifact."""
         histories, dictionary = self.histories, self.dictionary
         ground = common_ground(histories, dictionary, self.cut, histories.offsets[1:], self.exclude_seen)
         ground = ground.some(self.evaluation.max_users, self.seed)
         tried = self._tried()
-        lists, fallbacks = self._lists(models, ground, tried)
-        n_history = (ground.ends - histories.offsets[:-1])[ground.users]
-        parts = slices(ground, n_history, dictionary, self.cut)
+        lists, fallbacks = self._lists(ground, tried)
+        parts = slices(ground, dictionary, self.cut)
         comparison = Comparison(lists, parts, self.evaluation.k, self.evaluation.n_bootstrap, self.seed)
         metrics = comparison.metrics(dictionary.eligible)
         draft.counts = {**ground.counts, **fallbacks}
         draft.metrics = _headline(metrics)
         pq.write_table(metrics, draft.path / "metrics.parquet", compression="zstd")
-        users = comparison.users(histories.user_id.take(pa.array(ground.users)), n_history)
+        users = comparison.users(histories.user_id.take(pa.array(ground.users)), ground.n_history)
         pq.write_table(users, draft.path / "users.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist([vars(row) for row in tried], TRIED), draft.path / "baselines.parquet", compression="zstd")
-        report = Report(
-            label(self.as_of), _held_out(self.evaluation.holdout), comparison.reference, metrics.to_pylist(), tried, draft.counts
-        )
+        held_out = _held_out(self.evaluation.holdout)
+        report = Report(label(self.as_of), held_out, comparison.reference, metrics.to_pylist(), tried, draft.counts)
         (draft.path / "report.md").write_text(report.markdown())
 
     def _tried(self) -> list[Tried]:
@@ -100,27 +106,35 @@ class _Evening:
             exclude_seen=self.exclude_seen, segment=self.segment, max_users=evaluation.max_users, seed=self.seed,
         )  # fmt: skip
 
-    def _lists(self, models: dict[str, Artifact], ground: Ground, tried: list[Tried]) -> tuple[dict[str, Lists], dict[str, int]]:
+    def _lists(self, ground: Ground, tried: list[Tried]) -> tuple[dict[str, Lists], dict[str, int]]:
         """Every contender's lists, made as tonight's are, and how many test users each model has nothing to say to."""
         window = next((row.window for row in tried if row.chosen), None)
         popular = Popularity.count([self.histories], self.dictionary, self.cut, window, self.segment).sources(self.histories)
         fill = next(iter(popular.values()))
-        contenders: dict[str, list[Source]] = {name: [self._model(name, models[name], ground), *fill] for name in models}
+        contenders: dict[str, list[Source]] = {ranker.name: [self._reading(ranker, ground), *fill] for ranker in self.rankers}
         contenders |= {name: list(sources) for name, sources in popular.items()}
-        lengths = (ground.ends - self.histories.offsets[:-1])[ground.users]
         advance = counting(len(contenders) * len(ground.users), self.progress)
         k = max(self.evaluation.k)
         lists = {
-            name: make_lists(sources, ground.users, k, ground.excluded, lengths, progress=advance) for name, sources in contenders.items()
+            name: make_lists(sources, ground.users, k, ground.excluded, ground.n_history, progress=advance)
+            for name, sources in contenders.items()
         }
-        return lists, {f"{name}_fallback_users": int((lists[name].source[:, 0] > 0).sum()) for name in models}
+        return lists, {f"{name}_fallback_users": int((lists[name].source[:, 0] > 0).sum()) for name in (r.name for r in self.rankers)}
 
-    def _model(self, name: str, artifact: Artifact, ground: Ground) -> Source:
+    def _reading(self, ranker: Ranker, ground: Ground) -> Source:
         """A model's lists of what was before the cut, as they would have been made at that moment."""
-        ranker = Ranker(name, *saving.load(artifact.path), self.dictionary, device_of("auto"))
         key = self.sequences.manifest["config"]["key"]
         now = None if self.cut.at is None else microseconds(self.cut.at)
         return ranker.reading(self.histories, *self.histories.last_sequences(ground.ends, key), now)
+
+
+def _check_unseen(model: Artifact, as_of: datetime, evaluation: Evaluation) -> None:
+    """A model that learnt from the holdout would be asked what it was told."""
+    start, trained = holdout(as_of, evaluation.holdout).at, model.manifest["config"]["cut"]
+    if start is not None and datetime.fromisoformat(trained) > start:
+        raise ConfigError(
+            f"{model} was trained on what was before {trained}, and the holdout begins at {start.isoformat()}: compare its twin."
+        )
 
 
 def _headline(metrics: pa.Table) -> dict[str, dict[str, float]]:

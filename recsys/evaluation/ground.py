@@ -5,7 +5,7 @@ held-out target events that had an event before the cut by anybody, are eligible
 items are left out of lists, not yet seen by the user. What is dropped on the way is counted.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -23,16 +23,17 @@ class Ground:
     """Test users and what is relevant to them.
 
     `users` (N,) are rows of the histories, in order of user_id; the relevant items of the i-th are
-    `relevant[offsets[i]:offsets[i + 1]]`, ascending item codes. `ends` (all users) is where histories end, `excluded` what
-    must not be listed, `counts` what was held out and what became of it.
+    `relevant[offsets[i]:offsets[i + 1]]`, ascending item codes. `n_history` (N,) are their events before the cut, `ends`
+    (all users) is where histories end, `excluded` what must not be listed, `counts` what was held out and what became of it.
     """
 
     users: Ints
+    n_history: Ints
     offsets: Ints
     relevant: Ints
     ends: Ints
     excluded: tuple[Pairs, ...]
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int]
 
     def some(self, n: int, seed: int) -> "Ground":
         """At most n of the test users, drawn by seed; whichever shards they are in."""
@@ -41,7 +42,14 @@ class Ground:
         chosen = np.sort(np.random.default_rng(seed).choice(len(self.users), n, replace=False))
         _, positions = flat(self.offsets, chosen)
         offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[chosen])])
-        return Ground(self.users[chosen], offsets, self.relevant[positions], self.ends, self.excluded, self.counts | {"test_users": n})
+        return replace(
+            self,
+            users=self.users[chosen],
+            n_history=self.n_history[chosen],
+            offsets=offsets,
+            relevant=self.relevant[positions],
+            counts=self.counts | {"test_users": n},
+        )
 
 
 def common_ground(histories: Histories, dictionary: Dictionary, cut: Cut, stops: Ints, exclude_seen: bool) -> Ground:
@@ -96,11 +104,13 @@ def _by_user_id(histories: Histories, users: Ints, items: Ints, ends: Ints, excl
     order = pc.sort_indices(histories.user_id.take(found)).to_numpy()
     offsets = np.concatenate([[0], np.cumsum(n_relevant[order])])
     _, positions = flat(np.append(first, len(users)), order)
+    users = found[order]
     return Ground(
-        found[order],
+        users,
+        (ends - histories.offsets[:-1])[users],
         offsets,
         items[positions],
         ends,
         excluded,
-        counts | {"test_users_found": len(found), "test_users": len(found), "relevant_pairs": len(users)},
+        counts | {"test_users_found": len(found), "test_users": len(found), "relevant_pairs": len(items)},
     )

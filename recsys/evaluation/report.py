@@ -43,7 +43,7 @@ class Report:
 
     def _ground(self) -> str:
         n = self.counts
-        opening = f"Held out: {self.holdout}, {_events(n['holdout_events'])}."
+        opening = f"Held out {'is' if n['holdout_events'] == 1 else 'are'} {self.holdout}: {_events(n['holdout_events'])}."
         if not n["holdout_pairs"]:
             return opening + " There is nothing to test on."
         lines = [f"- {n[key]:,} ({n[key] / n['holdout_pairs']:.1%}) {text}" for key, text in DROPPED.items() if n[key]]

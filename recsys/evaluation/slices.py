@@ -32,11 +32,11 @@ class Slice:
         return find_hits(lists.item_code[self.users], self.offsets, self.relevant)
 
 
-def slices(ground: Ground, n_history: Ints, dictionary: Dictionary, cut: Cut) -> list[Slice]:
+def slices(ground: Ground, dictionary: Dictionary, cut: Cut) -> list[Slice]:
     """All users; users by the events before the cut; relevant items by their age at it. Parts without anybody are left out."""
     everything = np.ones(len(ground.relevant), dtype=bool)
     found = [_slice(ground, "all", np.ones(len(ground.users), dtype=bool), everything)]
-    found += [_slice(ground, name, _within(n_history, *bounds), everything) for name, bounds in HISTORY.items()]
+    found += [_slice(ground, name, _within(ground.n_history, *bounds), everything) for name, bounds in HISTORY.items()]
     if cut.at is not None and dictionary.first_event_at is not None:
         age = microseconds(cut.at) - dictionary.first_event_at[ground.relevant]
         found += [_slice(ground, name, np.ones(len(ground.users), dtype=bool), _within(age, *bounds)) for name, bounds in AGE.items()]
