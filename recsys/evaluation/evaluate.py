@@ -95,8 +95,7 @@ class _Evening:
         users = comparison.users(histories.user_id.take(pa.array(ground.users)), ground.n_history)
         pq.write_table(users, draft.path / "users.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist([vars(row) for row in tried], TRIED), draft.path / "baselines.parquet", compression="zstd")
-        held_out = _held_out(self.evaluation.holdout)
-        report = Report(label(self.as_of), held_out, comparison.reference, metrics.to_pylist(), tried, draft.counts)
+        report = Report(label(self.as_of), self.evaluation.holdout, comparison.reference, metrics.to_pylist(), tried, draft.counts)
         (draft.path / "report.md").write_text(report.markdown())
 
     def _tried(self) -> list[Tried]:
@@ -144,7 +143,3 @@ def _headline(metrics: pa.Table) -> dict[str, dict[str, float]]:
         if row["slice"] == "all" and not np.isnan(row["value"]):
             found.setdefault(row["contender"], {})[f"{row['metric']}_at_{row['k']}"] = row["value"]
     return found
-
-
-def _held_out(text: str) -> str:
-    return f"the last {text.removeprefix('last-')} events of each user" if text.startswith("last-") else f"the last {text}"

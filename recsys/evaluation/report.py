@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 from recsys.evaluation.baselines import Tried
@@ -27,7 +28,7 @@ class Report:
     """What the report is made of: rows of `metrics.parquet`, the windows tried, and what was counted on the way."""
 
     night: str
-    holdout: str
+    holdout: str  # as configured
     reference: str
     metrics: Sequence[Mapping[str, Any]]
     tried: Sequence[Tried]
@@ -43,14 +44,14 @@ class Report:
 
     def _ground(self) -> str:
         n = self.counts
-        opening = f"Held out {'is' if n['holdout_events'] == 1 else 'are'} {self.holdout}: {_events(n['holdout_events'])}."
+        opening = f"The holdout is {_spoken(self.holdout)}, with {_counted(n['holdout_events'], 'event')}."
         if not n["holdout_pairs"]:
             return opening + " There is nothing to test on."
         lines = [f"- {n[key]:,} ({n[key] / n['holdout_pairs']:.1%}) {text}" for key, text in DROPPED.items() if n[key]]
         dropped = "\n".join(["Not counted are pairs", "", *lines, ""]) if lines else "None of them is left out.\n"
         return (
-            f"{opening} They are {n['holdout_pairs']:,} pairs of a user and an item. {dropped}\n"
-            f"Left are {n['relevant_pairs']:,} relevant pairs of {n['test_users_found']:,} users"
+            f"{opening} They are {_counted(n['holdout_pairs'], 'pair')} of a user and an item. {dropped}\n"
+            f"Left are {_counted(n['relevant_pairs'], 'relevant pair')} of {_counted(n['test_users_found'], 'user')}"
             + (f", of whom {n['test_users']:,} were drawn." if n["test_users"] < n["test_users_found"] else ".")
             + f" Of all users with held-out events {n['cold_users'] / n['holdout_users']:.1%} are new,"
             + f" and of all items {n['cold_items'] / n['holdout_items']:.1%}."
@@ -63,14 +64,18 @@ class Report:
             lines.append("There is no current model that was trained before the holdout.")
         for name in ("candidate", "current"):
             if fallback := self.counts.get(f"{name}_fallback_users"):
-                lines.append(
-                    f"{NAMES[name].capitalize()} knows no item of {fallback:,} test users; they get what is popular, as they would tonight."
-                )
+                whom = _counted(fallback, "test user")
+                lines.append(f"{NAMES[name].capitalize()} knows no item of {whom}, who get what is popular, as they would tonight.")
+        return " ".join([*lines, *self._lately()])
+
+    def _lately(self) -> list[str]:
         chosen = next((row for row in self.tried if row.chosen), None)
-        if chosen:
-            values = ", ".join(f"{row.window} {row.ndcg_at_10:.4f}" for row in self.tried)
-            lines.append(f"Lately means the last {chosen.window}, the best on the period before the holdout (NDCG@10: {values}).")
-        return " ".join(lines)
+        measured = ", ".join(f"{row.window} {row.ndcg_at_10:.4f}" for row in self.tried if not isnan(row.ndcg_at_10))
+        if chosen is None:
+            return []
+        if isnan(chosen.ndcg_at_10):
+            return [f"Lately means the last {chosen.window}: the period before the holdout has nothing to choose it by."]
+        return [f"Lately means the last {chosen.window}, the best on the period before the holdout (NDCG@10: {measured})."]
 
     def _table(self, part: str, k: int) -> str:
         rows = [row for row in self.metrics if row["slice"] == part and row["k"] == k]
@@ -106,8 +111,15 @@ def _cell(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.4f}{interval}"
 
 
-def _events(n: int | float) -> str:
-    return "1 event" if n == 1 else f"{n:,} events"
+def _spoken(holdout: str) -> str:
+    if not holdout.startswith("last-"):
+        return f"the last {holdout}"
+    n = int(holdout.removeprefix("last-"))
+    return f"each user's last {_counted(n, 'event') if n > 1 else 'event'}"
+
+
+def _counted(n: int | float, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def _listed(names: Sequence[str]) -> str:
