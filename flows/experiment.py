@@ -52,7 +52,7 @@ def experiment(
     rival = steps.comparable(run, published.before(run.store, run.as_of + timedelta.resolution))  # this night's too
     tables = steps.features(run)
     histories = steps.sequences(run, tables)
-    variant = steps.training(run, "variant", histories, run.holdout)
+    variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival)
     comparison = steps.evaluation(run, histories, variant, rival)
     decision = Decision.load(steps.promotion(run, comparison))
     return Completed(message=f"Nothing was published for {windows.label(run.as_of)}. It would be: {decision.reasons[0]}", data=comparison)

@@ -111,10 +111,11 @@ def training(
     run: Run, role: str, histories: Artifact, cut: Cut, *, warm_from: Artifact | None = None, epochs: int | None = None
 ) -> Artifact:
     """A model of what happened before the cut. `epochs` is the exact number of them for a refit."""
+    start = warm_from if run.night.training.warm_start else None
     with progress_of(run, f"training {role}") as progress:
         model = train(
             run.store, run.as_of, run.night.model, run.night.training, run.night.seed, histories, cut,
-            key=run.night.sequences.key, warm_from=warm_from, epochs=epochs, progress=progress, rebuild=run.rebuild,
+            key=run.night.sequences.key, warm_from=start, epochs=epochs, progress=progress, rebuild=run.rebuild,
         )  # fmt: skip
     ui.show_epochs(model, role)
     return ui.reported(model)
