@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.errors import ConfigError
+from recsys.model.dropout import Dropout
 from recsys.model.items import INITIAL_STD
 
 Direction = Literal["left to right", "both sides"]
@@ -52,7 +53,7 @@ class SASRec(Encoder):
 
     def __init__(self, width: int, *, n_blocks: int = 2, n_heads: int = 1, dropout: float = 0.2, attention_dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(_SASRecBlock(width, n_heads, dropout, attention_dropout) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(width)
 
@@ -77,7 +78,7 @@ class PreLN(Encoder):
         attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(_PreLNBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(width)
 
@@ -94,7 +95,7 @@ class _SASRecBlock(nn.Module):
         self.query_norm, self.inner_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, n_heads, attention_dropout)
         self.inner = FeedForward(width, width, nn.ReLU(), dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         query = self.query_norm(x)
@@ -109,7 +110,7 @@ class _PreLNBlock(nn.Module):
         self.attention_norm, self.inner_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, n_heads, attention_dropout)
         self.inner = FeedForward(width, inner_width_factor * width, nn.GELU(), dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         normed = self.attention_norm(x)
@@ -151,7 +152,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, inner_width: int, activation: nn.Module, dropout: float) -> None:
         super().__init__()
         self.wide, self.narrow = nn.Linear(width, inner_width), nn.Linear(inner_width, width)
-        self.activation, self.dropout = activation, nn.Dropout(dropout)
+        self.activation, self.dropout = activation, Dropout(dropout)
         _initialise(self.wide, self.narrow)
 
     def forward(self, x: Tensor) -> Tensor:

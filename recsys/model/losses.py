@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from recsys.errors import ConfigError
 from recsys.model.catalogue import Catalogue
 
-# Scores that exist at one time. On a CPU a tile should stay in the cache, but with few rows products get slow.
-TILE_SCORES = {"cpu": 2**19, "cuda": 2**26}
-MIN_TILE_ROWS = 128
+# A tile is as many rows of scores as exist at one time. Few rows make slow products, many fall out of a CPU's cache.
+TILE_ROWS = {"cpu": 512, "cuda": 2**14}
+TILE_SCORES = {"cpu": 2**24, "cuda": 2**26}
+MIN_TILE_ROWS = 32
 
 
 class Loss(nn.Module, ABC):
@@ -76,7 +77,8 @@ class _SoftmaxNLL(torch.autograd.Function):
         target: Tensor,
         share: Tensor,
     ) -> Tensor:
-        n_rows = max(MIN_TILE_ROWS, TILE_SCORES.get(hidden.device.type, TILE_SCORES["cuda"]) // len(vectors))
+        kind = "cpu" if hidden.device.type == "cpu" else "cuda"
+        n_rows = max(MIN_TILE_ROWS, min(TILE_ROWS[kind], TILE_SCORES[kind] // len(vectors)))
         tile = hidden.new_empty(min(n_rows, len(hidden)), len(vectors))
         grads = [None if x is None else torch.zeros_like(x) for x in (hidden, vectors, bias, prior)]
         d_hidden, d_vectors, d_bias, d_prior = grads

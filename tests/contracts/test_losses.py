@@ -66,8 +66,8 @@ def test_every_loss_has_a_formula() -> None:
 @pytest.mark.parametrize("kind", [{}, {"bias": True}, {"bias": True, "prior": True}, {"prior": True, "hours": True}], ids=str)
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_it_equals_its_formula(name: str, settings: dict[str, float], kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "MIN_TILE_ROWS", 7)  # many tiles, the last one shorter
-    monkeypatch.setattr(losses, "TILE_SCORES", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr(losses, "TILE_ROWS", {"cpu": 7, "cuda": 7})  # many tiles, the last one shorter
+    monkeypatch.setattr(losses, "MIN_TILE_ROWS", 1)
     loss = MEMBERS[name](**settings)
     hidden, target, catalogue, weight = world(**kind)
     exact, exact_leaves = leaves(catalogue, hidden, torch.float64)
