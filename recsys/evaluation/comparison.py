@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Comparison:
     n_bootstrap: int
     seed: int
 
-    @property
+    @cached_property
     def reference(self) -> str:
         """Whom the others are compared with: the current model, else the baseline with the better NDCG."""
         if "current" in self.lists:
@@ -95,12 +96,10 @@ class Comparison:
         """Share of the eligible items that a contender shows to anybody."""
         n_users = len(self.slices[0].users)
         shown = {(name, k): _shown(lists.item_code[:, :k], eligible) for name, lists in self.lists.items() for k in self.k}
-        return [
-            _row(
-                name, "all", "coverage", k, value, n_users, None if name == self.reference else value - shown[self.reference, k], None, None
-            )
-            for (name, k), value in shown.items()
-        ]
+        differences = {
+            (name, k): None if name == self.reference else value - shown[self.reference, k] for (name, k), value in shown.items()
+        }
+        return [_row(name, "all", "coverage", k, value, n_users, differences[name, k], None, None) for (name, k), value in shown.items()]
 
 
 def _shown(item_code: NDArray[np.int64], eligible: NDArray[np.bool_]) -> float:

@@ -18,7 +18,7 @@ from recsys.histories import Dictionary, Histories
 from recsys.model import saving
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.popularity import Popularity
-from recsys.ranking.ranker import Ranker, device_of
+from recsys.ranking.ranker import Ranker, Reading, device_of
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import holdout, label, microseconds
 
@@ -85,11 +85,11 @@ class _Evening:
         ground = common_ground(histories, dictionary, self.cut, histories.offsets[1:], self.exclude_seen)
         ground = ground.some(self.evaluation.max_users, self.seed)
         tried = self._tried()
-        lists, fallbacks = self._lists(ground, tried)
+        lists, unknown = self._lists(ground, tried)
         parts = slices(ground, dictionary, self.cut)
         comparison = Comparison(lists, parts, self.evaluation.k, self.evaluation.n_bootstrap, self.seed)
         metrics = comparison.metrics(dictionary.eligible)
-        draft.counts = {**ground.counts, **fallbacks}
+        draft.counts = {**ground.counts, **unknown}
         draft.metrics = _headline(metrics)
         pq.write_table(metrics, draft.path / "metrics.parquet", compression="zstd")
         users = comparison.users(histories.user_id.take(pa.array(ground.users)), ground.n_history)
@@ -106,11 +106,11 @@ class _Evening:
         )  # fmt: skip
 
     def _lists(self, ground: Ground, tried: list[Tried]) -> tuple[dict[str, Lists], dict[str, int]]:
-        """Every contender's lists, made as tonight's are, and how many test users each model has nothing to say to."""
+        """Every contender's lists, made as tonight's are, and what each model does not know."""
         window = next((row.window for row in tried if row.chosen), None)
         popular = Popularity.count([self.histories], self.dictionary, self.cut, window, self.segment).sources(self.histories)
-        fill = next(iter(popular.values()))
-        contenders: dict[str, list[Source]] = {ranker.name: [self._reading(ranker, ground), *fill] for ranker in self.rankers}
+        readings = [self._reading(ranker, ground) for ranker in self.rankers]
+        contenders: dict[str, list[Source]] = {reading.name: [reading, *next(iter(popular.values()))] for reading in readings}
         contenders |= {name: list(sources) for name, sources in popular.items()}
         advance = counting(len(contenders) * len(ground.users), self.progress)
         k = max(self.evaluation.k)
@@ -118,10 +118,11 @@ class _Evening:
             name: make_lists(sources, ground.users, k, ground.excluded, ground.n_history, progress=advance)
             for name, sources in contenders.items()
         }
-        return lists, {f"{name}_fallback_users": int((lists[name].source[:, 0] > 0).sum()) for name in (r.name for r in self.rankers)}
+        counts = {f"{reading.name}_fallback_users": int((lists[reading.name].source[:, 0] > 0).sum()) for reading in readings}
+        return lists, counts | {f"{reading.name}_unknown_events": reading.n_unknown for reading in readings}
 
-    def _reading(self, ranker: Ranker, ground: Ground) -> Source:
-        """A model's lists of what was before the cut, as they would have been made at that moment."""
+    def _reading(self, ranker: Ranker, ground: Ground) -> Reading:
+        """A model at the cut: what it would have recommended at that moment."""
         key = self.sequences.manifest["config"]["key"]
         now = None if self.cut.at is None else microseconds(self.cut.at)
         return ranker.reading(self.histories, *self.histories.last_sequences(ground.ends, key), now)

@@ -45,7 +45,7 @@ class Ranker:
     def reading(self, histories: Histories, starts: Ints, ends: Ints, now: int | None) -> "Reading":
         """What the network predicts after events `starts` … `ends` − 1 of each user (U,), at the moment `now` (µs since 1970)."""
         reader = self.network.reader(histories, self.dictionary, self.vocabulary)
-        return Reading(self, reader, reader.spans(starts, ends), now)
+        return Reading(self, reader, reader.spans(starts, ends), now, reader.n_unknown(starts, ends))
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Reading:
     reader: Reader
     spans: Spans
     now: int | None
+    n_unknown: int  # events that are not read, since the network does not know their item
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ from recsys.histories import Dictionary, Histories, shards_of
 from recsys.model import saving
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.popularity import Popularity
-from recsys.ranking.ranker import Ranker, device_of
+from recsys.ranking.ranker import Ranker, Reading, device_of
 from recsys.scoring.parts import PartWriter
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import everything, microseconds
@@ -99,6 +99,8 @@ class _Night:
         sources = self._sources(histories, starts, ends)
         excluded = (histories.seen(self.cut), histories.blocked()) if self.scoring.exclude_seen else (histories.blocked(),)
         counts: Counter[str] = Counter(users=histories.n_users)
+        if isinstance(sources[0], Reading):
+            counts["events_of_unknown_items"] = sources[0].n_unknown
         with PartWriter(path, histories.user_id.type, self.dictionary.item_id, [source.name for source in sources]) as part:
             for first in range(0, histories.n_users, USERS_PER_ROW_GROUP):
                 users = np.arange(first, min(first + USERS_PER_ROW_GROUP, histories.n_users))

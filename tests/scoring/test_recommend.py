@@ -105,6 +105,10 @@ def test_every_kind_of_user_was_there(night, scored):
     assert [source for _, _, source in found[2]][0] == "popular_lately"  # had what the model does not know
     assert len(found[0]) < K
     assert scored.counts["users"] == len(night.world.events)
+    _, vocabulary = saving.load(night.model().path)
+    known = set(vocabulary.item_id.to_pylist())
+    unknown = [item for own in night.world.events for _, item in own if 1000 + item not in known]
+    assert scored.counts["events_of_unknown_items"] == len(unknown) > 0
     assert scored.counts["short_lists"] == sum(len(own) < K for own in found.values())
     assert scored.counts["users_without_first_source"] == sum(own[0][2] != "candidate" for own in found.values())
     assert scored.counts["items_from_popular_lately"] == sum(source == "popular_lately" for own in found.values() for _, _, source in own)
