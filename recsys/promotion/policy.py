@@ -160,12 +160,19 @@ class _Contest:
         The interval is shown where `other` is whom the evaluation paired this one with.
         """
         one, two = self.contenders[name], self.contenders[other]
-        side = "equal to" if one.value == two.value else "above" if one.value > two.value else "below"
-        share = f"{abs(one.value / two.value - 1):.1%} " if two.value and one.value != two.value else ""
-        text = f"{share}{side} {NAMES[other]}'s {two.value:.4f}"
+        text = f"{_times(one.value, two.value)} {NAMES[other]}'s {two.value:.4f}"
         if one.difference is None or not math.isclose(one.value - two.value, one.difference, abs_tol=1e-6):
             return text
         return f"{text} (difference {one.difference:+z.4f}, 95% interval {one.low:+z.4f} to {one.high:+z.4f})"
+
+
+def _times(one: float, other: float) -> str:
+    """How one value is to another, in words that fit before the other's name."""
+    if one == other or not other:
+        return "equal to" if one == other else "above"
+    if one >= 2 * other:
+        return f"{one / other:.1f} times"
+    return f"{abs(one / other - 1):.1%} {'above' if one > other else 'below'}"
 
 
 def _by(lift: float) -> str:

@@ -151,6 +151,11 @@ def test_a_lift_over_the_baseline_may_be_asked_for(value: float, published: str)
         assert decision.verdicts["candidate"].endswith("which it has to beat by 10.0%.")
 
 
+def test_what_is_more_than_twice_as_good_is_said_in_times() -> None:
+    reason = judge(evening(0.58, current=0.4), Promotion()).reasons[0]
+    assert "its NDCG@10 of 0.5800 is 5.8 times popular-lately's 0.1000 and 45.0% above the current model's 0.4000" in reason
+
+
 def test_a_baseline_that_finds_nothing_is_beaten_by_a_model_that_finds_something() -> None:
     decision = judge(evening(0.12, lately=0.0, overall=0.0), Promotion())
     assert decision.published == "candidate"
