@@ -76,8 +76,10 @@ def experiment(
     store: Folder = None,
 ) -> None:
     """Train a variant of a night's model and compare it with the current one; nothing is published."""
+    if any(setting.startswith("publishing.") for setting in settings or []):
+        raise typer.BadParameter("an experiment publishes nothing: leave publishing out", param_hint="--set")
     parameters = chosen(deployment, config, store, settings or [])
-    del parameters["publishing"]
+    parameters.pop("publishing", None)
     moment = windows.parse_as_of(as_of) if as_of else _current(Store(parameters["store"])).moment
     from flows import local  # imports Prefect
 

@@ -1,0 +1,166 @@
+"""The `recsys` command as a person uses it: what it prints, and how it ends."""
+
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from flows.cli import app
+from recsys import published
+from recsys.config import Data, Shop
+from recsys.demo import prepare
+from recsys.store import Store
+
+AS_OF = "2025-06-02"
+TINY = {
+    "model": {"width": 16, "max_events": 10},
+    "training": {"max_epochs": 2, "users_per_batch": 32, "n_validation_users": 50},
+    "evaluation": {"n_bootstrap": 100},
+    "promotion": {"min_users": 1, "min_lift": -1.0, "min_refit_overlap": 0.0},
+}
+
+
+def recsys(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of somebody's own tables, with string ids, and a store beside it."""
+    folder = tmp_path_factory.mktemp("shop")
+    data = prepare(Data(demo=Shop(n_users=150, n_items=50, ids="string")), datetime(2025, 6, 2, tzinfo=timezone.utc), folder / "tables")
+    written = {"store": str(folder / "store"), "data": data.model_dump(mode="json", exclude_defaults=True), **TINY}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(written))
+    return folder / "mine.yaml"
+
+
+@pytest.fixture(scope="module")
+def first(prefect_server: None, config: Path) -> Result:
+    """The first night of these tables."""
+    return recsys("nightly", "--config", config, "--as-of", AS_OF)
+
+
+@pytest.fixture
+def store(first: Result, config: Path) -> Store:
+    return Store(config.parent / "store")
+
+
+@pytest.fixture
+def user(store: Store) -> str:
+    """A user with a list: a string id."""
+    from flows.lists import Lists
+
+    now = published.current(store)
+    assert now is not None
+    return str(Lists.open(store, store.open(now.artifacts["scoring"])).sample(1)[0])
+
+
+def test_a_night_ends_with_what_was_published_and_why(first: Result) -> None:
+    assert first.exit_code == 0, first.output
+    assert f"Published for {AS_OF}: the lists of the new model" in first.stdout
+    assert "The candidate is published: on " in first.stdout
+    assert "The lists are in " in first.stdout
+    assert first.stdout.count(" had, newest first") == 3
+    assert "The run in the Prefect UI: http://127.0.0.1:" in first.stdout
+
+
+def test_a_second_run_says_that_there_is_nothing_to_do(store: Store, config: Path) -> None:
+    again = recsys("nightly", "--config", config, "--as-of", AS_OF)
+    assert again.exit_code == 0
+    assert f"{AS_OF} was published with this configuration: nothing to do." in again.stdout
+    assert len(published.history(store)) == 1
+
+
+def test_show_says_what_is_published_with_its_metrics_and_versions(store: Store, config: Path) -> None:
+    shown = recsys("show", "--config", config)
+    assert shown.exit_code == 0, shown.output
+    assert f"Published for {AS_OF}" in shown.stdout
+    assert "ndcg@10" in shown.stdout and "popular_lately" in shown.stdout
+    now = published.current(store)
+    assert now is not None
+    assert all(reference["version"][:7] + "*" in shown.stdout for reference in now.artifacts.values())
+
+
+def test_show_recommendations_puts_history_and_list_side_by_side(store: Store, config: Path, user: str) -> None:
+    shown = recsys("show", "recommendations", "--user", user, "--config", config)
+    assert shown.exit_code == 0, shown.output
+    heading = next(line for line in shown.stdout.splitlines() if " had, newest first" in line)
+    assert f"User {user} had" in heading and "gets, from the new model" in heading
+    assert shown.stdout.count("title") == 2
+
+
+def test_an_unknown_user_is_told_some_known_ones(store: Store, config: Path, user: str) -> None:
+    shown = recsys("show", "recommendations", "--user", "nobody", "--config", config)
+    assert shown.exit_code == 1
+    assert "There is no list for user 'nobody'" in shown.stderr and user in shown.stderr
+
+
+@pytest.mark.parametrize("step", ["features", "sequences", "training", "twin", "evaluation", "promotion", "scoring", "publishing"])
+def test_path_prints_a_folder_and_nothing_else(store: Store, config: Path, step: str) -> None:
+    found = Path(recsys("path", step, "--config", config).stdout.strip())
+    assert (found / "manifest.json").is_file()
+    assert found.parents[1].name == ("training" if step == "twin" else step)
+
+
+def test_path_finds_other_versions(store: Store, config: Path) -> None:
+    newest = store.find("scoring")
+    assert recsys("path", "scoring", "--config", config, "--as-of", AS_OF).stdout.strip() == str(newest.path)
+    assert recsys("path", "scoring", "--config", config, "--version", newest.version[:5]).stdout.strip() == str(newest.path)
+    missing = recsys("path", "scoring", "--config", config, "--as-of", "2025-06-03")
+    assert missing.exit_code == 1
+    assert "There is no finished artifact" in missing.stderr and newest.version in missing.stderr
+
+
+def test_an_experiment_prints_paired_intervals_and_publishes_nothing(store: Store, config: Path) -> None:
+    tried = recsys("experiment", "--config", config, "--set", "model.encoder=PreLN(n_blocks=1)")
+    assert tried.exit_code == 0, tried.output
+    assert "95 % interval" in tried.stdout and "current" in tried.stdout
+    assert f"Nothing was published for {AS_OF}. It would be: " in tried.stdout
+    assert len(published.history(store)) == 1
+
+
+def test_show_model_names_every_block() -> None:
+    shown = recsys("show", "model", "--set", "model.loss=CrossEntropy(temperature=0.5)")
+    assert shown.exit_code == 0, shown.output
+    assert "NextItem(loss=CrossEntropy(temperature=0.5))" in shown.stdout
+    assert "SASRec(" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["nightly", "--set", "training.max_epoch=3"], 1, "training.max_epoch: there is no such setting. Did you mean max_epochs?"),
+        (["nightly", "--deployment", "glob"], 1, "There is no deployment 'glob'"),
+        (["nightly", "--config", "absent.yaml"], 1, "absent.yaml cannot be read"),
+        (["nightly", "--as-of", "yesterday"], 1, "as_of 'yesterday' is no date or time"),
+        (["show", "model", "--set", "model.loss=CrosEntropy()"], 1, "there is no Loss 'CrosEntropy'. Did you mean CrossEntropy"),
+        (["show", "--store", "nowhere"], 1, "There is no store in"),
+        (["experiment", "--store", "nowhere"], 1, "Nothing is published in"),
+        (["experiment", "--set", "publishing.min_overlap=0.5"], 2, "publishes nothing"),
+        (["nightly", "--deployment", "demo", "--config", "mine.yaml"], 2, "not both"),
+        (["show", "--store", "here", "model"], 2, "options go behind"),
+        (["nightly", "--asof", "2025-06-02"], 2, "No such option"),
+        (["show", "recommendations"], 2, "Missing option"),
+    ],
+)
+def test_mistakes_end_in_one_message(arguments: list[str], code: int, says: str) -> None:
+    ended = recsys(*arguments)
+    assert ended.exit_code == code
+    assert says in " ".join(ended.stderr.replace("│", " ").split())
+    assert "Traceback" not in ended.output
+
+
+def test_looking_things_up_loads_neither_prefect_nor_torch(store: Store, user: str) -> None:
+    script = f"""
+import sys
+from flows.cli import app
+for words in (["show"], ["show", "recommendations", "--user", {user!r}], ["path", "scoring"]):
+    app([*words, "--store", {str(store.root)!r}], standalone_mode=False)
+assert not {{"prefect", "torch"}} & set(sys.modules), "loaded"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
