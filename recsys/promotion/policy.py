@@ -104,7 +104,7 @@ class _Contest:
     def inconclusive(self, popular_window: str) -> Decision:
         """Too few users: the current model stays; without one, a baseline, which needs no proof."""
         published = next(name for name in ("current", *BASELINES) if name in self.contenders)
-        there = "stays" if published == "current" else "is published, since there is no current model"
+        there = "stays" if published == "current" else "is published, for want of a current model to compare with"
         few = f"Nothing is concluded from {self.n_users:,} test users, for promotion.min_users is {self.policy.min_users:,}"
         why = f"{few}: {NAMES[published]} {there}."
         others = {
