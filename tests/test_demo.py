@@ -166,7 +166,7 @@ def test_the_known_best_is_reached_and_not_beaten() -> None:
     mean = {name: value.mean() for name, value in reached.items()}
 
     assert mean["best"] > mean["next step"] > mean["bigrams"] > 2 * mean["popular"], mean
-    assert mean["bigrams"] > 0.92 * mean["best"], mean  # what a model can learn from 30 days
+    assert mean["bigrams"] > 0.94 * mean["best"], mean  # what a model can learn from 30 days
     assert mean["popular"] < 0.2 * mean["best"], mean
     counted = relevant(world, today, who).any(axis=1)
     error = reached["best"].std() / len(reached["best"]) ** 0.5

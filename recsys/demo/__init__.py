@@ -2,8 +2,8 @@
 
 Every customer walks through the catalogue by one Markov chain. The articles stand in a ring; from an article, 90 % of
 the steps lead to one of six successors a little ahead of it, with fixed chances, and 10 % to any article by popularity.
-Nobody takes the same article twice. An article is replaced by a new one after a year, a customer by a new one after
-twelve weeks, each on a day of its own, so that every night knows new items and new users.
+Nobody takes the same article twice. An article is replaced by a new one after two years, a customer after
+twelve weeks, each on a day of its own, so that nearly every night knows new items and new users.
 
 >>> from recsys.config import Data, Shop
 >>> from recsys.windows import parse_as_of

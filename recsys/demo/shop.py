@@ -18,10 +18,10 @@ from recsys.errors import ConfigError, SourceError
 OPENING = datetime(2025, 1, 1, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
 
-ARTICLE_DAYS = 364  # an article's time in the shop
+ARTICLE_DAYS = 728  # an article's time in the shop
 CUSTOMER_DAYS = 84  # a customer's; shorter than the usual `seen` window, so that all they ever had is known
 SUCCESSORS = np.array([0.40, 0.20, 0.12, 0.08, 0.06, 0.04])  # chance of each; the rest of the steps go by popularity
-VISIT = np.array([0.76, 0.18, 0.04, 0.02])  # chance of 1, 2, 3, 4 articles in a visit; a customer visits at most once a day
+VISIT = np.array([0.84, 0.12, 0.03, 0.01])  # chance of 1, 2, 3, 4 articles in a visit; a customer visits at most once a day
 WEEKDAY = np.array([0.90, 0.90, 0.95, 1.00, 1.10, 1.15, 1.00])  # how busy it is, Monday first
 
 
@@ -113,7 +113,7 @@ def simulate(world: World, first: int, end: int) -> Iterator[Day]:
         here, last[new], had[new] = here | new, -1, False
         had[:, world.articles.changes(day)] = False
         before = last.copy(), had.copy()
-        busy = 0.3 + 0.6 * world.draw("activity", everybody, world.customers.holder(day))
+        busy = 0.35 + 0.6 * world.draw("activity", everybody, world.customers.holder(day))
         visits = here & (world.draw("visits", everybody, day) < busy * WEEKDAY[(OPENING + day * DAY).weekday()])
         length = visits * (1 + np.searchsorted(np.cumsum(VISIT)[:-1], world.draw("length", everybody, day), side="right"))
         events = []
@@ -150,7 +150,7 @@ def best_lists(shop: Shop, user_id: np.ndarray, day: datetime, k: int = 10) -> B
     that were on sale before; NDCG@k = Σ_{i in R} 1 / log2(1 + rank i) / ideal(|R|). Its expectation is highest for the
     order of E[1(i in R) / ideal(|R|)], which is computed from the chance that the visit's step t is at article i,
     summed over t and the lengths of a visit. Not the next article alone counts, so even the chain's own next-step
-    chances, ranked, reach 97 % of it. Articles had before are left out, as the customer leaves them out.
+    chances, ranked, reach 98 % of it. Articles had before are left out, as the customer leaves them out.
     Neglected are returns to an article within one visit, and articles on their first day: a few thousandths together.
 
     Raises: SourceError for a user who is no customer on the day, ConfigError where `day` is no midnight since the opening.
