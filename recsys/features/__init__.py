@@ -1,0 +1,1 @@
+"""The features step: source tables in, typed and checked tables with derived columns out."""

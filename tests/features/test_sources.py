@@ -1,0 +1,436 @@
+"""What is read and what is refused; and that a version names what was read, not where it lay or when it was written."""
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from recsys.config import Data, Events, Items, Users
+from recsys.errors import ConfigError, ContractError, RecsysError, SourceError
+from recsys.store import Artifact
+from recsys.windows import parse_as_of
+
+Build = Callable[..., Artifact]
+Clicks = Callable[..., str]
+Rows = Callable[..., list[tuple[Any, ...]]]
+
+DAYS = ("2024-03-08", "2024-03-09", "2024-03-10")
+TOMORROW = "2024-03-11"
+
+
+def write(path: Path, select: str) -> str:
+    """The rows of a query as a file; its ending says the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(config={"threads": 1}) as con:
+        form = {".csv": "(format csv, header)", ".jsonl": "(format json)"}.get(path.suffix, "(format parquet)")
+        con.execute(f"copy ({select}) to '{path}' {form}")
+    return str(path)
+
+
+def day(date: str, rows: int = 4) -> str:
+    return f"select i % 2 as user_id, i as item_id, timestamp '{date} 10:00:00' + to_minutes(i::int) as event_at from range({rows}) t (i)"
+
+
+def folder(root: Path, ending: str, days: tuple[str, ...] = DAYS, partition: bool = False) -> str:
+    """A file per day. Returns the pattern of all."""
+    for date in days:
+        write(root / (f"date={date}/part{ending}" if partition else f"{date}{ending}"), day(date))
+    return f"{root}/*/*{ending}" if partition else f"{root}/*{ending}"
+
+
+def events(path: str, **changes: Any) -> Data:
+    return Data(events=Events(**{"path": path, "time": "event_at", **changes}))
+
+
+LAYOUTS = [(".parquet", True), (".parquet", False), (".csv", True), (".csv", False), (".jsonl", False)]
+
+
+@pytest.mark.parametrize(("ending", "partition"), LAYOUTS)
+def test_the_file_of_another_day_changes_no_version(build: Build, tmp_path: Path, ending: str, partition: bool) -> None:
+    data = events(folder(tmp_path / "in", ending, partition=partition), partition="date" if partition else None)
+    data = data.model_copy(update={"history": "2d", "seen": "2d"})
+    night = build(data)
+    assert night.counts["events"] == 8 and night.counts["event_rows_read"] == 8, "the day before the window is not read"
+    folder(tmp_path / "in", ending, days=(TOMORROW,), partition=partition)
+    assert build(data).reused, "tomorrow's file has arrived"
+    path = "in/date={}/part" if partition else "in/{}"
+    (tmp_path / f"{path.format(DAYS[0])}{ending}").unlink()
+    assert build(data).reused, "what lies before the window has gone"
+    write(tmp_path / f"{path.format(DAYS[1])}{ending}", day(DAYS[1], rows=5))
+    assert build(data).version != night.version, "a day of the window has changed"
+
+
+def test_rows_of_tomorrow_in_a_database_change_no_version(build: Build, tmp_path: Path) -> None:
+    database = str(tmp_path / "shop.duckdb")
+    data = Data(events=Events(attach=database, table="clicks", time="event_at"))
+    with duckdb.connect(database) as con:
+        con.execute(f"create table clicks as {day(DAYS[2])}")
+    night = build(data)
+    with duckdb.connect(database) as con:
+        con.execute(f"insert into clicks {day(TOMORROW)}")
+    assert build(data).reused
+    with duckdb.connect(database) as con:
+        con.execute("update clicks set item_id = 7 where item_id = 1")
+    assert build(data).version != night.version
+
+
+@pytest.mark.parametrize(("ending", "partition"), LAYOUTS)
+def test_moving_and_touching_changes_no_version(build: Build, tmp_path: Path, ending: str, partition: bool, monkeypatch: Any) -> None:
+    folder(tmp_path / "here=1/in", ending, partition=partition)
+    pattern = "${PLACE}/in/*/*" if partition else "${PLACE}/in/*"
+    monkeypatch.setenv("PLACE", str(tmp_path / "here=1"))
+    night = build(events(pattern, partition="date" if partition else None))
+    shutil.move(tmp_path / "here=1", tmp_path / "there=2")
+    for file in (tmp_path / "there=2").rglob("*"):
+        os.utime(file, (1, 1))
+    monkeypatch.setenv("PLACE", str(tmp_path / "there=2"))
+    assert build(events(pattern, partition="date" if partition else None)) == night
+
+
+def test_a_change_of_equal_size_is_a_change(build: Build, tmp_path: Path) -> None:
+    for ending in (".csv", ".jsonl", ".parquet"):
+        path = tmp_path / f"clicks{ending}"
+        night = build(events(write(path, day(DAYS[2]))), store=ending)
+        size = path.stat().st_size
+        write(path, day(DAYS[2]).replace("i as item_id", "case i when 3 then 7 else i end as item_id"))
+        assert path.stat().st_size == size and build(events(str(path)), store=ending).version != night.version
+
+
+def test_files_outside_the_window_are_not_opened(build: Build, tmp_path: Path) -> None:
+    pattern = folder(tmp_path / "in", ".parquet", partition=True)
+    for date in ("2024-01-01", TOMORROW):
+        (tmp_path / f"in/date={date}").mkdir()
+        (tmp_path / f"in/date={date}/part.parquet").write_text("not written yet")
+    (tmp_path / "in" / f"date={DAYS[2]}" / "_SUCCESS").write_text("a marker, not data")
+    data = events(pattern.replace("*.parquet", "*"), partition="date").model_copy(update={"history": "2d", "seen": "2d"})
+    assert build(data).counts["events"] == 8
+    with pytest.raises(SourceError, match="2024-03-11/part.parquet cannot be read"):
+        build(data, parse_as_of("2024-03-12"))
+
+
+@pytest.mark.parametrize(
+    ("values", "as_of"),
+    [
+        (("2024-02", "2024-03"), "2024-03-11"),
+        (("20240309", "20240310"), "2024-03-11"),
+        (("2024-03-10T09", "2024-03-10T10"), "2024-03-10T11:00"),
+    ],
+)
+def test_partitions_by_month_day_and_hour(build: Build, tmp_path: Path, values: tuple[str, str], as_of: str) -> None:
+    times = {"2024-02": "2024-02-29 23:59", "2024-03": "2024-03-01", "20240309": "2024-03-09", "20240310": "2024-03-10",
+             "2024-03-10T09": "2024-03-10 09:59", "2024-03-10T10": "2024-03-10 10:00"}  # fmt: skip
+    for value in values:
+        write(tmp_path / f"in/date={value}/part.parquet", f"select 1 as user_id, 2 as item_id, timestamp '{times[value]}' as event_at")
+    assert build(events(f"{tmp_path}/in/*/*.parquet", partition="date"), parse_as_of(as_of)).counts["events"] == 2
+
+
+def test_a_future_row_in_a_file_of_its_own_is_found(build: Build, tmp_path: Path) -> None:
+    pattern = folder(tmp_path, ".parquet", days=(*DAYS, "2033-01-01"))
+    with pytest.raises(
+        ContractError, match="event_at_not_after_run_start: 4 of 16 rows, as .*2033-01-01.parquet, row: 1.*data.events.time_unit"
+    ):
+        build(events(pattern))
+
+
+MOMENT = datetime(2024, 3, 10, 11, 30, 0, 250_000)
+
+
+@pytest.mark.parametrize(
+    ("column", "settings"),
+    [
+        ("timestamp '2024-03-10 11:30:00.25'", {}),
+        ("timestamptz '2024-03-10 12:30:00.25+01:00'", {}),
+        ("timestamp_ns '2024-03-10 11:30:00.250000'", {}),
+        ("timestamp_ms '2024-03-10 11:30:00.25'", {}),
+        ("'2024-03-10 11:30:00.25'", {}),
+        ("'2024-03-10T04:30:00.25-07:00'", {}),
+        ("'2024-03-10T11:30:00.25Z'", {}),
+        ("1710070200250000", {"time_unit": "us"}),
+        ("1710070200250", {"time_unit": "ms"}),
+    ],
+)
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+def test_times_become_utc(build: Build, rows: Rows, tmp_path: Path, column: str, settings: dict[str, str], ending: str) -> None:
+    path = write(tmp_path / f"clicks{ending}", f"select 1 as user_id, 2 as item_id, {column} as event_at")
+    assert rows(build(events(path, **settings)), "events", "event_at") == [(MOMENT,)]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+def test_seconds_and_dates(build: Build, rows: Rows, tmp_path: Path, ending: str) -> None:
+    seconds = write(tmp_path / f"seconds{ending}", "select 1 as user_id, 2 as item_id, 1710070200 as event_at")
+    assert rows(build(events(seconds, time_unit="s")), "events", "event_at") == [(datetime(2024, 3, 10, 11, 30),)]
+    dates = write(
+        tmp_path / f"dates{ending}", "select 1 as user_id, i as item_id, date '2024-03-10' as event_at, -i as n from range(3) t (i)"
+    )
+    found = rows(build(events(dates, time_is_date=True, order="n")), "events", "event_at", "item_id")
+    assert found == [(datetime(2024, 3, 10), 2), (datetime(2024, 3, 10), 1), (datetime(2024, 3, 10), 0)]
+
+
+def test_csv_as_people_write_it(build: Build, rows: Rows, tmp_path: Path) -> None:
+    a = '\ufeffuser_id;item_id;event_at;"the ""place"""\r\n007;1;2024-03-10T10:00:00Z;"Rome; Via\r\nAppia"\r\n8;2;2024-03-10T10:00:00Z;\r\n'
+    b = 'event_at;the "place";extra;item_id;user_id\n2024-03-10T11:00:00Z;Ulm;x;3;8\n'.replace('the "place"', '"the ""place"""')
+    for name, text in (("a", a), ("b", b)):
+        (tmp_path / f"{name}.csv").write_bytes(text.encode())
+    tables = build(events(f"{tmp_path}/*.csv", categorical=('the "place"',)))
+    assert sorted(rows(tables, "events", "user_id", "item_id", 'the "place"')) == [
+        ("007", 1, "Rome; Via\r\nAppia"),
+        ("8", 2, None),
+        ("8", 3, "Ulm"),
+    ]
+
+
+def test_large_integer_ids_in_csv_are_strings(build: Build, rows: Rows, tmp_path: Path) -> None:
+    path = write(tmp_path / "clicks.csv", f"select * replace (18446744073709551000::hugeint + user_id as user_id) from ({day(DAYS[2])})")
+    assert sorted(rows(build(events(path)), "users", "user_id")) == [("18446744073709551000",), ("18446744073709551001",)]
+
+
+def clicks_with(change: str, ending: str = ".parquet", **settings: Any) -> Callable[[Path], Data]:
+    """Events of which the select list was changed."""
+    return lambda root: events(write(root / f"clicks{ending}", f"select {change} from ({day(DAYS[2])})"), **settings)
+
+
+def file(name: str, content: bytes | str, **settings: Any) -> Callable[[Path], Data]:
+    def make(root: Path) -> Data:
+        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return events(str(root / name), **settings)
+
+    return make
+
+
+def truncated(root: Path) -> Data:
+    path = Path(write(root / "clicks.parquet", day(DAYS[2], rows=5000)))
+    path.write_bytes(path.read_bytes()[:-20])
+    return events(str(path))
+
+
+def damaged(root: Path) -> Data:
+    """The footer is whole, the rows are not."""
+    path = Path(write(root / "clicks.parquet", day(DAYS[2], rows=5000)))
+    content = bytearray(path.read_bytes())
+    content[100:2000] = bytes(1900)
+    path.write_bytes(content)
+    return events(str(path))
+
+
+def two(first: str, second: str, **settings: Any) -> Callable[[Path], Data]:
+    """Two files of which the second differs."""
+
+    def make(root: Path) -> Data:
+        write(root / "a.parquet", f"select {first} from ({day(DAYS[1])})")
+        write(root / "b.parquet", f"select {second} from ({day(DAYS[2])})")
+        return events(f"{root}/*.parquet", **settings)
+
+    return make
+
+
+def beside(**tables: str) -> Callable[[Path], Data]:
+    def make(root: Path) -> Data:
+        kinds: dict[str, Any] = {"items": Items, "users": Users}
+        others = {name: kinds[name](path=write(root / f"{name}.parquet", select)) for name, select in tables.items()}
+        return Data(events=Events(path=write(root / "clicks.parquet", day(DAYS[2])), time="event_at"), **others)
+
+    return make
+
+
+def database(table: str, name: str = "shop.duckdb") -> Callable[[Path], Data]:
+    def make(root: Path) -> Data:
+        with duckdb.connect(str(root / "shop.duckdb")) as con:
+            con.execute(f"create or replace table clicks as {day(DAYS[2])}")
+        (root / "no.duckdb").write_text("no database, this")
+        return Data(events=Events(attach=str(root / name), table=table, time="event_at"))
+
+    return make
+
+
+TEXT_HEADER = "user_id,item_id,event_at\n"
+
+# What is wrong → the source, and what the message has to say: where, what, how often, what to do.
+MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
+    "missing file": (lambda root: events(f"{root}/clicks-*.parquet"), ["data.events.path", "no file matches", "clicks-*.parquet"]),
+    "folder": (lambda root: events(str(root)), ["is a folder", "/**/*.parquet"]),
+    "empty file": (file("clicks.parquet", ""), ["clicks.parquet is empty (0 bytes)", "take it away"]),
+    "no rows": (lambda root: events(write(root / "clicks.parquet", day(DAYS[2], rows=0))), ["clicks.parquet has no rows"]),
+    "csv with a header only": (file("clicks.csv", TEXT_HEADER), ["clicks.csv has no rows"]),
+    "truncated parquet": (truncated, ["clicks.parquet cannot be read", "cut off"]),
+    "damaged parquet": (damaged, ["clicks.parquet cannot be read"]),
+    "text under another name": (file("clicks.parquet", TEXT_HEADER * 9), ["clicks.parquet cannot be read"]),
+    "csv with a short line": (file("clicks.csv", TEXT_HEADER + "1,2,2024-03-10T10:00:00Z\n" * 3 + "1,2\n"), ["clicks.csv cannot be read"]),
+    "csv that is not UTF-8": (
+        file("clicks.csv", TEXT_HEADER.encode() + "Müller,2,2024-03-10T10:00:00Z\n".encode("latin1")),
+        ["clicks.csv cannot be read", "utf-8"],
+    ),
+    "cut off json": (
+        file("clicks.jsonl", '{"user_id": 1, "item_id": 2, "event_at": "2024-03-10T10:00:00Z"}\n{"user_id": 1, "item'),
+        ["clicks.jsonl cannot be read"],
+    ),
+    "unknown ending": (file("clicks.orc", "ORC"), ["clicks.orc has none of the known endings .parquet"]),
+    "missing column": (
+        clicks_with("* rename (item_id as itemid)"),
+        ["clicks.parquet has no column 'item_id' (declared as item)", "Nearest there: itemid"],
+    ),
+    "missing feature": (
+        clicks_with("*, 1 as devize", categorical=("device",)),
+        ["has no column 'device' (declared as categorical)", "Nearest there: devize"],
+    ),
+    "a file without a column": (two("*, 'x' as device", "*", categorical=("device",)), ["b.parquet has no column 'device'"]),
+    "float ids": (
+        clicks_with("* replace (nullif(user_id, 0)::double as user_id)"),
+        ["'user_id' (user) is DOUBLE in", "4 rows, 2 of them null, as 1.0, 1.0", "cast it to an integer"],
+    ),
+    "float ids in csv": (
+        clicks_with("* replace (item_id::double as item_id)", ".csv"),
+        ["'item_id' (item) is DOUBLE", "4 rows", "as 0.0, 1.0, 2.0"],
+    ),
+    "ids of a strange type": (
+        clicks_with("* replace ({'id': user_id} as user_id)"),
+        ["'user_id' (user) is STRUCT(id BIGINT)", "an id is an integer or a string"],
+    ),
+    "ids of mixed type in json": (
+        file(
+            "clicks.jsonl",
+            '{"user_id": 1, "item_id": 2, "event_at": "2024-03-10T10:00:00Z"}\n{"user_id": "a", "item_id": 2, "event_at": null}\n',
+        ),
+        ["'user_id' (user) is JSON", "2 rows", 'as 1, "a"'],
+    ),
+    "ids of two types": (
+        two("*", "* replace (user_id::varchar as user_id)"),
+        ["the id 'user_id' is BIGINT in", "a.parquet", "but VARCHAR in", "b.parquet"],
+    ),
+    "ids beyond BIGINT": (
+        clicks_with("* replace (18446744073709551615::ubigint as user_id)"),
+        ["is UBIGINT", "4 rows", "as 18446744073709551615", "write them as strings"],
+    ),
+    "null session": (
+        clicks_with("*, 1.5 as visit", session="visit"),
+        ["'visit' (session) is DECIMAL(2,1)", "an id is an integer or a string"],
+    ),
+    "integer time": (
+        clicks_with("* replace (epoch(event_at)::bigint as event_at)"),
+        ["'event_at' (time) is BIGINT", 'set data.events.time_unit to "s", "ms" or "us"'],
+    ),
+    "unit of no integer": (clicks_with("*", time_unit="s"), ["'event_at' (time) is TIMESTAMP", "time_unit is for integers"]),
+    "dates": (clicks_with("* replace (event_at::date as event_at)"), ["'event_at' (time) is DATE", "data.events.time_is_date: true"]),
+    "time of day": (clicks_with("* replace (event_at::time as event_at)"), ["'event_at' (time) is TIME", "a time is a timestamp"]),
+    "float time": (
+        clicks_with("* replace (epoch(event_at) as event_at)", time_unit="s"),
+        ["'event_at' (time) is DOUBLE", "time_unit is for integers"],
+    ),
+    "order by text": (clicks_with("*, item_id::varchar as n", order="n"), ["'n' (order) is VARCHAR", "'10' comes before '9'"]),
+    "category of floats": (
+        clicks_with("*, 0.5::double as device", categorical=("device",)),
+        ["'device' (categorical) is DOUBLE", "as 0.5, 0.5, 0.5", "numeric"],
+    ),
+    "category of lists": (
+        clicks_with("*, [1] as device", categorical=("device",)),
+        ["'device' (categorical) is INTEGER[]", "multi_categorical"],
+    ),
+    "lists as text": (
+        clicks_with("*, 'a|b' as tags", multi_categorical=("tags",)),
+        ["'tags' (multi_categorical) is VARCHAR", "as a|b", "Write it as a list"],
+    ),
+    "numbers as text": (
+        clicks_with("*, '5 EUR' as price", numeric=("price",)),
+        ["'price' (numeric) is VARCHAR", "as 5 EUR", "a number is asked for"],
+    ),
+    "vector of text": (
+        clicks_with("*, ['a'] as place", vector=("place",)),
+        ["'place' (vector) is VARCHAR[]", "a vector is a list of numbers"],
+    ),
+    "weight as text": (clicks_with("*, 'much' as stars", weight="stars"), ["'stars' (weight) is VARCHAR", "as much"]),
+    "label of lists": (clicks_with("*, [1] as bought", label=("bought",)), ["'bought' (label) is INTEGER[]"]),
+    "no partition": (clicks_with("*", partition="date"), ["lies in no folder date=", "leave `partition` out"]),
+    "no database": (database("clicks", "other.duckdb"), ["data.events.attach: there is no file", "other.duckdb"]),
+    "no such table": (database("klicks"), ["has no table 'klicks'", "It has: main.clicks"]),
+    "not a database": (database("clicks", "no.duckdb"), ["no.duckdb cannot be read", "not a valid DuckDB database"]),
+    "other ids in the items": (
+        beside(items="select 'a' as item_id"),
+        ["item_id is BIGINT in the events", "but VARCHAR in the items", "items.parquet"],
+    ),
+    "other ids in the users": (
+        beside(users="select 'a' as user_id"),
+        ["user_id is BIGINT in the events", "but VARCHAR in the users", "users.parquet"],
+    ),
+    "items twice": (
+        beside(items="select 1 as item_id from range(2)"),
+        ["items.parquet", "item_id_unique: 1 repeated, as {item_id: 1, n_rows: 2}", "keep the newest"],
+    ),
+    "null ids": (
+        clicks_with("* replace (nullif(user_id, 0) as user_id)"),
+        ["clicks.parquet", "user_id_present: 2 of 4 rows", "row: 1", "filter it where the file is written"],
+    ),
+    "null ids in csv": (clicks_with("* replace (nullif(user_id, 0) as user_id)", ".csv"), ["clicks.csv", "user_id_present: 2 of 4 rows"]),
+    "unreadable times": (
+        clicks_with("* replace ('10/03/2024 10:00' as event_at)", ".csv"),
+        ["clicks.csv", "event_at_readable: 4 of 4 rows", "raw_time: 10/03/2024 10:00"],
+    ),
+    "dates as text": (
+        clicks_with("* replace ('2024-03-10' as event_at)", ".csv"),
+        ["event_at_has_time_of_day: 4 of 4 rows", "data.events.time_is_date: true"],
+    ),
+    "milliseconds as seconds": (
+        clicks_with("* replace (epoch_ms(event_at) as event_at)", time_unit="s"),
+        ["event_at_not_after_run_start: 4 of 4 rows", "data.events.time_unit"],
+    ),
+    "milliseconds as microseconds": (
+        clicks_with("* replace (epoch_ms(event_at) as event_at)", time_unit="us"),
+        ["no rows between", "1970-01-20", "the unit of the time column"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_sources_are_answered(build: Build, case: str, tmp_path: Path) -> None:
+    make, says = MALFORMED[case]
+    with pytest.raises(RecsysError) as error:
+        build(make(tmp_path))
+    message = str(error.value)
+    assert not [part for part in says if part not in message], message
+    assert len(message) < 2500 and not (tmp_path / "store/features").exists(), "nothing half-written is visible"
+
+
+def test_mixed_formats(build: Build, tmp_path: Path) -> None:
+    for ending in (".csv", ".parquet"):
+        write(tmp_path / f"clicks{ending}", day(DAYS[2]))
+    with pytest.raises(SourceError, match="several formats, as .*clicks.csv and .*clicks.parquet"):
+        build(events(f"{tmp_path}/clicks*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"events": {"categorical": ("device",), "text": ("device",)}},
+            "data.events gives the column 'device' two roles, categorical and text",
+        ),
+        ({"events": {"numeric": ("event_at",)}}, "two roles, time and numeric"),
+        (
+            {"events": {"categorical": ("size",)}, "items": {"numeric": ("Size",)}},
+            "data.items and data.events both declare a column 'Size'",
+        ),
+        (
+            {"items": {"numeric": ("weight",)}},
+            "data.items declares a numeric column 'weight', a name that features gives to a column of its own",
+        ),
+        ({"events": {"categorical": ("hour",)}}, "'hour', a name that features gives"),
+    ],
+)
+def test_names_that_clash(build: Build, settings: dict[str, Any], says: str, tmp_path: Path) -> None:
+    kinds: dict[str, Any] = {"events": Events, "items": Items}
+    common: dict[str, Any] = {
+        "events": {"path": f"{tmp_path}/clicks.parquet", "time": "event_at"},
+        "items": {"path": f"{tmp_path}/items.parquet"},
+    }
+    tables = {name: kinds[name](**common[name], **settings.get(name, {})) for name in {"events", *settings}}
+    with pytest.raises(ConfigError, match=says) as error:
+        build(Data(**tables))
+    assert "eave one out" in str(error.value) or "Rename it where the file is written" in str(error.value)
+
+
+def test_a_table_needs_its_database(build: Build) -> None:
+    with pytest.raises(ConfigError, match="say in data.events.attach in which database file it is"):
+        build(Data(events=Events(table="clicks", time="event_at")))
