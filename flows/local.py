@@ -40,7 +40,6 @@ def _settle(store: Path) -> Path:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the first start creates its tables
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "recsys",
     }.items():
         os.environ.setdefault(name, value)
     for name in ("no_proxy", "NO_PROXY"):  # the server is on this machine: no proxy knows it

@@ -12,6 +12,7 @@ import duckdb
 from prefect import Task, get_client, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.logging.handlers import APILogHandler
 
 from flows import deployments, ui
 from flows.progress import Progress
@@ -59,10 +60,19 @@ class Run:
 
 def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False) -> Run:
     """The run, after its building blocks were looked up and what it does otherwise than its deployment was logged."""
+    _listen()
     Blocks.of(recipes.resolve(night.model))
     for difference in _differences(night):
         get_run_logger().info("Otherwise than deployed: %s", difference)
     return Run(Store(store, {"prefect_flow_run": runtime.flow_run.id}), as_of, night, datetime.now(timezone.utc), rebuild)
+
+
+def _listen() -> None:
+    """The library's log lines go where the tasks' go: to the terminal and to the UI."""
+    library = logging.getLogger("recsys")
+    library.setLevel(logging.INFO)
+    if not any(isinstance(handler, APILogHandler) for handler in library.handlers):
+        library.addHandler(APILogHandler())
 
 
 def _differences(night: Night) -> list[str]:

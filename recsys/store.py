@@ -205,7 +205,7 @@ class Store:
             raise
         shutil.rmtree(draft.scratch, ignore_errors=True)
         self._verified.add(artifact.path)
-        log.info("%s: %.1f s, %s", artifact, time.time() - started, artifact.path)
+        log.debug("%s: %.1f s, %s", artifact, time.time() - started, artifact.path)
 
     def _write_manifest(self, draft: Draft, artifact: Artifact, key: dict[str, Any], started: float) -> None:
         run = {

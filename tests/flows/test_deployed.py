@@ -111,7 +111,7 @@ def test_the_form_refuses_what_cannot_be(server: Server, parameters: str, says: 
 
 
 @pytest.mark.slow
-def test_a_worker_runs_a_night_from_the_form(server: Server, tmp_path: Path) -> None:
+def test_a_worker_runs_a_night_from_the_form_and_a_second_run_waits(server: Server, tmp_path: Path) -> None:
     worker = server.start([PREFECT, "worker", "start", "--pool", "local-process", "--type", "process"], tmp_path / "worker.log")
     try:
         asked = {
@@ -119,6 +119,7 @@ def test_a_worker_runs_a_night_from_the_form(server: Server, tmp_path: Path) -> 
             "training": {"max_epochs": 1}, "promotion": {"min_users": 1},
         }  # fmt: skip
         given = [word for name, value in asked.items() for word in ("-p", f"{name}={json.dumps(value)}")]
+        assert server.prefect("deployment", "run", "nightly/demo", *given).returncode == 0
         done = server.prefect("deployment", "run", "nightly/demo", *given, "--watch", "--watch-interval", "1")
         assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "worker.log").read_text()
     finally:
@@ -127,5 +128,8 @@ def test_a_worker_runs_a_night_from_the_form(server: Server, tmp_path: Path) -> 
     assert json.loads((tmp_path / "store" / "current.json").read_text())["as_of"].startswith("2025-06-01")
     log = (tmp_path / "worker.log").read_text()
     assert "Otherwise than deployed: data.demo.n_users: 200 (deployed: 3000)" in log
-    names = {str(run["name"]) for run in server.ask("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}})}
-    assert names == {"nightly-2025-06-01"}
+    assert len((tmp_path / "store" / "promotions.jsonl").read_text().splitlines()) == 1
+    runs = server.ask("flow_runs/filter", {"sort": "START_TIME_ASC", "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}})
+    assert [run["name"] for run in runs] == ["nightly-2025-06-01"] * 2
+    assert str(runs[1]["start_time"]) > str(runs[0]["end_time"]), "one run of a deployment at a time"
+    assert "nothing to do" in str(runs[1]["state"]["message"])  # type: ignore[index]
