@@ -30,7 +30,7 @@ def of_file(path: Path) -> str:
 def of_code(module: str, files: Iterable[Path] = ()) -> str:
     """SHA-256 of a module, of all of ours that it imports, directly or not, and of further .py and .sql files."""
     trees = {name: _without_docstrings(_source(name)) for name in sorted(_imported(module))}
-    others = {path.name: _text_of(path) for path in sorted(files)}
+    others = sorted((path.name, _text_of(path)) for path in files)  # two folders may have files of one name
     return of_value({"modules": trees, "files": others})
 
 

@@ -10,13 +10,11 @@ from urllib.parse import unquote
 
 from recsys.config import Data, Events, Table, expand
 from recsys.errors import ConfigError, SourceError
-from recsys.features.formats import Attached, Parquet, Reader, readable
+from recsys.features.formats import REMOTE, Attached, Parquet, Reader, readable
 from recsys.features.text import Csv, Json
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-REMOTE = ("s3://", "gs://", "gcs://", "r2://", "http://", "https://")
 
 _FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
@@ -44,7 +42,7 @@ class Found:
 
 def is_remote(data: Data) -> bool:
     """Whether a source has to be read over the network."""
-    return any((table.path or "").startswith(REMOTE) for table in (data.events, data.items, data.users) if table is not None)
+    return any((table.resolved_path() or "").startswith(REMOTE) for table in (data.events, data.items, data.users) if table is not None)
 
 
 def locate(con: "DuckDBPyConnection", table: str, config: Table) -> Found:

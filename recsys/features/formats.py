@@ -20,6 +20,7 @@ from recsys.features.columns import UNITS, declared, quoted
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+REMOTE = ("s3://", "gs://", "gcs://", "r2://", "http://", "https://")
 FILE_SHIFT = 40  # source_order = file << 40 | row: in the file for parquet, in all of them for other formats
 
 
@@ -185,15 +186,15 @@ class Attached(Reader):
 
 @contextmanager
 def readable(place: str, *paths: str) -> Iterator[None]:
-    """DuckDB's errors while reading, as answers that name the file; a network's are left, as they may pass."""
+    """DuckDB's errors while reading, as answers that name the file. A network's are left as they are: they may pass."""
     import duckdb
 
     try:
         yield
-    except (duckdb.OutOfMemoryException, duckdb.HTTPException):
+    except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
-        if "No space left" in str(error):
+        if "No space left" in str(error) or (isinstance(error, duckdb.IOException) and place.startswith(REMOTE)):
             raise
         place = next((path for path in paths if path in str(error)), place)
         said = re.split(r"\n(?:LINE |Possible |The search space)", str(error))[0].strip()

@@ -119,6 +119,10 @@ def connect(features: Features, spill: Path | None = None, remote: bool = False)
             f"DuckDB needs more than features.memory_limit={features.memory_limit}, even with spilling: {str(error).splitlines()[0]} "
             "Raise the limit, or lower features.threads."
         ) from error
+    except RuntimeError as error:
+        if "Query interrupted" in str(error):  # what DuckDB makes of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
     finally:
         con.close()
 

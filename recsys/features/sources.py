@@ -93,7 +93,7 @@ class Source:
                 "event_at": "null::timestamp", "declared_order": "null::bigint", "event_type": "null::varchar", "weight": "1::float",
                 "session_id": "null::varchar",
             }  # fmt: skip
-            chosen = undeclared | chosen
+            chosen = dict.fromkeys(("user_id", "item_id"), "") | undeclared | chosen  # in this order
         rows = self.reader.rows(", ".join(f"{sql} as {quoted(name)}" for name, sql in chosen.items()), self.types)
         if not any(self.spans):
             return rows

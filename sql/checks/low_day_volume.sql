@@ -1,4 +1,4 @@
--- The last 24 hours before as_of, where they have too few events: fewer than features.min_day_volume of the median of up to 7 days before them.
+-- The last 24 hours before as_of, where they have fewer events than features.min_day_volume of the median of up to 7 days before.
 -- Is the day's data complete? If the drop is real, lower features.min_day_volume (0 turns the check off).
 with
 daily as (

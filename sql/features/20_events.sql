@@ -2,9 +2,13 @@
 with
 histories as (
     select
-        * exclude (source_order, declared_order),
+        shard,
+        user_id,
+        item_id,
+        event_at,
         row_number() over by_time - 1 as event_order,
         lag(event_at) over by_time as previous_event_at,
+        * exclude (shard, user_id, item_id, event_at, source_order, declared_order),
     from stg_events
     where coalesce(event_at >= getvariable('history_start'), true)
     window by_time as (partition by user_id order by event_at, declared_order, source_order)
