@@ -14,8 +14,8 @@ from torch import Tensor
 from recsys.arrays import Array
 from recsys.arrays import Ragged as RaggedArray
 
-# A further group has to save this share of a batch's events in padding: about what its own kernel launches cost.
-GROUP_COST = 0.015
+# A further group has to save this share of the batch's events in padding: about what its own kernel launches cost.
+GROUP_COST = 0.025
 
 
 @dataclass(frozen=True)

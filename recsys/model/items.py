@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-INITIAL_STD = 0.02  # as in BERT and GPT-2
+INITIAL_STD = 0.02  # of weights and positions, as in BERT and GPT-2
+ITEM_STD = 0.05  # of item vectors, as in Transformers4Rec: tied ones are also what scores are made of
 
 # A module says in `row_of` which of its parameters have one row per item, or per value of a column, so that a warm start
 # can move their rows from one vocabulary to another.
@@ -32,7 +33,7 @@ class IdEmbedding(ItemTable):
 
     row_of: ClassVar[dict[str, str]] = {"weight": ITEM}
 
-    def __init__(self, n_items: int, width: int, *, std: float = INITIAL_STD) -> None:
+    def __init__(self, n_items: int, width: int, *, std: float = ITEM_STD) -> None:
         super().__init__()
         self.width = width
         self.weight = nn.Parameter(torch.empty(n_items, width).normal_(std=std))

@@ -82,15 +82,14 @@ class SequenceModule(LightningModule):
             return None
         hidden = encode(self.network, self.reader, self.validation.spans)
         catalogue = self.network.catalogue()
-        target = self.validation.target.to(hidden.device)
         n_rows = max(1, SCORES_AT_ONCE // catalogue.n_items)
-        gain = hidden.new_zeros((), dtype=torch.float64)
-        for h, t in zip(hidden.split(n_rows), target.split(n_rows), strict=True):
+        ranks = []
+        for h, target in zip(hidden.split(n_rows), self.validation.target.to(hidden.device).split(n_rows), strict=True):
             scores = h @ catalogue.vectors.T if catalogue.bias is None else torch.addmm(catalogue.bias, h, catalogue.vectors.T)
-            worse = (scores < scores.gather(1, t[:, None])).sum(1)
-            rank = catalogue.n_items - worse  # an item with an equal score stands before the target
-            gain += torch.where(rank <= K, 1 / torch.log2(1 + rank.double()), 0).sum()
-        return float(gain) / len(target)
+            worse = (scores < scores.gather(1, target[:, None])).sum(1)
+            ranks.append(catalogue.n_items - worse)  # an item with an equal score stands before the target
+        rank = torch.cat(ranks).cpu().double()
+        return float(torch.where(rank <= K, 1 / torch.log2(1 + rank), 0).mean())
 
 
 class Epochs(Callback):
@@ -103,7 +102,8 @@ class Epochs(Callback):
         self.rows: list[dict[str, Any]] = []
         self.seconds: list[float] = []
         self.best_weights: dict[str, Tensor] = {}
-        self._checkpoint, self._patience, self._progress = checkpoint, patience, progress
+        self.progress = progress
+        self._checkpoint, self._patience = checkpoint, patience
         self._told = 0.0
 
     @property
@@ -124,9 +124,9 @@ class Epochs(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         of_epoch = (trainer.fit_loop.epoch_loop.batch_idx + 1) / trainer.num_training_batches
         done = (trainer.current_epoch + of_epoch) / (trainer.max_epochs or 1)
-        if self._progress is not None and done - self._told >= 0.01:
+        if self.progress is not None and done - self._told >= 0.01:
             self._told = done
-            self._progress(done)
+            self.progress(done)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, SequenceModule)

@@ -23,6 +23,7 @@ from recsys.histories import Dictionary, Histories, Key
 from recsys.model import own_parts, saving
 from recsys.model.network import Blocks, build
 from recsys.model.vocabulary import Vocabulary
+from recsys.ranking.ranker import device_of
 from recsys.recipes import resolve
 from recsys.store import Artifact, Draft, Store
 from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, active, hold_out, seed_of, trainable
@@ -126,11 +127,11 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
 def _fit(module: SequenceModule, fitted: Epochs, training: Training, max_epochs: int, scratch: Path) -> Trainer:
     if training.devices not in ("auto", 1):
         raise ConfigError(f'training.devices is {training.devices!r}: a network is trained on one device. Leave it at "auto" or 1.')
-    on_cuda = training.accelerator != "cpu" and torch.cuda.is_available()
+    on_gpu = device_of(training.accelerator) == "cuda"
     trainer = Trainer(
-        accelerator=training.accelerator,
+        accelerator="gpu" if on_gpu else "cpu",
         devices=1,
-        precision="bf16-mixed" if on_cuda else "32-true",
+        precision="bf16-mixed" if on_gpu else "32-true",
         max_epochs=max_epochs,
         limit_train_batches=training.limit_train_batches or 1.0,
         deterministic=training.deterministic,
@@ -140,7 +141,7 @@ def _fit(module: SequenceModule, fitted: Epochs, training: Training, max_epochs:
         logger=False,
         enable_checkpointing=False,  # Epochs does it, with the best weights in the same file
         enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=fitted.progress is None and sys.stderr.isatty(),
     )
     last = scratch / "last.ckpt"
     with _interruptible():

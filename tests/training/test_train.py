@@ -251,6 +251,12 @@ def test_settings_are_checked_before_any_work(fit: Fit, sequences: Artifact) -> 
         fit(sequences, training={"devices": 2})
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there(fit: Fit, sequences: Artifact) -> None:
+    with pytest.raises(ConfigError, match='accelerator is "gpu"'):
+        fit(sequences, training={"accelerator": "gpu"})
+
+
 def test_one_spelling_is_one_version(fit: Fit, sequences: Artifact) -> None:
     first = fit(sequences, model={"encoder": "PreLN( n_blocks = 1,n_heads=2)", "positions": "Learned"}, training={"max_epochs": 1})
     assert fit(sequences, model={"encoder": "PreLN(n_blocks=1, n_heads=2)"}, training={"max_epochs": 1}).reused
