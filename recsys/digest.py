@@ -10,10 +10,13 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 # Plumbing that cannot change a result: a setting's value enters a version by itself.
 _PLUMBING = {"recsys", "recsys.config", "recsys.store", "recsys.published", "recsys.digest", "recsys.errors"}
+
+_PARSING = Lock()  # in CPython 3.11, two threads that parse at once can end in a SystemError (python/cpython#106905)
 
 
 def of_value(value: Any) -> str:
@@ -29,8 +32,9 @@ def of_file(path: Path) -> str:
 
 def of_code(module: str, files: Iterable[Path] = ()) -> str:
     """SHA-256 of a module, of all of ours that it imports, directly or not, and of further .py and .sql files."""
-    trees = {name: _without_docstrings(_source(name)) for name in sorted(_imported(module))}
-    others = sorted((path.name, _text_of(path)) for path in files)  # two folders may have files of one name
+    with _PARSING:
+        trees = {name: _without_docstrings(_source(name)) for name in sorted(_imported(module))}
+        others = sorted((path.name, _text_of(path)) for path in files)  # two folders may have files of one name
     return of_value({"modules": trees, "files": others})
 
 
