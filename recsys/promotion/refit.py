@@ -57,14 +57,15 @@ def mean_overlap(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
 
 def _top_lists(models: tuple[Artifact, Artifact], sequences: Artifact, cut: Cut, seed: int) -> list[NDArray[np.int64]]:
     """(U, K) item codes that each model ranks first at the moment of the cut."""
-    histories, dictionary = Histories.load(sequences.path), Dictionary.load(sequences.path)
+    dictionary = Dictionary.load(sequences.path)
     loaded = [saving.load(model.path) for model in models]
     known = [vocabulary.item_map(dictionary) >= 0 for _, vocabulary in loaded]
     common = replace(dictionary, eligible=dictionary.eligible & known[0] & known[1])
+    rankers = [Ranker("model", network, vocabulary, common, device_of("auto")) for network, vocabulary in loaded]
+    histories = Histories.load(sequences.path, columns={column for ranker in rankers for column in ranker.columns})
     starts, ends = histories.last_sequences(histories.cut(cut), sequences.manifest["config"]["key"])
     now = None if cut.at is None else microseconds(cut.at)
     users = _sample(np.flatnonzero(ends > starts), seed)
-    rankers = [Ranker("model", network, vocabulary, common, device_of("auto")) for network, vocabulary in loaded]
     readings = [ranker.reading(histories, starts, ends, now) for ranker in rankers]
     return [make_lists([reading], users, K, [], (ends - starts)[users]).item_code for reading in readings]
 

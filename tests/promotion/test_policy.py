@@ -127,7 +127,8 @@ def test_with_too_few_users_and_no_current_model_a_baseline_is_published(missing
     decision = judge(contenders, Promotion(min_users=50))
     assert decision.published == published
     assert decision.reasons == (
-        f"Nothing is concluded from 12 test users, for promotion.min_users is 50: {name} is published, for want of a current model to compare with.",
+        "Nothing is concluded from 12 test users, for promotion.min_users is 50:"
+        f" {name} is published, for want of a current model to compare with.",
     )
 
 
