@@ -129,6 +129,13 @@ def test_partitions_by_month_day_and_hour(build: Build, tmp_path: Path, values: 
     assert build(events(f"{tmp_path}/in/*/*.parquet", partition="date"), parse_as_of(as_of)).counts["events"] == 2
 
 
+def test_the_partition_can_be_the_time(build: Build, rows: Rows, tmp_path: Path) -> None:
+    for date in (*DAYS, TOMORROW):
+        write(tmp_path / f"in/date={date}/part.parquet", "select 1 as user_id, i as item_id from range(2) t (i)")
+    tables = build(events(f"{tmp_path}/in/*/*.parquet", time="date", time_is_date=True, partition="date"))
+    assert rows(tables, "events", "item_id", "event_at") == [(item, datetime.fromisoformat(date)) for date in DAYS for item in (0, 1)]
+
+
 def test_a_future_row_in_a_file_of_its_own_is_found(build: Build, tmp_path: Path) -> None:
     pattern = folder(tmp_path, ".parquet", days=(*DAYS, "2033-01-01"))
     with pytest.raises(

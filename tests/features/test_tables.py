@@ -2,6 +2,9 @@
 
 import hashlib
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -308,6 +311,32 @@ def test_one_user_with_a_million_events(build: Build, duck: duckdb.DuckDBPyConne
     assert rows(tables, "users", "user_id", "n_events") == [(1, 1_000_000)]
     order = pq.read_table(tables.path / "events.parquet", columns=["event_order"])["event_order"]
     assert order.to_numpy().tolist() == list(range(1_000_000))
+
+
+def test_a_killed_run_leaves_nothing_in_the_way(build: Build, duck: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    path = str(tmp_path / "clicks.parquet")
+    moment = "timestamp '2024-03-10 23:59:59' - to_seconds(i % 50000)"
+    duck.execute(
+        f"copy (select i % 9000 as user_id, i as item_id, {moment} as event_at, 'tv' as device from range(200000) t (i)) to '{path}'"
+    )
+    script = f"""
+from recsys.config import Data, Events, Features
+from recsys.features.tables import build_features
+from recsys.store import Store
+from recsys.windows import parse_as_of
+data = Data(events=Events(path={path!r}, time="event_at", categorical=("device",)))
+features = Features(threads=1, min_day_volume=0.0, max_age="365d")
+build_features(Store({str(tmp_path / "store")!r}), parse_as_of("2024-03-11"), data, features)
+"""
+    killed = subprocess.Popen([sys.executable, "-c", script])
+    while killed.poll() is None and not list(tmp_path.glob("store/.scratch/*/features/stg_events.parquet")):
+        time.sleep(0.01)
+    assert killed.poll() is None, "it was killed at work"
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "store/features").exists()
+    assert build(path).counts["events"] == 200_000
+    assert not [left for left in (tmp_path / "store").rglob("*") if "stg_events" in left.name or "spill" in left.name]
 
 
 def test_own_sql_replaces_and_adds(build: Build, clicks: Clicks, rows: Rows, tmp_path: Path) -> None:
