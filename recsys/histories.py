@@ -118,6 +118,17 @@ class Histories:
             raise ConfigError(f'The events have an order only, no times: they cannot be cut at {cut}. Hold out "last-1" instead.')
         return self.offsets[:-1] + _count(self.event_at < microseconds(cut.at), self.offsets)
 
+    def before(self, ends: Ints) -> NDArray[np.bool_]:
+        """Which events (n,) lie before their user's end (U,)."""
+        n = len(self.item_code)
+        opened = np.bincount(self.offsets[:-1], minlength=n + 1) - np.bincount(ends, minlength=n + 1)
+        return np.cumsum(opened[:n]) > 0
+
+    @property
+    def targets(self) -> NDArray[np.bool_]:
+        """Which events (n,) are to be predicted: of a target type, with a weight above 0."""
+        return self.weight > 0 if self.is_target is None else self.is_target & (self.weight > 0)
+
     def sequences(self, ends: Ints, key: Key) -> tuple[Ints, Ints]:
         """Starts and ends of what a model trains on before the ends (U,): one sequence per user, or one per session.
 

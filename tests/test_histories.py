@@ -1,5 +1,6 @@
 """Cuts, sessions and sequences of flat histories: by example, and against a loop over users."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -48,6 +49,19 @@ def test_a_cut_is_a_second_array_of_ends() -> None:
     assert THREE.cut(Cut(last=1)).tolist() == [3, 4, 4, 6]
     assert THREE.cut(Cut(last=3)).tolist() == [1, 4, 4, 5]
     assert THREE.cut(Cut(last=0)).tolist() == THREE.offsets[1:].tolist()
+
+
+def test_events_before_their_users_end() -> None:
+    assert THREE.before(THREE.cut(Cut(at=at(9)))).tolist() == [True, True, False, False, False, True, False]
+    assert THREE.before(THREE.offsets[1:]).all() and not THREE.before(THREE.offsets[:-1]).any()
+    assert histories_of([]).before(np.array([], dtype=np.int64)).tolist() == []
+
+
+def test_an_event_without_weight_is_no_target() -> None:
+    weighted = replace(THREE, weight=np.array([1, 0, 2, 0, 1, 1, 1], dtype=np.float32))
+    assert weighted.targets.tolist() == [True, False, True, False, True, True, True]
+    views = replace(weighted, is_target=np.array([False, False, True, True, True, True, True]))
+    assert views.targets.tolist() == [False, False, True, False, True, True, True]
 
 
 def test_sequences_of_users_and_of_sessions() -> None:

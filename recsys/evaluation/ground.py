@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsys.arrays import Ints
 from recsys.histories import Dictionary, Histories
 from recsys.ranking.exclusions import Pairs, flat
-from recsys.ranking.popularity import count_events, events_before
+from recsys.ranking.popularity import count_events
 from recsys.windows import Cut
 
 
@@ -58,7 +58,7 @@ def common_ground(histories: Histories, dictionary: Dictionary, cut: Cut, stops:
     users, items, counts = _held_out(histories, ends, stops, dictionary.n_items)
     seen, blocked = histories.seen(cut), histories.blocked()
     excluded = (seen, blocked) if exclude_seen else (blocked,)
-    known = count_events(histories, events_before(histories.offsets, ends), dictionary.n_items)[0] > 0
+    known = count_events(histories, histories.before(ends), dictionary.n_items)[0] > 0
     drops = {
         "dropped_cold_user": (ends == histories.offsets[:-1])[users],
         "dropped_cold_item": ~known[items],
@@ -81,9 +81,8 @@ def _held_out(histories: Histories, ends: Ints, stops: Ints, n_items: int) -> tu
     users = np.repeat(np.arange(len(ends)), lengths)
     positions = np.arange(len(users)) + np.repeat(ends - (np.cumsum(lengths) - lengths), lengths)
     counts = {"holdout_events": len(positions)}
-    if histories.is_target is not None:
-        wanted = histories.is_target[positions]
-        users, positions = users[wanted], positions[wanted]
+    wanted = histories.targets[positions]
+    users, positions = users[wanted], positions[wanted]
     pairs = np.unique(users * n_items + histories.item_code[positions])
     users, items = np.divmod(pairs, n_items)
     counts |= {"holdout_target_events": len(positions), "holdout_users": len(np.unique(users)), "holdout_pairs": len(pairs)}

@@ -52,9 +52,7 @@ class Vocabulary:
     @classmethod
     def fit(cls, histories: Histories, dictionary: Dictionary, ends: Ints, min_item_events: int = 1) -> "Vocabulary":
         """The vocabulary of the events before each user's end (U,), a position in the flat histories."""
-        n = len(histories.item_code)
-        opened = np.bincount(histories.offsets[:-1], minlength=n + 1) - np.bincount(ends, minlength=n + 1)
-        used = np.flatnonzero(np.cumsum(opened[:n]))  # events before their user's end
+        used = np.flatnonzero(histories.before(ends))
         n_events = np.bincount(histories.item_code[used], minlength=dictionary.n_items)
         items = np.flatnonzero(n_events >= min_item_events)
         if not len(items):

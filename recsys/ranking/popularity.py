@@ -1,7 +1,7 @@
 """Popular items, overall and lately, of everybody and of segments of users: the baselines of the evaluation, and what fills
 the lists of users of whom no model knows anything.
 
-Popularity is the number of events of the target types in a window that ends where histories are cut; ties are in order of
+Popularity is the number of events that are targets in a window that ends where histories are cut; ties are in order of
 item_code. The lists come from the same `top_k` and exclusions as a model's: the catalogue has one column per segment, and
 the hidden vector of a user is 1 at theirs.
 """
@@ -22,17 +22,6 @@ from recsys.ranking import exclusions
 from recsys.ranking.topk import top_k
 from recsys.schema import Schema
 from recsys.windows import Cut, duration, microseconds
-
-
-def events_before(offsets: Ints, ends: Ints) -> NDArray[np.bool_]:
-    """Which events (n,) of the flat histories lie before their user's end (U,).
-
-    >>> events_before(np.array([0, 3, 3, 5]), np.array([2, 3, 5]))
-    array([ True,  True, False,  True,  True])
-    """
-    n = int(offsets[-1])
-    opened = np.bincount(offsets[:-1], minlength=n + 1) - np.bincount(ends, minlength=n + 1)
-    return np.cumsum(opened[:n]) > 0
 
 
 def count_events(
@@ -101,9 +90,7 @@ class Popularity:
         ever = np.zeros((n_segments + 1, n_items), dtype=np.int64)
         lately = np.zeros_like(ever) if window else None
         for histories in shards:
-            counted = events_before(histories.offsets, histories.cut(cut))
-            if histories.is_target is not None:
-                counted &= histories.is_target
+            counted = histories.before(histories.cut(cut)) & histories.targets
             of_user = None if segment is None else _segments(histories, segment)
             ever += count_events(histories, counted, n_items, of_user, n_segments)
             if window and lately is not None:

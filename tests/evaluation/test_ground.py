@@ -86,6 +86,13 @@ def test_only_target_events_are_relevant(by_hand):
     assert (ground.counts["holdout_events"], ground.counts["holdout_target_events"]) == (9, 8)
 
 
+def test_what_weighs_nothing_is_not_relevant(by_hand):
+    histories, dictionary = by_hand(EVENTS, 7)
+    histories.weight[6] = 0  # of user 5, item 4
+    ground = common_ground(histories, dictionary, DAY, histories.offsets[1:], exclude_seen=True)
+    assert relevant_of(histories, ground) == {2: [1], 5: [2]}
+
+
 def test_by_order_each_users_last_event_is_held_out(by_hand):
     histories, dictionary = by_hand({1: [(9, 0), (8, 1)], 2: [(7, 1), (6, 2)], 3: [(5, 2), (4, 0)], 4: [(3, 1)]}, 4)
     ground = common_ground(histories, dictionary, Cut(last=1), histories.offsets[1:], exclude_seen=True)

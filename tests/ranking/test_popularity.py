@@ -8,7 +8,7 @@ import pytest
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories
 from recsys.ranking.lists import make_lists
-from recsys.ranking.popularity import Popularity, events_before
+from recsys.ranking.popularity import Popularity
 from recsys.schema import Column, Schema
 from recsys.windows import Cut
 
@@ -123,8 +123,3 @@ def test_equals_a_full_sort_of_random_counts(dictionary):
 def test_a_segment_has_to_be_a_category_of_the_users(dictionary):
     with pytest.raises(ConfigError, match="scoring.segment is 'city', which is no categorical column of the users. There are: country."):
         Popularity.count([histories()], dictionary, Cut(at=NOON), None, "city")
-
-
-def test_events_before_ends_of_empty_users():
-    assert events_before(np.array([0, 0, 2, 2]), np.array([0, 1, 2])).tolist() == [True, False]
-    assert events_before(np.array([0]), np.array([], dtype=np.int64)).tolist() == []
