@@ -71,18 +71,17 @@ def before(store: Store, as_of: datetime) -> Promotion | None:
 
 
 def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
-    """The promotion that makes this night finished: the same moment and configuration, whatever code did it."""
-    fits = [p for p in _standing(store) if p.moment == as_of and p.config == config]
-    return fits[-1] if fits else None
+    """The promotion that makes this night finished: its last one, if of the same configuration, whatever code did it."""
+    last = _last_of(_standing(store), as_of)
+    return last if last is not None and last.config == config else None
 
 
 def publish(store: Store, new: Promotion) -> Promotion:
     """Record the promotion and move the pointer, unless that night is older than the current one. Twice is once."""
     with store.lock("published"):
-        standing = {p.id: p for p in _standing(store)}
         now = current(store)
-        last = standing.get(new.id)
-        if last is None or (now is not None and now.moment == new.moment and now.id != new.id):
+        last = _last_of(_standing(store), new.moment)
+        if last is None or last.id != new.id:
             last = _append(store, new)
         _point(store)
         if now is not None and now.moment > new.moment:
@@ -140,6 +139,11 @@ def _key(reference: Mapping[str, Any]) -> tuple[str, str, str]:
 def _newest(standing: list[Promotion]) -> Promotion | None:
     """Of the newest night, the one made last: publishing never moves the pointer to an older night."""
     return max(reversed(standing), key=lambda p: p.moment) if standing else None
+
+
+def _last_of(standing: list[Promotion], as_of: datetime) -> Promotion | None:
+    """Of one night, the one made last: it takes the place of those before it."""
+    return next((p for p in reversed(standing) if p.moment == as_of), None)
 
 
 def _standing(store: Store) -> list[Promotion]:

@@ -96,6 +96,19 @@ def test_another_configuration_of_the_same_night_replaces_it(store):
     assert published.current(store).config == "two"
 
 
+@pytest.mark.parametrize("newer", [False, True])
+def test_going_back_to_the_first_configuration_of_a_night_publishes_it_again(store, newer):
+    one = night(store, DAYS[0], "one")
+    published.publish(store, one)
+    published.publish(store, night(store, DAYS[0], "two"))
+    if newer:
+        published.publish(store, night(store, DAYS[1]))
+    assert published.finished(store, DAYS[0], "two") and not published.finished(store, DAYS[0], "one"), "two has taken its place"
+    published.publish(store, one)
+    assert published.finished(store, DAYS[0], "one").id == one.id
+    assert published.before(store, DAYS[1]).config == "one"
+
+
 def test_a_pointer_lost_to_a_crash_is_made_again(store):
     new = night(store, DAYS[0])
     published.publish(store, new)
