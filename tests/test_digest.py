@@ -49,6 +49,7 @@ def test_what_a_module_imports_is_part_of_it():
     assert "recsys.errors" not in digest._imported("recsys.windows")  # plumbing
     assert {"recsys.sequences.build", "recsys.schema"} <= digest._imported("recsys.sequences.build")
     assert not any(name.startswith("recsys.training") for name in digest._imported("recsys.sequences.build"))
+    assert "recsys.recipes" not in digest._imported("recsys.training.train"), "a new recipe trains nothing again"
 
 
 def test_values_are_compared_regardless_of_order():

@@ -34,6 +34,9 @@ from recsys.windows import Cut
 # Seconds are in run.json: here they would keep equal trainings from having equal bytes.
 EPOCHS = pa.schema({"epoch": pa.int32(), "train_loss": pa.float64(), "ndcg_at_10": pa.float64(), "real_token_share": pa.float64()})
 
+# Settings that come here as `epochs` and `warm_from`: by themselves they change no network.
+ASKED_OF_THE_FLOW = {"refit", "warm_start"}
+
 
 def train(
     store: Store,
@@ -57,7 +60,8 @@ def train(
     """
     resolved = resolve(model)
     resolved = Blocks.of(resolved).in_canonical_text(resolved)
-    config = {"model": resolved.versioned(), "training": training.versioned(), "seed": seed, "cut": str(cut), "key": key, "epochs": epochs}
+    fitting = {name: value for name, value in training.versioned().items() if name not in ASKED_OF_THE_FLOW}
+    config = {"model": resolved.versioned(), "training": fitting, "seed": seed, "cut": str(cut), "key": key, "epochs": epochs}
     inputs = {"sequences": sequences} if warm_from is None else {"sequences": sequences, "warm_from": warm_from}
 
     def write(draft: Draft) -> None:

@@ -263,6 +263,11 @@ def test_one_spelling_is_one_version(fit: Fit, sequences: Artifact) -> None:
     assert first.manifest["config"]["model"]["positions"] == "Learned()"
 
 
+def test_what_is_asked_of_the_flow_is_no_other_training(fit: Fit, sequences: Artifact) -> None:
+    fit(sequences, training={"max_epochs": 1})
+    assert fit(sequences, training={"max_epochs": 1, "refit": False, "warm_start": True}).reused
+
+
 def test_own_parts_from_a_folder(fit: Fit, sequences: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = tmp_path / "team"
     code.mkdir()
