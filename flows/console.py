@@ -15,6 +15,7 @@ from recsys.store import Artifact, Store
 from recsys.windows import label
 
 STEPS = ("features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing")
+MAX_WIDTH = 120  # of tables; lines of text are as long as they are
 SOURCES = {
     "candidate": "the new model",
     "current": "the model of an earlier night",
@@ -55,7 +56,6 @@ def show_metrics(evaluation: Artifact) -> None:
     rows = pq.read_table(evaluation.path / "metrics.parquet", filters=[("slice", "=", "all")]).to_pylist()
     measured = {(row["contender"], row["metric"], row["k"]): row for row in rows}
     contenders = list(dict.fromkeys(row["contender"] for row in rows))
-    users = max(row["n_users"] for row in rows)
     rows_of_text = []
     for metric, k in dict.fromkeys((row["metric"], row["k"]) for row in rows):
         values = [f"{measured[contender, metric, k]['value']:.4f}" for contender in contenders]
@@ -73,7 +73,9 @@ def show_users(store: Store, promotion: published.Promotion, users: Sequence[str
     for user in users or lists.sample(3):
         history, list_ = lists.history(user, n_events), lists.recommendations(user)
         sources = " and ".join(dict.fromkeys(SOURCES[row["source"]] for row in list_))
-        sides = Table.grid(padding=(0, 2, 0, 0))
+        sides = Table.grid(padding=(0, 2, 0, 0), expand=True)  # halves, so that only titles are cut
+        sides.add_column(ratio=1)
+        sides.add_column(ratio=1)
         sides.add_row(
             _side(f"User {user} had, newest first", history, ["event_at", "item_id"], lists.titles()),
             _side(f"gets, from {sources}", list_, ["rank", "item_id"], [*lists.titles(), "score"]),
@@ -138,4 +140,5 @@ def _short(path: Path) -> str:
 
 
 def _print(what: Any) -> None:
-    Console(highlight=False, soft_wrap=isinstance(what, str)).print(what, markup=False)
+    console = Console(highlight=False, soft_wrap=isinstance(what, str))
+    console.print(what, markup=False, width=min(console.width, MAX_WIDTH))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from recsys.errors import ConfigError
+
 
 class Dropout(nn.Module):
     """Sets a share p of the elements to 0 and scales the others up, in training.
@@ -12,6 +14,8 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
+        if not 0 <= p < 1:
+            raise ConfigError(f"dropout={p} is outside [0, 1).")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -19,7 +23,7 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return nn.functional.dropout(x, self.p)
-        n_dropped = round(256 * self.p)  # of 256 values of a byte
+        n_dropped = min(round(256 * self.p), 255)  # of 256 values of a byte
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= n_dropped
         return x * kept.to(x.dtype).mul_(256 / (256 - n_dropped))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from recsys.errors import ConfigError
 from recsys.model.dropout import Dropout
 
 
@@ -21,6 +22,13 @@ def test_elements_are_dropped_independently() -> None:
     kept = (Dropout(0.5)(torch.ones(1000, 1000)) > 0).float() - 0.5
     for other in (kept.roll(1, 0), kept.roll(1, 1), kept.roll(8, 1)):
         assert abs(float((kept * other).mean()) * 4) < 0.005
+
+
+def test_shares_beyond_a_byte_and_beyond_reason() -> None:
+    assert Dropout(0.999)(torch.ones(1000)).isfinite().all()
+    for p in (-0.1, 1.0):
+        with pytest.raises(ConfigError, match="dropout"):
+            Dropout(p)
 
 
 def test_in_eval_mode_nothing_is_dropped() -> None:
