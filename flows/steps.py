@@ -79,7 +79,9 @@ def _differences(night: Night) -> list[str]:
     if not runtime.deployment.id:
         return []
     with get_client(sync_client=True) as client:
-        deployed = deployments.night(client.read_deployment(runtime.deployment.id).parameters)
+        parameters = client.read_deployment(runtime.deployment.id).parameters
+    groups = {name: value for name, value in parameters.items() if name in Night.model_fields}  # the UI saves as_of and rebuild too
+    deployed = deployments.night(groups)
     return list(deployments.differences(night.model_dump(mode="json"), deployed.model_dump(mode="json")))
 
 
@@ -171,7 +173,8 @@ def comparable(run: Run, current: Promotion | None) -> Artifact | None:
         model = current.artifact(run.store, name)
         if model is not None and _ended_by(model.manifest["config"]["cut"], run.holdout):
             return model
-    get_run_logger().warning("No fair comparator: every model published for %s has seen events of the holdout.", current.as_of)
+    why = "every model of it has seen events of the holdout" if "training" in current.artifacts else "it has no model"
+    get_run_logger().warning("No fair comparator in what was published for %s, the lists of %s: %s.", current.as_of, current.source, why)
     return None
 
 

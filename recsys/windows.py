@@ -61,8 +61,10 @@ def parse_as_of(text: str | datetime) -> datetime:
 
 
 def label(as_of: datetime) -> str:
-    """The moment as a folder name: `2017-10-17`, or `2017-10-17T0600` where it is no midnight."""
-    midnight = (as_of.hour, as_of.minute, as_of.second, as_of.microsecond) == (0, 0, 0, 0)
+    """The moment as a folder name, each its own: `2017-10-17`, or `2017-10-17T0600` where it is no midnight."""
+    if as_of.microsecond:
+        return as_of.strftime("%Y-%m-%dT%H%M%S.%f")
+    midnight = (as_of.hour, as_of.minute, as_of.second) == (0, 0, 0)
     return as_of.strftime("%Y-%m-%d" if midnight else "%Y-%m-%dT%H%M%S" if as_of.second else "%Y-%m-%dT%H%M")
 
 

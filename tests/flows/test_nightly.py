@@ -4,6 +4,7 @@ import glob
 import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -18,7 +19,7 @@ from flows import steps
 from flows.experiment import experiment
 from flows.nightly import night_of, nightly
 from recsys import published
-from recsys.config import Data, Evaluation, Events, Model, Promotion, Shop, Training
+from recsys.config import Data, Evaluation, Events, Model, Night, Promotion, Shop, Training
 from recsys.demo import prepare
 from recsys.errors import ConfigError, ContractError, SourceError
 from recsys.store import Store
@@ -205,6 +206,21 @@ def test_tables_with_string_ids_and_a_folder_of_their_own(tmp_path: Path) -> Non
     lists = pq.read_table(Store(tmp_path / "shop").open(now.artifacts["scoring"]).path / "recommendations")
     assert {str(lists.schema.field(name).type) for name in ("user_id", "item_id")} <= {"string", "large_string"}
     assert lists.num_rows > 0
+
+
+def test_what_the_ui_saves_beside_the_groups_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client:
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+
+        def read_deployment(self, _: object) -> SimpleNamespace:
+            groups = {"data": {"demo": {}}, "training": {"max_epochs": 9}}
+            return SimpleNamespace(parameters={**groups, "as_of": None, "rebuild": False, "store": "store"})
+
+    monkeypatch.setattr(steps, "runtime", SimpleNamespace(deployment=SimpleNamespace(id="x")))
+    monkeypatch.setattr(steps, "get_client", lambda sync_client: Client())
+    tonight = Night(data=Data(demo=Shop()), training=Training(max_epochs=3))
+    assert steps._differences(tonight) == ["training.max_epochs: 3 (deployed: 9)"]
 
 
 def test_a_night_without_a_date_is_the_midnight_before_its_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
