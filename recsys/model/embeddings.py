@@ -73,4 +73,4 @@ class Vector(FeatureEmbedding):
 
     def forward(self, column: Column, shape: tuple[int, ...]) -> Tensor:
         assert isinstance(column, Tensor)
-        return self.adapter(column.nan_to_num())
+        return self.adapter(column)

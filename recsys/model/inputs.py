@@ -154,7 +154,7 @@ class Inputs(InputBlock):
 
 
 def _key(column: SchemaColumn) -> str:
-    return f"{column.table}_{column.name}".replace(".", "_")  # torch takes no dots in names of modules
+    return f"{column.table}_{column.name}".replace(".", "·")  # torch takes no dots in names of modules
 
 
 def _chosen(schema: Schema, features: Sequence[str] | str) -> tuple[SchemaColumn, ...]:
@@ -162,7 +162,7 @@ def _chosen(schema: Schema, features: Sequence[str] | str) -> tuple[SchemaColumn
     if features == "all":
         return tuple(known)
     found = []
-    for name in features:
+    for name in dict.fromkeys(features):
         named = [c for c in known if c.name == name]
         if not named:
             close = difflib.get_close_matches(name, [c.name for c in known], n=3, cutoff=0.4)

@@ -28,7 +28,6 @@ class Plan:
     col: Tensor  # (N,) int64: hidden state [row, col] makes the prediction
     target: Tensor | None = None  # (N,) int64 item_index; None when recommending
     weight: Tensor | None = None  # (N,) float32
-    hidden: Tensor | None = None  # (B, L) bool: interactions that are masked, whole
 
 
 class Objective(nn.Module, ABC):

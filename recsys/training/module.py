@@ -34,7 +34,7 @@ class SequenceModule(LightningModule):
         super().__init__()
         self.network, self.reader, self.validation = network, reader, validation
         self._batches, self._training, self._seed = batches, training, seed
-        self._losses = torch.zeros(())
+        self._losses, self._n_steps = torch.zeros(()), 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW with the betas of SASRec's code; its decay is for matrices only and spares biases and norms."""

@@ -14,6 +14,7 @@ from recsys.model.items import IdEmbedding
 from recsys.model.reader import Reader
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Numeric, Vocabulary
+from recsys.schema import Column, Schema
 
 HISTORIES, DICTIONARY = sample()
 VOCABULARY = Vocabulary.fit(HISTORIES, DICTIONARY, HISTORIES.offsets[1:])
@@ -108,3 +109,11 @@ def test_user_features_are_spread_over_the_events() -> None:
 def test_an_unknown_feature_names_the_closest(features: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Inputs(IdEmbedding(3, 8), VOCABULARY.schema, VOCABULARY, 8, features=features)
+
+
+def test_names_with_dots_and_names_given_twice() -> None:
+    schema = Schema((Column("a.b", "users", "numeric"), Column("a_b", "users", "numeric")))
+    numeric = {name: Numeric("standard") for name in ("a.b", "a_b")}
+    vocabulary = Vocabulary(schema, VOCABULARY.item_id, VOCABULARY.n_events, {}, numeric)
+    inputs = Inputs.from_schema(schema, vocabulary, width=8, features=["a.b", "a_b", "a.b"])
+    assert len(inputs.embeddings) == len(inputs.chosen) == 2

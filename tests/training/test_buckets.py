@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.config import Training
+from recsys.histories import Histories
+from recsys.model.objectives import CausalLM
+from recsys.model.reader import Reader, Spans
+from recsys.model.sample import sample
+from recsys.model.vocabulary import Vocabulary
+from recsys.training.buckets import Batches, active, hold_out, seed_of, trainable
+
+HISTORIES, DICTIONARY = sample(n_users=200)
+VOCABULARY = Vocabulary.fit(HISTORIES, DICTIONARY, HISTORIES.offsets[1:])
+
+
+def reading(histories: Histories = HISTORIES, key: str = "user") -> tuple[Reader, Spans]:
+    reader = Reader(histories, DICTIONARY, VOCABULARY)
+    return reader, reader.spans(*histories.sequences(histories.offsets[1:], key))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["user", "session"])
+def test_the_newest_target_is_held_out(key: str) -> None:
+    reader, spans = reading(key=key)
+    kept, validation = hold_out(spans, reader, 40, seed=1)
+    assert len(validation) == 40 and len(set(validation.spans.user.tolist())) == 40
+    by_user = {
+        u: (a, b) for u, a, b in zip(spans.user.tolist(), spans.start.tolist(), spans.end.tolist(), strict=True)
+    }  # the last one stays
+    for user, start, end, target in zip(*(x.tolist() for x in vars(validation.spans).values()), validation.target.tolist(), strict=True):
+        first, last = by_user[user]
+        newest = max(i for i in range(first, last) if reader.weight[i] > 0)
+        assert (start, end, target) == (first, newest, int(reader.item_index[newest])) and end > start
+    before = set(zip(*(x.tolist() for x in vars(spans).values()), strict=True))
+    after = set(zip(*(x.tolist() for x in vars(kept).values()), strict=True))
+    assert after - before == set(zip(*(x.tolist() for x in vars(validation.spans).values()), strict=True))
+    assert len(kept) == len(spans)
+
+
+def test_validation_users_are_drawn_by_seed_and_leave_half_of_them_whole() -> None:
+    reader, spans = reading()
+    first, again, other = (hold_out(spans, reader, 40, seed)[1].spans.user.tolist() for seed in (1, 1, 2))
+    assert first == again != other
+    _, most = hold_out(spans, reader, 10_000, seed=1)
+    assert 60 < len(most) <= len(spans) / 2
+    kept, none = hold_out(spans, reader, 0, seed=1)
+    assert len(none) == 0 and torch.equal(kept.end, spans.end)
+
+
+def test_every_batch_is_drawn_at_random_and_every_sequence_once() -> None:
+    reader, spans = reading()
+    spans = trainable(spans, reader, CausalLM(), 8, Training())
+    epochs = [list(Batches(reader, spans, 32, seed_of(1, 2, epoch), n_unread=1)) for epoch in (0, 0, 1)]
+    assert [len(batch) for batch in epochs[0]] == [len(batch) for batch in epochs[1]]
+    for batches in epochs:
+        assert len(batches) == len(Batches(reader, spans, 32, 0)) == -(-len(spans) // 32)
+        items = torch.cat([b.item_index[b.real] for batch in batches for b in batch])
+        expected = torch.cat([reader.item_index[a:b] for a, b in zip(spans.start, spans.end, strict=True)])
+        assert torch.equal(items.sort().values, expected.long().sort().values)
+        assert [sum(map(len, batch)) for batch in batches[:-1]] == [32] * (len(batches) - 1)
+    first, again, other = ([b.item_index.tolist() for batch in batches for b in batch] for batches in epochs)
+    assert first == again != other
+
+
+def test_the_share_of_real_events_counts_what_is_read() -> None:
+    reader, spans = reading()
+    spans = trainable(spans, reader, CausalLM(), 8, Training())
+    batches = Batches(reader, spans, 32, seed=1, n_unread=1)
+    plans = [CausalLM().plan(bucket) for batch in batches for bucket in batch]
+    assert batches.n_real == sum(int(plan.bucket.lengths.sum()) for plan in plans)
+    assert batches.n_places == sum(plan.bucket.item_index.numel() for plan in plans)
+
+
+def test_sequences_without_anything_to_predict_are_left_out() -> None:
+    """A target at the very start of a history cannot be predicted from anything."""
+    first_only = np.zeros(len(HISTORIES.item_code), dtype=bool)
+    lengths = np.diff(HISTORIES.offsets)
+    first_only[HISTORIES.offsets[:-1][lengths > 0]] = True
+    chosen = np.flatnonzero(lengths >= 3)[:5]
+    targets = first_only.copy()
+    targets[HISTORIES.offsets[chosen] + 2] = True
+    reader, spans = reading(replace(HISTORIES, is_target=targets))
+    assert trainable(spans, reader, CausalLM(), 20, Training()).user.tolist() == chosen.tolist()
+
+
+def test_active_users_are_counted_over_their_sessions() -> None:
+    _, spans = reading(key="session")
+    lengths = np.diff(HISTORIES.offsets)
+    assert set(active(spans, 6).user.tolist()) == set(np.flatnonzero(lengths >= 6))
+    assert len(active(spans, 6)) > len(set(active(spans, 6).user.tolist()))
+    assert len(active(spans, 1000)) == 0
+
+
+def test_seeds_of_purposes_and_epochs_differ() -> None:
+    seeds = {seed_of(seed, purpose, epoch) for seed in range(5) for purpose in range(4) for epoch in range(5)}
+    assert len(seeds) == 100 and all(0 <= s < 2**63 for s in seeds)
