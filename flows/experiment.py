@@ -49,9 +49,9 @@ def experiment(
         evaluation=evaluation, promotion=promotion, scoring=scoring,
     )  # fmt: skip
     run = steps.begin(night, store, night_of(as_of))
-    rival = steps.comparable(run, published.before(run.store, run.as_of + timedelta.resolution))  # this night's too
     tables = steps.features(run)
     histories = steps.sequences(run, tables)
+    rival = steps.comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too
     variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival)
     comparison = steps.evaluation(run, histories, variant, rival)
     decision = Decision.load(steps.promotion(run, comparison))

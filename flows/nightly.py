@@ -68,9 +68,9 @@ def nightly(
         return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
 
     current = published.before(run.store, run.as_of)  # asked once: no night is compared with itself
-    rival = steps.comparable(run, current)
     tables = steps.features(run)
     histories = steps.sequences(run, tables)
+    rival = steps.comparable(run, current, histories)
     candidate = steps.training(run, "candidate", histories, run.holdout, warm_from=rival)
     comparison = steps.evaluation(run, histories, candidate, rival)
     gate = steps.promotion(run, comparison)

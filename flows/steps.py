@@ -26,6 +26,7 @@ from recsys.promotion.policy import Decision, decide
 from recsys.promotion.refit import check_refit
 from recsys.published import Promotion
 from recsys.publishing.publish import publish
+from recsys.ranking.ranker import misfit
 from recsys.scoring.recommend import recommend
 from recsys.sequences.build import build_sequences
 from recsys.store import Artifact, Store
@@ -165,15 +166,21 @@ def scoring(run: Run, histories: Artifact, model: Artifact | None, decision: Dec
     return ui.reported(lists)
 
 
-def comparable(run: Run, current: Promotion | None) -> Artifact | None:
-    """The current model as published where its training ended by the holdout's start, else its twin, else none."""
+def comparable(run: Run, current: Promotion | None, histories: Artifact) -> Artifact | None:
+    """The current model as published where its training ended by the holdout's start, else its twin, else none.
+
+    A model that cannot read tonight's histories, since a column is gone say, is none: a new one takes its place.
+    """
     if current is None:
         return None
+    why = "every model of it has seen events of the holdout" if "training" in current.artifacts else "it has no model"
     for name in ("training", "twin"):
         model = current.artifact(run.store, name)
         if model is not None and _ended_by(model.manifest["config"]["cut"], run.holdout):
-            return model
-    why = "every model of it has seen events of the holdout" if "training" in current.artifacts else "it has no model"
+            reason = misfit(model.path, histories.path)
+            if reason is None:
+                return model
+            why = f"its model cannot read tonight's histories: {reason}"
     get_run_logger().warning("No fair comparator in what was published for %s, the lists of %s: %s.", current.as_of, current.source, why)
     return None
 

@@ -7,9 +7,10 @@ import os
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from recsys.errors import ConfigError
+from recsys.parts import check_grammar
 from recsys.windows import Duration, Holdout
 
 RESULT_FREE: dict[str, Any] = {"result_free": True}
@@ -192,6 +193,17 @@ class Model(Group):
         if self.loss is not None and self.heads is not None:
             raise ValueError("`loss` is the loss of the default NextItem head: name it or `heads`, not both")
         return self
+
+    @field_validator("inputs", "items", "positions", "objective", "encoder", "loss", "heads")
+    @classmethod
+    def _calls(cls, given: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        """Grammar is checked here; names and arguments are looked up when a run starts."""
+        for text in (given,) if isinstance(given, str) else given or ():
+            try:
+                check_grammar(text)
+            except ConfigError as error:  # pydantic reports ValueErrors with the field's name
+                raise ValueError(str(error)) from None
+        return given
 
 
 class Training(Group):

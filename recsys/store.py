@@ -282,10 +282,10 @@ class Store:
             if number == errno.ENOSPC or "No space left" in str(error):  # DuckDB and Arrow have classes of their own
                 raise StoreError(
                     f"{step}: no space left in {self.root}. Nothing half-written is visible and what was published stays. "
-                    "Free some space (recsys prune) and run the night again: it resumes after the last finished step."
+                    "Free some space and run the night again: it resumes after the last finished step."
                 ) from error
             if number in (errno.EROFS, errno.EACCES, errno.EPERM) and str(self.root) in str(error):
-                raise StoreError(f"{step}: the store {self.root} cannot be written ({error}). Give another --store, or its permissions.") from error
+                raise StoreError(f"{step}: the store {self.root} cannot be written ({error}). Give another, or its permissions.") from error
             raise
 
 

@@ -138,3 +138,16 @@ def test_paths_take_names_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 def test_holdouts_and_exports_are_typed() -> None:
     assert Evaluation(holdout="last-1").holdout == "last-1"
     assert Publishing(exports=(Export(format="duckdb", path="a.duckdb"),)).exports[0].table == "recommendations"
+
+
+@pytest.mark.parametrize(
+    "field, given, why",
+    [
+        ("loss", "CrossEntropy(1)", "given by name"),
+        ("encoder", "PreLN(n_blocks=1 + 1)", "no JSON literal"),
+        ("heads", ["NextItem("], "no building block"),
+    ],
+)
+def test_a_building_block_that_is_no_call_is_refused_where_the_configuration_is_read(field: str, given: object, why: str) -> None:
+    with pytest.raises(ValidationError, match=f"{field}\n.*{why}"):
+        Model.model_validate({field: given})

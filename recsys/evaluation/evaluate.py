@@ -44,7 +44,8 @@ def evaluate(
     `candidate` and `current` (None: there is none that could be compared fairly) are *training* artifacts whose training
     ended at the holdout's start or before. `segment` is the users' column by which popular items are counted.
     """
-    config = {**evaluation.versioned(), "exclude_seen": exclude_seen, "segment": segment, "seed": seed}
+    key = sequences.manifest["config"]["key"]  # two keys may come to tables of equal content
+    config = {**evaluation.versioned(), "exclude_seen": exclude_seen, "segment": segment, "seed": seed, "key": key}
     for trained in filter(None, (candidate, current)):
         _check_unseen(trained, as_of, evaluation)
     models = {"candidate": candidate} if current is None else {"candidate": candidate, "current": current}

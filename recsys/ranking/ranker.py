@@ -1,6 +1,7 @@
 """A trained network as a source of lists: encode the histories, rank the catalogue. One path for evaluation and tonight."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -8,14 +9,16 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.arrays import Ints
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RecsysError
 from recsys.histories import Dictionary, Histories
+from recsys.model import saving
 from recsys.model.inference import encode
 from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans
 from recsys.model.vocabulary import Vocabulary
 from recsys.ranking import exclusions
 from recsys.ranking.topk import restrict, top_k
+from recsys.schema import Schema
 
 
 class Ranker:
@@ -78,6 +81,22 @@ class Reading:
         scores, codes = np.full((len(users), k), -np.inf, dtype=np.float32), np.full((len(users), k), -1)
         scores[known], codes[known] = found, np.append(ranker.item_code, -1)[at]
         return scores, codes
+
+
+def misfit(model: Path, histories: Path) -> str | None:
+    """Why the model in a training artifact cannot read the histories of a sequences artifact, in words; None where it can."""
+    try:
+        network, vocabulary = saving.load(model)
+    except RecsysError as error:  # an own part that is gone, a parameter of another name, weights that no longer fit
+        return str(error)
+    there = {(c.table, c.name): (c.role, c.type) for c in Schema.load(histories).columns}
+    for column in vocabulary.schema.columns:
+        if column.name in (*network.inputs.event_columns, *network.inputs.user_columns):
+            found = there.get((column.table, column.name))
+            if found != (column.role, column.type):
+                now = "is not there any more" if found is None else f"is {found[0]}, {found[1]} now"
+                return f"its column {column.name} ({column.role}, {column.type}) {now}"
+    return None
 
 
 def device_of(accelerator: Literal["auto", "cpu", "gpu"]) -> str:

@@ -52,7 +52,8 @@ def recommend(
         raise ConfigError(f"The source of the lists is {source!r}: give {' or '.join(MODELS)} a model, and a baseline none.")
     if source == "popular_lately" and not popular_window:
         raise ConfigError('The source of the lists is "popular_lately", which needs a popular_window, as "6h".')
-    config = {**scoring.versioned(), "source": source, "popular_window": popular_window}
+    key = sequences.manifest["config"]["key"]  # two keys may come to tables of equal content
+    config = {**scoring.versioned(), "source": source, "popular_window": popular_window, "key": key}
     inputs = {"sequences": sequences} if model is None else {"sequences": sequences, "model": model}
 
     def build(draft: Draft) -> None:
