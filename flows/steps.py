@@ -65,7 +65,9 @@ def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False) -> R
     Blocks.of(recipes.resolve(night.model))
     for difference in _differences(night):
         get_run_logger().info("Otherwise than deployed: %s", difference)
-    return Run(Store(store, {"prefect_flow_run": runtime.flow_run.id}), as_of, night, datetime.now(timezone.utc), rebuild)
+    artifacts = Store(store, {"prefect_flow_run": runtime.flow_run.id})
+    artifacts.check_writable()
+    return Run(artifacts, as_of, night, datetime.now(timezone.utc), rebuild)
 
 
 def _listen() -> None:
@@ -93,7 +95,8 @@ def progress_of(run: Run, what: str) -> Progress:
 def may_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     """Whether another try may help: trouble of a disk or a network, and nothing that a person has to put right."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, (OSError, duckdb.IOException)) and not isinstance(error, RecsysError)
+    lasting = (RecsysError, FileNotFoundError, NotADirectoryError, FileExistsError, PermissionError)
+    return isinstance(error, (OSError, duckdb.IOException)) and not isinstance(error, lasting)
 
 
 @task(name="features", task_run_name="features", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 60], retry_condition_fn=may_pass)

@@ -279,7 +279,12 @@ class Export(Group):
 class Publishing(Group):
     """Contracts on the lists, then the pointer, then copies for others."""
 
-    min_user_coverage: float = Field(0.99, ge=0, le=1, description="Share of the users who must have a full list.")
+    min_user_coverage: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the users whose list must have k items. Whoever has seen more than the rest gets what is left.",
+    )
     max_fallback_share: float = Field(
         1.0, ge=0, le=1, description="Largest share of users whose list starts with a popularity fallback although a model was published."
     )

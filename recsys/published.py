@@ -56,8 +56,14 @@ def promotion(as_of: datetime, config: str, source: str, artifacts: Mapping[str,
 def history(store: Store) -> list[Promotion]:
     """Every change of what is published, oldest first."""
     path = store.root / "promotions.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [Promotion(**{**read, "reasons": tuple(read["reasons"])}) for read in map(json.loads, lines)]
+    found = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        try:
+            read = json.loads(line)
+            found.append(Promotion(**{**read, "reasons": tuple(read["reasons"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{path}, line {number} is no promotion ({error}). Mend or remove it.") from None
+    return found
 
 
 def current(store: Store) -> Promotion | None:
@@ -71,9 +77,12 @@ def before(store: Store, as_of: datetime) -> Promotion | None:
 
 
 def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
-    """The promotion that makes this night finished: its last one, if of the same configuration, whatever code did it."""
+    """The promotion that makes this night finished: its last one, if of the same configuration, whatever code did it.
+
+    Where an artifact of it was removed since, the night is not finished: its steps make anew what is gone.
+    """
     last = _last_of(_standing(store), as_of)
-    return last if last is not None and last.config == config else None
+    return last if last is not None and last.config == config and all(map(store.has, last.artifacts.values())) else None
 
 
 def publish(store: Store, new: Promotion) -> Promotion:

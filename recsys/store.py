@@ -32,7 +32,7 @@ from recsys.windows import label
 
 log = logging.getLogger(__name__)
 
-_NOT_CONTENT = {"run.json", "manifest.json"}
+_NO_STORE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
 
 
 @dataclass
@@ -63,7 +63,11 @@ class Artifact:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        return json.loads((self.path / "manifest.json").read_text())
+        path = self.path / "manifest.json"
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise StoreError(f"{path} is not what was written ({error}). {_REMEDY.format(self.path)}") from None
 
     @property
     def content(self) -> str:
@@ -137,12 +141,14 @@ class Store:
     def artifacts(self, step: str | None = None) -> list[Artifact]:
         """Every finished artifact, of one step or of all, by moment and then by when it was made."""
         found = []
-        for manifest in self.root.glob(f"{step or '*'}/as_of=*/version=*/manifest.json"):
-            folder = manifest.parent
-            read = json.loads(manifest.read_text())
-            found.append(
-                (manifest.stat().st_mtime, Artifact(folder, read["step"], datetime.fromisoformat(read["moment"]), read["version"]))
-            )
+        for path in self.root.glob(f"{step or '*'}/as_of=*/version=*/manifest.json"):
+            try:
+                read = json.loads(path.read_text())
+                artifact = Artifact(path.parent, read["step"], datetime.fromisoformat(read["moment"]), read["version"])
+            except (ValueError, KeyError, TypeError):
+                log.warning("%s is not what was written, so its artifact is passed over. %s", path, _REMEDY.format(path.parent))
+                continue
+            found.append((path.stat().st_mtime, artifact))
         return [artifact for _, artifact in sorted(found, key=lambda pair: (pair[1].as_of, pair[0]))]
 
     def find(self, step: str, as_of: datetime | None = None, version: str | None = None) -> Artifact:
@@ -157,12 +163,20 @@ class Store:
 
     def open(self, reference: Mapping[str, str]) -> Artifact:
         """The artifact that a manifest or a promotion names, its files verified."""
-        moment = datetime.fromisoformat(reference["as_of"])
-        folder = self.root / reference["step"] / f"as_of={label(moment)}" / f"version={reference['version']}"
-        artifact = Artifact(folder, reference["step"], moment, reference["version"])
+        artifact = self._named(reference)
         if not self._finished(artifact):
             raise StoreError(f"{artifact} is referred to but is not in {self.root}: was it removed by hand? Run its night again.")
         return artifact
+
+    def has(self, reference: Mapping[str, str]) -> bool:
+        """Whether the artifact that a promotion names is there at all; its files are not looked at."""
+        return (self._named(reference).path / "manifest.json").exists()
+
+    def check_writable(self) -> None:
+        """StoreError where nothing can be written: asked before any work."""
+        with self._explained("the store"):
+            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
+            (self.root / ".locks" / "published").touch()
 
     def verify(self, artifact: Artifact) -> None:
         """Every file against its manifest; StoreError names the first that differs."""
@@ -181,6 +195,11 @@ class Store:
         aside.parent.mkdir(parents=True, exist_ok=True)
         os.rename(artifact.path, aside)
         shutil.rmtree(aside, ignore_errors=True)
+
+    def _named(self, reference: Mapping[str, str]) -> Artifact:
+        moment = datetime.fromisoformat(reference["as_of"])
+        folder = self.root / reference["step"] / f"as_of={label(moment)}" / f"version={reference['version']}"
+        return Artifact(folder, reference["step"], moment, reference["version"])
 
     def _finished(self, artifact: Artifact) -> bool:
         if not (artifact.path / "manifest.json").exists():
@@ -284,7 +303,8 @@ class Store:
                     f"{step}: no space left in {self.root}. Nothing half-written is visible and what was published stays. "
                     "Free some space and run the night again: it resumes after the last finished step."
                 ) from error
-            if number in (errno.EROFS, errno.EACCES, errno.EPERM) and str(self.root) in str(error):
+            place = Path(str(error.filename)) if isinstance(error, OSError) else Path()
+            if number in _NO_STORE and (place.is_relative_to(self.root) or self.root.is_relative_to(place)):
                 raise StoreError(f"{step}: the store {self.root} cannot be written ({error}). Give another, or its permissions.") from error
             raise
 

@@ -127,3 +127,21 @@ def test_pruning_keeps_what_promotions_need(store):
     left = {(a.step, a.as_of) for a in store.artifacts()}
     assert left == {(step, day) for step in ("features", "training", "scoring") for day in DAYS[2:]}
     assert published.current(store).artifact(store, "training").as_of == DAYS[2]
+
+
+def test_a_night_whose_lists_were_removed_is_not_finished(store):
+    new = night(store, DAYS[0])
+    published.publish(store, new)
+    store.remove(new.artifact(store, "scoring"))
+    assert not published.finished(store, DAYS[0], "c")
+    published.publish(store, night(store, DAYS[0]))  # the same set, made anew
+    assert published.finished(store, DAYS[0], "c")
+    assert len(published.history(store)) == 1
+
+
+def test_a_broken_line_of_the_history_is_named(store):
+    published.publish(store, night(store, DAYS[0]))
+    with (store.root / "promotions.jsonl").open("a") as file:
+        file.write("{trunc\n")
+    with pytest.raises(StoreError, match="promotions.jsonl, line 2"):
+        published.current(store)

@@ -169,3 +169,22 @@ def test_find_says_what_there_is(tmp_path):
         store.find("features", NIGHT + timedelta(days=1))
     with pytest.raises(StoreError, match="none at all"):
         store.find("training")
+
+
+def test_a_broken_manifest_is_named_and_stops_no_other_night(tmp_path, caplog):
+    store = Store(tmp_path)
+    broken, whole = ensure(store), ensure(store, as_of=NIGHT + timedelta(days=1))
+    (broken.path / "manifest.json").write_text("{trunc")
+    assert Store(tmp_path).artifacts() == [whole]
+    assert str(broken.path) in caplog.text
+    with pytest.raises(StoreError, match=f"{broken.path}.*--rebuild"):
+        ensure(Store(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/store", "a file"])
+def test_a_place_where_no_store_can_be_is_said_before_any_work(tmp_path, place):
+    root = tmp_path / place  # an absolute place stays what it is
+    if place == "a file":
+        root.write_text("mine")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store(root).check_writable()

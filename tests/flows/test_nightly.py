@@ -237,6 +237,6 @@ def test_passing_trouble_is_tried_again(error: Exception) -> None:
     assert steps.may_pass(steps.features, None, Failed(data=error))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("error", [SourceError("gone"), ContractError("broken"), ValueError("a bug")])
+@pytest.mark.parametrize("error", [SourceError("gone"), ContractError("broken"), ValueError("a bug"), FileNotFoundError("x")])
 def test_what_a_person_has_to_put_right_is_not(error: Exception) -> None:
     assert not steps.may_pass(steps.features, None, Failed(data=error))  # type: ignore[arg-type]

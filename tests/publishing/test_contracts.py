@@ -170,7 +170,7 @@ BROKEN: dict[str, list[tuple[Callable[[list[Row]], list[Row]], str, Publishing, 
         (change(2, 3, source="current"), "1 × .*: .*source='current'", LOOSE, {}),
         (change(2, 3, source=None), "source=None", LOOSE, {}),
     ],
-    "user_coverage": [(unchanged, "0.8, and the limit is 0.99", Publishing(), {})],
+    "user_coverage": [(unchanged, "0.8, and the limit is 0.99", Publishing(min_user_coverage=0.99), {})],
     "fallback_share": [
         (change(2, 1, source="popular"), "0.2, and the limit is 0.1", LOOSE.model_copy(update={"max_fallback_share": 0.1}), {}),
     ],
