@@ -14,7 +14,16 @@ from threading import Lock
 from typing import Any
 
 # Plumbing that cannot change a result: a setting's value enters a version by itself, and a recipe's as it was resolved.
-_PLUMBING = {"recsys", "recsys.config", "recsys.recipes", "recsys.store", "recsys.published", "recsys.digest", "recsys.errors"}
+_PLUMBING = {
+    "recsys",
+    "recsys.config",
+    "recsys.recipes",
+    "recsys.store",
+    "recsys.provenance",
+    "recsys.published",
+    "recsys.digest",
+    "recsys.errors",
+}
 
 _PARSING = Lock()  # in CPython 3.11, two threads that parse at once can end in a SystemError (python/cpython#106905)
 

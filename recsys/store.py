@@ -11,22 +11,19 @@ import fcntl
 import json
 import logging
 import os
-import platform
 import resource
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import cache, cached_property
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recsys import digest
+from recsys import digest, provenance
 from recsys.errors import RecsysError, StoreError
 from recsys.windows import label
 
@@ -231,12 +228,12 @@ class Store:
             "started_at": datetime.fromtimestamp(started, timezone.utc).isoformat(),
             "seconds": round(time.time() - started, 3),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            **_surroundings(),
+            **provenance.surroundings(),
             **self.facts,
             **draft.notes,
         }
         (draft.path / "run.json").write_text(json.dumps(run, indent=1, default=str))
-        files = {str(path.relative_to(draft.path)): _facts(path) for path in sorted(draft.path.rglob("*")) if path.is_file()}
+        files = {str(path.relative_to(draft.path)): provenance.facts(path) for path in sorted(draft.path.rglob("*")) if path.is_file()}
         files.pop("run.json")
         manifest = {
             **key,
@@ -250,8 +247,8 @@ class Store:
         }
         (draft.path / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True, default=str))
         for path in draft.path.rglob("*"):
-            _sync(path)
-        _sync(draft.path)
+            provenance.sync(path)
+        provenance.sync(draft.path)
 
     def _commit(self, written: Path, artifact: Artifact) -> None:
         final = artifact.path
@@ -259,7 +256,7 @@ class Store:
         if final.exists():  # a rebuild, or a folder that somebody robbed of its manifest
             os.rename(final, self.root / ".tmp" / f"{artifact.step}-{artifact.version}-{uuid.uuid4().hex[:8]}")
         os.rename(written, final)
-        _sync(final.parent)
+        provenance.sync(final.parent)
         self._sweep(artifact)
 
     def _sweep(self, own: Artifact | None = None) -> None:
@@ -310,46 +307,3 @@ class Store:
 
 
 _REMEDY = "Remove the folder {} and run the night again (or give --rebuild): it is made anew from its inputs."
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": digest.of_file(path)}
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            facts["rows"] = file.metadata.num_rows
-            facts["schema"] = {column.name: str(column.type) for column in file.schema_arrow}
-    return facts
-
-
-def _sync(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-@cache
-def _surroundings() -> dict[str, Any]:
-    """Machine, commit and package versions: who built an artifact."""
-    git = (
-        subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-        if shutil.which("git")
-        else None
-    )
-    packages = ("torch", "pytorch-lightning", "duckdb", "pandera", "pyarrow", "prefect", "numpy", "transformers")
-    return {
-        "commit": git.stdout.strip() or None if git else None,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "packages": {name: _installed(name) for name in packages},
-    }
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
