@@ -1,5 +1,6 @@
 """The `recsys` command. Prefect and torch are imported by the commands that need them: looking things up is instant."""
 
+import difflib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from recsys.store import Artifact, Store
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A nightly batch recommender.")
 show = typer.Typer(help="What is published and why, what ran, and the list of a single user.")
 app.add_typer(show, name="show")
+
+STEPS = ("features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing")
 
 Deployment = Annotated[str | None, typer.Option(help="A deployment of deployments/prefect.yaml; demo unless given.")]
 Config = Annotated[Path | None, typer.Option(help="A YAML file with the same groups, instead of a deployment.")]
@@ -123,14 +126,15 @@ def show_model(deployment: Deployment = None, config: Config = None, settings: S
     model = recipes.resolve(deployments.night(chosen(deployment, config, None, settings or [])).model)
     from recsys.model.network import Blocks  # imports torch
 
-    Blocks.of(model)  # names and arguments of the blocks are looked up
+    assert model.width is not None and model.max_events is not None, "recipes fill these in"
+    Blocks.of(model).check(model.width, model.max_events)
     console.show_blocks(model)
 
 
 @app.command()
 @answering
 def path(
-    step: Annotated[str, typer.Argument(help="features, sequences, training, evaluation, promotion, scoring, publishing; or twin.")],
+    step: Annotated[str, typer.Argument(help=f"{', '.join(STEPS)}; or twin.")],
     as_of: AsOf = None,
     version: Annotated[str | None, typer.Option(help="A version, or how it begins.")] = None,
     deployment: Deployment = None,
@@ -138,8 +142,14 @@ def path(
     store: Folder = None,
 ) -> None:
     """Print the folder of an artifact, for scripts: of what is published, unless a night or version is given."""
+    if step not in (*STEPS, "twin"):
+        close = difflib.get_close_matches(step, (*STEPS, "twin"), n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(STEPS)}; and twin."
+        raise typer.BadParameter(f"there is no step {step!r}. {hint}", param_hint="STEP")
+    if step == "twin" and (as_of or version):
+        raise typer.BadParameter("twin is of what is published: for other nights and versions ask for training", param_hint="STEP")
     artifacts = _store(deployment, config, store)
-    if as_of is None and version is None and published.current(artifacts) is not None:
+    if step == "twin" or (as_of is None and version is None and published.current(artifacts) is not None):
         typer.echo(_of_published(artifacts, step).path)
     else:
         typer.echo(artifacts.find(step, windows.parse_as_of(as_of) if as_of else None, version).path)
@@ -175,6 +185,16 @@ def _of_published(store: Store, step: str) -> Artifact:
     now = _current(store)
     if step in now.artifacts:
         return store.open(now.artifacts[step])
+    if step in ("training", "twin") and "training" not in now.artifacts:
+        raise StoreError(
+            f"No model was published for {now.as_of}, but the lists of {now.source}. "
+            f"`recsys path training --as-of {now.as_of}` is the model that was trained and not published."
+        )
+    if step == "twin":
+        raise StoreError(
+            f"The model that was published for {now.as_of} has no twin: it was itself trained before the holdout. "
+            "`recsys path training` is its folder."
+        )
     from flows.lists import ancestor
 
     return ancestor(store, store.open(now.artifacts["scoring"]), step)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from recsys import published
 from recsys.config import Model
@@ -113,11 +114,10 @@ def _side(title: str, rows: Sequence[dict[str, Any]], names: Sequence[str], more
 def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], flexible: Set[str] = frozenset()) -> Table:
     """A plain table. Where the terminal is too narrow, only the flexible columns are cut."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1, 0, 0))
-    for name, *cells in zip(names, *rows, strict=True):
-        width = max(len(line) for cell in (name, *cells) for line in cell.split("\n"))
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=None if name in flexible else width)
+    for name in names:
+        table.add_column(name, no_wrap=name not in flexible)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     return table
 
 

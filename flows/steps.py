@@ -17,7 +17,7 @@ from prefect.logging.handlers import APILogHandler
 from flows import deployments, ui
 from flows.progress import Progress
 from recsys import demo, digest, published, recipes, windows
-from recsys.config import Night
+from recsys.config import Model, Night
 from recsys.errors import RecsysError
 from recsys.evaluation.evaluate import evaluate
 from recsys.features.tables import build_features
@@ -59,10 +59,17 @@ class Run:
         return windows.everything(self.as_of, has_times=events is None or events.time is not None)
 
 
+def check(model: Model) -> None:
+    """ConfigError where the building blocks are known not to work before any data is read."""
+    resolved = recipes.resolve(model)
+    assert resolved.width is not None and resolved.max_events is not None, "recipes fill these in"
+    Blocks.of(resolved).check(resolved.width, resolved.max_events)
+
+
 def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False) -> Run:
-    """The run, after its building blocks were looked up and what it does otherwise than its deployment was logged."""
+    """The run, after its building blocks were checked and what it does otherwise than its deployment was logged."""
     _listen()
-    Blocks.of(recipes.resolve(night.model))
+    check(night.model)
     for difference in _differences(night):
         get_run_logger().info("Otherwise than deployed: %s", difference)
     artifacts = Store(store, {"prefect_flow_run": runtime.flow_run.id})
