@@ -5,7 +5,7 @@ Fields made with `Free(...)` cannot change a result (threads, memory, devices, p
 
 import os
 import re
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -115,6 +115,8 @@ class Shop(Group):
     seed: int = Field(7, description="Another seed is another shop.")
     ids: Literal["integer", "string"] = Field("integer", description="Kind of user and item ids.")
 
+    segments: ClassVar[tuple[str, ...]] = ("country", "membership")  # categorical columns of its users
+
 
 class Data(Group):
     """Where the tables are and what their columns mean."""
@@ -127,6 +129,11 @@ class Data(Group):
     seen: Duration = Field("90d", description="Items that a user had this long before as_of count as seen.")
     sample_users: float = Field(1.0, gt=0, le=1, description="Share of users to keep, by a hash of the id: for quick tries.")
     sql_overlay: str | None = Free(None, description="Folder with SQL files that replace or add to those of sql/, by name.")
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The users' categorical columns."""
+        return self.demo.segments if self.demo is not None else self.users.categorical if self.users is not None else ()
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
@@ -316,6 +323,10 @@ class Night(Group):
             )
         if self.sequences.key == "session" and events is not None and not (events.session or self.sequences.session_gap):
             raise ValueError("sequences.key is session: name data.events.session, or give sequences.session_gap")
+        users = self.data.segments
+        if self.scoring.segment is not None and self.scoring.segment not in users:
+            there = f"There are: {', '.join(users)}" if users else "There are none: declare it in data.users.categorical"
+            raise ValueError(f"scoring.segment is {self.scoring.segment!r}, which is no categorical column of the users. {there}")
         if self.promotion.k not in self.evaluation.k:
             raise ValueError(f"promotion.k is {self.promotion.k}, which evaluation.k {list(self.evaluation.k)} does not measure")
         return self

@@ -38,6 +38,14 @@ class Spec(Generic[T]):
     def __hash__(self) -> int:
         return hash(str(self))
 
+    def supplied_by(self, *names: str) -> bool:
+        """Whether these are all that its constructor, and those of the blocks in it, need from the network."""
+        own = all(
+            name in names or parameter.kind is inspect.Parameter.KEYWORD_ONLY or parameter.default is not inspect.Parameter.empty
+            for name, parameter in _parameters(self.cls).items()
+        )
+        return own and all(spec.supplied_by(*names) for value in self.arguments.values() for spec in _specs(value))
+
     def build(self, **supplied: Any) -> T:
         """The object. Of `supplied`, it gets what its constructor's positional parameters name."""
         known = {}
@@ -228,6 +236,11 @@ def _built(value: Any, annotation: Any, supplied: dict[str, Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_built(v, annotation, supplied) for v in value)
     return value.build(**supplied) if isinstance(value, Spec) and not _takes_spec(annotation) else value
+
+
+def _specs(value: Any) -> list[Spec[Any]]:
+    inner = value if isinstance(value, (list, tuple)) else [value]
+    return [element for element in inner if isinstance(element, Spec)]
 
 
 def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:

@@ -86,6 +86,15 @@ def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any]
         ({"sequences": {"input_types": ["view"], "target_types": ["buy"]}}, "are not among input_types"),
         ({"model": {"loss": "CrossEntropy()", "heads": ["NextItem()"]}}, "not both"),
         ({"promotion": {"k": 5}}, "evaluation.k"),
+        ({"data": {"demo": {}}, "scoring": {"segment": "device"}}, "'device', which is no .* There are: country, membership"),
+        (
+            {
+                "data": {"events": {"path": "a", "time": "t"}, "users": {"path": "b", "categorical": ["city"], "numeric": ["age"]}},
+                "scoring": {"segment": "age"},
+            },
+            "'age', which is no categorical column of the users. There are: city",
+        ),
+        ({"data": {"events": {"path": "a", "time": "t"}}, "scoring": {"segment": "city"}}, "declare it in data.users.categorical"),
         ({"data": {"events": {"path": "a", "time": "t"}, "history": "30 days"}}, "is no duration"),
         ({"training": {"max_epochs": 0}}, "greater than or equal to 1"),
         ({"training": {"patience": "often"}}, "valid integer"),

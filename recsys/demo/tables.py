@@ -84,7 +84,7 @@ def prepare(data: Data, as_of: datetime, folder: Path) -> Data:
         ),
         "users": Users(
             path=str(users),
-            categorical=("country", "membership"),
+            categorical=data.demo.segments,
             multi_categorical=("interests",),
             numeric=("age",),
         ),

@@ -128,7 +128,10 @@ class Attention(nn.Module):
     def __init__(self, width: int, n_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width % n_heads:
-            raise ConfigError(f"width {width} cannot be divided among {n_heads} attention heads.")
+            raise ConfigError(
+                f"width {width} cannot be divided among {n_heads} attention heads. "
+                f"Choose model.width as a multiple of {n_heads}, or another n_heads."
+            )
         self.n_heads, self.dropout = n_heads, dropout
         self.query, self.key_value, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
         _initialise(self.query, self.key_value, self.out)

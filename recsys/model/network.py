@@ -115,6 +115,18 @@ class Blocks:
         found = {name: _parse(f"model.{name}", getattr(model, name), slot) for name, slot in slots.items()}
         return cls(**found, heads=tuple(_parse("model.heads", text, Head) for text in model.heads or ()))
 
+    def check(self, width: int, max_events: int) -> None:
+        """ConfigError where blocks cannot be built at this size or do not fit each other, as far as that is known without data."""
+        _check_directions(self.objective.cls, self.encoder.cls)
+        size = {"width": width, "max_events": max_events}
+        for name in ("positions", "objective", "encoder"):
+            block: Spec[nn.Module] = getattr(self, name)
+            if block.supplied_by(*size):
+                try:
+                    block.build(**size)
+                except ConfigError as error:
+                    raise ConfigError(f"model.{name}: {error}") from None
+
     def in_canonical_text(self, model: Model) -> Model:
         """The configuration with every block spelt in one way: "PreLN" and "PreLN()" are one version."""
         texts = {name: str(getattr(self, name)) for name in ("items", "inputs", "positions", "objective", "encoder")}
@@ -154,14 +166,7 @@ def _parse(field: str, text: str | None, slot: type) -> Spec[Any]:
 def _check_fit(inputs: InputBlock, objective: Objective, encoder: Encoder, heads: Sequence[Head]) -> None:
     if not heads:
         raise ConfigError("A network needs a head: nothing is predicted without one. The usual one is NextItem().")
-    if objective.direction not in encoder.directions:
-        objectives = [name for name, cls in choices(Objective).items() if cls.direction in encoder.directions]
-        encoders = [name for name, cls in choices(Encoder).items() if objective.direction in cls.directions]
-        remedies = ([" or ".join(objectives)] if objectives else []) + ([f"one of: {', '.join(encoders)}"] if encoders else [])
-        raise ConfigError(
-            f"{_name(encoder)} reads {' or '.join(sorted(encoder.directions))}; {_name(objective)} needs {objective.direction}. "
-            f"Use {', or '.join(remedies)}."
-        )
+    _check_directions(type(objective), type(encoder))
     for head in heads:
         if isinstance(head, NextItem) and head.own_items is None and inputs.items.width != head.width:
             raise ConfigError(
@@ -170,5 +175,12 @@ def _check_fit(inputs: InputBlock, objective: Objective, encoder: Encoder, heads
             )
 
 
-def _name(part: nn.Module) -> str:
-    return type(part).__name__
+def _check_directions(objective: type[Objective], encoder: type[Encoder]) -> None:
+    if objective.direction not in encoder.directions:
+        objectives = [name for name, cls in choices(Objective).items() if cls.direction in encoder.directions]
+        encoders = [name for name, cls in choices(Encoder).items() if objective.direction in cls.directions]
+        remedies = ([" or ".join(objectives)] if objectives else []) + ([f"one of: {', '.join(encoders)}"] if encoders else [])
+        raise ConfigError(
+            f"{encoder.__name__} reads {' or '.join(sorted(encoder.directions))}; {objective.__name__} needs {objective.direction}. "
+            f"Use {', or '.join(remedies)}."
+        )

@@ -161,6 +161,7 @@ def test_a_broken_contract_stops_the_night_and_what_was_published_stays(store: P
         ({"model": Model(encoder="SASRec(n_block=1)")}, ConfigError, "no argument 'n_block'. Did you mean n_blocks"),
         ({"model": Model(loss="CrosEntropy()")}, ConfigError, "no Loss 'CrosEntropy'. Did you mean CrossEntropy"),
         ({"model": Model(encoder="json.JSONDecoder()")}, ConfigError, "json.JSONDecoder is no recsys.model.encoders.Encoder"),
+        ({"model": Model(width=15)}, ConfigError, "model.encoder: width 15 cannot be divided among 4 attention heads"),
         ({"as_of": datetime(2020, 1, 1)}, ConfigError, "before any data"),
         ({"data": Data(events=Events(path="/nowhere/*.parquet", time="at"))}, SourceError, "no file matches /nowhere"),
     ],

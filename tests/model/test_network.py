@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,17 @@ class Both(Encoder):
     """Reads both sides only."""
 
     directions = frozenset({"both sides"})
+
+    def forward(self, x: torch.Tensor, view: View) -> torch.Tensor:
+        return x
+
+
+class Counted(Encoder):
+    """Has to know the vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.n_items = vocabulary.n_items
 
     def forward(self, x: torch.Tensor, view: View) -> torch.Tensor:
         return x
@@ -90,6 +102,26 @@ def test_heads_divide_the_width() -> None:
 def test_blocks_are_checked_without_building_anything(field: str, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Blocks.of(resolve(Model(**{field: text})))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": 15}, "^model.encoder: width 15 cannot be divided among 4 .* Choose model.width as a multiple of 4, or another n_heads"),
+        ({"encoder": f"{__name__}.Both()"}, "Both reads both sides; CausalLM needs left to right"),
+    ],
+)
+def test_what_cannot_be_built_is_known_without_data(fields: dict[str, Any], message: str) -> None:
+    model = resolve(Model(**fields))
+    assert model.width and model.max_events
+    with pytest.raises(ConfigError, match=message):
+        Blocks.of(model).check(model.width, model.max_events)
+
+
+def test_blocks_that_need_the_vocabulary_are_left_until_there_is_one() -> None:
+    encoder = f"{__name__}.Counted()"
+    Blocks.of(resolve(Model(encoder=encoder))).check(16, 8)
+    assert isinstance(build(SMALL.model_copy(update={"encoder": encoder}), VOCABULARY).encoder, Counted)
 
 
 def test_an_unresolved_configuration_is_an_error() -> None:
