@@ -187,12 +187,12 @@ def _of_published(store: Store, step: str) -> Artifact:
         return store.open(now.artifacts[step])
     if step in ("training", "twin") and "training" not in now.artifacts:
         raise StoreError(
-            f"No model was published for {now.as_of}, but the lists of {now.source}. "
-            f"`recsys path training --as-of {now.as_of}` is the model that was trained and not published."
+            f"No model was published for {windows.label(now.moment)}, but the lists of {now.source}. "
+            f"`recsys path training --as-of {windows.label(now.moment)}` is the model that was trained and not published."
         )
     if step == "twin":
         raise StoreError(
-            f"The model that was published for {now.as_of} has no twin: it was itself trained before the holdout. "
+            f"The model that was published for {windows.label(now.moment)} has no twin: it was itself trained before the holdout. "
             "`recsys path training` is its folder."
         )
     from flows.lists import ancestor

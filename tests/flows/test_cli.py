@@ -1,5 +1,6 @@
 """The `recsys` command as a person uses it: what it prints, and how it ends."""
 
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -116,6 +117,25 @@ def test_path_finds_other_versions(store: Store, config: Path) -> None:
     assert "There is no finished artifact" in missing.stderr and newest.version in missing.stderr
 
 
+def test_path_says_where_there_is_no_model_or_no_twin(store: Store, config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+
+    def answers(name: str, **changes: object) -> list[str]:
+        """Of `path training` and `path twin` after a night like the first that was published otherwise."""
+        other = tmp_path / f"{name}.yaml"
+        other.write_text(yaml.safe_dump({**settings, "store": str(tmp_path / name), **changes}))
+        shutil.copytree(store.root, tmp_path / name)
+        night = recsys("nightly", "--config", other, "--as-of", AS_OF)
+        assert night.exit_code == 0, night.output
+        return [recsys("path", step, "--config", other).output for step in ("training", "twin")]
+
+    for said in answers("popular", promotion={**settings["promotion"], "min_lift": 1000.0}):
+        assert f"No model was published for {AS_OF}, but the lists of popular" in said
+        assert f"recsys path training --as-of {AS_OF}" in said
+    model, twin = answers("candidate", training={**settings["training"], "refit": False})
+    assert Path(model.strip()).is_dir() and "has no twin: it was itself trained before the holdout" in twin
+
+
 def test_an_experiment_prints_paired_intervals_and_publishes_nothing(store: Store, config: Path) -> None:
     tried = recsys("experiment", "--config", config, "--set", "model.encoder=PreLN(n_blocks=1)")
     assert tried.exit_code == 0, tried.output
@@ -146,6 +166,9 @@ def test_show_model_names_every_block() -> None:
         (["show", "--store", "here", "model"], 2, "options go behind"),
         (["nightly", "--asof", "2025-06-02"], 2, "No such option"),
         (["show", "recommendations"], 2, "Missing option"),
+        (["path", "scorin"], 2, "there is no step 'scorin'. Did you mean scoring?"),
+        (["path", "lists"], 2, "There are: features, sequences, training, evaluation, promotion, scoring, publishing; and twin."),
+        (["path", "twin", "--as-of", "2025-06-02"], 2, "ask for training"),
     ],
 )
 def test_mistakes_end_in_one_message(arguments: list[str], code: int, says: str) -> None:
