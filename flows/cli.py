@@ -31,7 +31,7 @@ P = ParamSpec("P")
 
 
 def answering(command: Callable[P, None]) -> Callable[P, None]:
-    """The command, with an error that a person can put right as one message, and Ctrl-C as an ordinary end."""
+    """The command, with an error that a person can put right as one message, and Ctrl-C or SIGTERM as an ordinary end."""
 
     @functools.wraps(command)
     def answered(*args: P.args, **kwargs: P.kwargs) -> None:

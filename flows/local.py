@@ -5,7 +5,11 @@ The temporary server's database lies in the store, so that nobody's ~/.prefect i
 
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +33,22 @@ def run(name: str, parameters: dict[str, Any]) -> Done:
     """Run the flow `nightly` or `experiment`; what stops it is raised."""
     home = _settle(Path(parameters["store"]).absolute())
     flow = _flow(name)
-    state = flow(**parameters, return_state=True)
+    with _stopped_like_ctrl_c():
+        state = flow(**parameters, return_state=True)
     return Done(state.result(), state.message or "", _how_to_see(state.state_details.flow_run_id, home))
+
+
+@contextmanager
+def _stopped_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM, of `timeout` or a service manager, is a KeyboardInterrupt. Prefect passes it on once the run is marked as crashed."""
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be answered
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _settle(store: Path) -> Path:

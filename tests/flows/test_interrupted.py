@@ -70,6 +70,15 @@ def test_two_nights_at_once_end_with_one_set_of_artifacts(undisturbed: Path, tmp
     assert len(published.history(Store(tmp_path / "store"))) == 1
 
 
+@pytest.mark.parametrize("step", ["features", "training"])
+def test_sigterm_ends_like_ctrl_c(prefect_server: None, tmp_path: Path, step: str) -> None:
+    night = Night(tmp_path / "store")
+    said = night.signal_in(step, signal.SIGTERM)
+    assert night.process.returncode == 130, said
+    assert "goes on after the last finished step" in said and "Traceback" not in said
+    assert step not in {a.step for a in Store(tmp_path / "store").artifacts()}
+
+
 def test_ctrl_c_ends_with_a_sentence_and_the_next_run_goes_on(undisturbed: Path, tmp_path: Path) -> None:
     night = Night(tmp_path / "store")
     said = night.signal_in("training", signal.SIGINT)
