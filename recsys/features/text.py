@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recsys.config import Table
+from recsys.errors import SourceError
 from recsys.features.columns import declared, kind, quoted
-from recsys.features.formats import FILE_SHIFT, Facts, Reader, in_calendar, literal, readable
+from recsys.features.formats import FILE_SHIFT, Facts, Reader, in_calendar, literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -69,27 +70,50 @@ class Csv(Text):
     @classmethod
     def open(cls, con: "DuckDBPyConnection", table: str, config: Table, paths: tuple[str, ...]) -> "Csv":
         """The delimiter is the one under which the header has most of the declared columns."""
-        con.execute(f"set variable {table}_files = $1", [[paths[0]]])
-        with readable(paths[0]):
-            header = con.execute(
-                f"select line from read_csv(getvariable('{table}_files'), auto_detect=false, header=false, strict_mode=false, "
+        names = {column.source for column in declared(config)}
+        readers = [cls(table, config, paths, delimiter) for delimiter in (",", "\t", ";", "|")]
+        line = readers[0].only(paths[0])._first_line(con)
+        return max(readers, key=lambda reader: len(names & set(reader._split(line))))
+
+    def columns(self, con: "DuckDBPyConnection") -> dict[str, str]:
+        """The same; DuckDB's guess at many files says neither which of them cannot be read nor in which line."""
+        try:
+            return super().columns(con)
+        except SourceError:
+            for path in self.paths:
+                self.only(path)._check_lines(con)
+            raise
+
+    def _check_lines(self, con: "DuckDBPyConnection") -> None:
+        """SourceError with the line of a single file that has other columns than its header, or cannot be read."""
+        n_columns = max(1, len(self._split(self._first_line(con))))  # a blank file can be read
+        columns = {f"column{number}": "VARCHAR" for number in range(n_columns)}
+        with self.reading():
+            con.execute(
+                f"select bit_xor(hash(rows)) from read_csv({self.files}, {self._format}, auto_detect=false, columns={columns}) rows"
+            )
+
+    def _first_line(self, con: "DuckDBPyConnection") -> str:
+        """The header of a single file."""
+        self.bind(con)
+        with self.reading():
+            line = con.execute(
+                f"select line from read_csv({self.files}, auto_detect=false, header=false, strict_mode=false, "
                 "delim='\x01', quote='', escape='', columns={'line': 'VARCHAR'}) limit 1"
             ).fetchone()
-        names = {column.source for column in declared(config)}
-        line = header[0] if header else ""
+        return line[0] if line and line[0] else ""
 
-        def declared_columns(delimiter: str) -> int:
-            return len(names & set(next(csv.reader(io.StringIO(line), delimiter=delimiter), [])))
+    def _split(self, line: str) -> list[str]:
+        return next(csv.reader(io.StringIO(line), delimiter=self.delimiter), [])
 
-        return cls(table, config, paths, max((",", "\t", ";", "|"), key=declared_columns))
+    @property
+    def _format(self) -> str:
+        # All is said that DuckDB would guess: its guesses skip lines that do not fit.
+        return f"header=true, skip=0, comment='', delim='{self.delimiter}', quote='\"', escape='\"', strict_mode=true, null_padding=false"
 
     @property
     def _dialect(self) -> str:
-        # All is said that DuckDB would guess: its guesses skip lines that do not fit.
-        return (
-            f"{self.files}, union_by_name=true, header=true, skip=0, comment='', delim='{self.delimiter}', quote='\"', escape='\"', "
-            "strict_mode=true, null_padding=false"
-        )
+        return f"{self.files}, union_by_name=true, {self._format}"
 
     @property
     def _described(self) -> str:

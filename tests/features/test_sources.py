@@ -400,6 +400,25 @@ def test_malformed_sources_are_answered(build: Build, case: str, tmp_path: Path)
     assert len(message) < 2500 and not (tmp_path / "store/features").exists(), "nothing half-written is visible"
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("1,2,2024-03-10T10:00:00Z,9,9", "Found: 4"),
+        ("1,2", "Found: 2"),
+        ('1,"2,2024-03-10T10:00:00Z', "unterminated quote"),
+        ("\xff,2,2024-03-10T10:00:00Z", "utf-8"),
+    ],
+)
+def test_of_many_csv_files_the_broken_one_is_named_with_its_line(build: Build, tmp_path: Path, line: str, says: str) -> None:
+    pattern = folder(tmp_path / "in", ".csv", days=tuple(f"2024-03-{number:02}" for number in range(1, 11)))
+    (tmp_path / "in/2024-03-02.csv").write_text("\n")
+    with (tmp_path / "in/2024-03-07.csv").open("a", encoding="latin1") as file:
+        file.write(f"{line}\n1,2,2024-03-10T10:00:00Z\n")
+    with pytest.raises(SourceError, match=r"^\S+/in/2024-03-07.csv cannot be read: .*CSV Error on Line: 6") as error:
+        build(events(pattern))
+    assert says in str(error.value)
+
+
 def test_mixed_formats(build: Build, tmp_path: Path) -> None:
     for ending in (".csv", ".parquet"):
         write(tmp_path / f"clicks{ending}", day(DAYS[2]))
