@@ -87,7 +87,8 @@ def metrics(evaluation: Artifact) -> str:
     ).fetchall()
     rows = ["| contender | metric | k | value | users | difference (95 %) |", "|---|---|---|---|---|---|"]
     for contender, metric, k, value, users, difference, low, high in found:
-        interval = "" if difference is None else f"{difference:+.4f} ({low:+.4f} … {high:+.4f})"
+        between = "" if low is None else f" ({low:+.4f} … {high:+.4f})"  # coverage has no interval
+        interval = "" if difference is None else f"{difference:+.4f}{between}"
         rows.append(f"| {contender} | {metric} | {k} | {value:.4f} | {users:,} | {interval} |")
     return "\n".join(rows)
 
