@@ -98,4 +98,6 @@ def _how_to_see(run: UUID | None, home: Path) -> str:
     if PREFECT_API_URL.value():
         return f"The run in the Prefect UI: {url_for('flow-run', run)}"
     command = Path(sys.executable).with_name("prefect")
-    return f"To see the run in the Prefect UI: PREFECT_HOME={home} {command} server start, then open http://127.0.0.1:4200/runs/flow-run/{run}"
+    return (
+        f"To see the run in the Prefect UI: PREFECT_HOME={home} {command} server start, then open http://127.0.0.1:4200/runs/flow-run/{run}"
+    )
