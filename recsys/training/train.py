@@ -31,6 +31,10 @@ from recsys.training.module import Epochs, SequenceModule
 from recsys.training.warm_start import warm_start
 from recsys.windows import Cut
 
+# Set on import and not for each training: an interrupt inside setLevel leaves logging's lock taken for good (CPython 3.11),
+# and every thread that logs then waits for it forever.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
 # Seconds are in run.json: here they would keep equal trainings from having equal bytes.
 EPOCHS = pa.schema({"epoch": pa.int32(), "train_loss": pa.float64(), "ndcg_at_10": pa.float64(), "real_token_share": pa.float64()})
 
@@ -156,7 +160,6 @@ def _fit(module: SequenceModule, fitted: Epochs, training: Training, max_epochs:
 @contextmanager
 def _torch(training: Training) -> Iterator[None]:
     """Torch's settings of this process for a training, and afterwards as they were."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     threads, deterministic, precision = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
