@@ -1,6 +1,7 @@
 """What all tests share: one thread each, nobody's own Prefect settings, and real data where there is any."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,9 @@ os.environ.pop("PREFECT_API_URL", None)
 
 import hypothesis
 import pytest
+
+# A background job of a shell is born ignoring Ctrl-C, and so would be every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("recsys", deadline=None)  # a busy machine has slow moments
 hypothesis.settings.load_profile("recsys")
