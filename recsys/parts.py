@@ -1,11 +1,12 @@
 """Building blocks in a configuration: `"GBCE(t=0.75)"` → a `Spec` → an object.
 
 A block is a call with JSON literals as keyword arguments; calls nest. A bare name is a public class of its slot's
-module (the one that defines the slot's contract), a dotted one is imported and has to be a subclass of that contract.
-The text is parsed with `ast` and never evaluated.
+module (the one that defines the slot's contract; where that is a package, of any of its files), a dotted one is imported
+and has to be a subclass of that contract. The text is parsed with `ast` and never evaluated.
 
 Constructors follow one rule: **positional parameters are what only the network knows** (width, number of items, schema)
-and are supplied when the block is built; **keyword-only parameters are what a configuration may set**.
+and are supplied when the block is built; **keyword-only parameters are what a configuration may set**. Classes of other
+libraries (an optimiser, a callback, a torch module) know nothing of it: there every parameter may be set that is not supplied.
 
 >>> from recsys.model.losses import Loss
 >>> parse("CrossEntropy(label_smoothing=0.1)", Loss).build()          # doctest: +SKIP
@@ -16,9 +17,12 @@ import difflib
 import importlib
 import inspect
 import json
+import pkgutil
 import sys
 import types
 from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -51,6 +55,8 @@ class Spec(Generic[T]):
         known = {}
         for name, parameter in _parameters(self.cls).items():
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                if name in self.arguments:
+                    continue
                 if name in supplied:
                     known[name] = supplied[name]
                 elif parameter.default is inspect.Parameter.empty:
@@ -61,9 +67,7 @@ class Spec(Generic[T]):
         return self.cls(**known, **chosen)
 
     def __str__(self) -> str:
-        module = self.cls.__module__
-        name = self.cls.__qualname__ if module.startswith("recsys.") else f"{module}.{self.cls.__qualname__}"
-        return f"{name}({', '.join(f'{k}={_text(v)}' for k, v in self.arguments.items())})"
+        return f"{_name(self.cls)}({', '.join(f'{k}={_text(v)}' for k, v in self.arguments.items())})"
 
 
 def part(cls: type[T], **arguments: Any) -> Spec[T]:
@@ -82,10 +86,44 @@ def parse(text: str, slot: type[T]) -> Spec[T]:
 
 
 def choices(slot: type) -> dict[str, type[Any]]:
-    """Public classes of the slot's module that meet its contract, by name."""
-    module = sys.modules[slot.__module__]
-    found = {name: value for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, slot)}
-    return {name: cls for name, cls in found.items() if not name.startswith("_") and not inspect.isabstract(cls) and cls is not slot}
+    """Public classes of the slot's module that meet its contract, by name; of a package, those of all its files."""
+    home = _home(slot)
+    found = {name: value for module in (home, *_files(home)) for name, value in vars(module).items() if isinstance(value, type)}
+    return {
+        name: cls
+        for name, cls in sorted(found.items())
+        if issubclass(cls, slot)
+        and f"{cls.__module__}.".startswith(f"{home.__name__}.")
+        and not name.startswith("_")
+        and not inspect.isabstract(cls)
+        and (cls is not slot or not _is_foreign(cls))
+    }
+
+
+def _home(slot: type) -> ModuleType:
+    """The module that lists a slot's members: its own, or the package that hands it on, as torch.optim does."""
+    package = sys.modules.get(slot.__module__.rpartition(".")[0])
+    return package if package is not None and getattr(package, slot.__name__, None) is slot else sys.modules[slot.__module__]
+
+
+@cache
+def _files(package: ModuleType) -> tuple[ModuleType, ...]:
+    """The modules of one of our packages, imported."""
+    if not package.__name__.startswith("recsys."):
+        return ()
+    found = pkgutil.iter_modules(getattr(package, "__path__", ()))
+    return tuple(importlib.import_module(f"{package.__name__}.{module.name}") for module in found)
+
+
+def _is_foreign(cls: type) -> bool:
+    """Whether a class comes from another library: none of its bases is one of our contracts."""
+    return not any(inspect.isabstract(base) or base.__module__.startswith("recsys.") for base in cls.__mro__)
+
+
+def _name(cls: type) -> str:
+    """The shortest name that reads back as the class."""
+    listed = any(choices(base).get(cls.__name__) is cls for base in cls.__mro__ if base.__module__.startswith("recsys."))
+    return cls.__name__ if listed else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _call(text: str) -> ast.Call:
@@ -213,7 +251,9 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls.__init__) if cls.__init__ is not object.__init__ else {}  # type: ignore[misc]
+    if cls.__init__ is object.__init__ or _is_foreign(cls):  # type: ignore[misc]
+        return {}  # another library's types are its own affair
+    return get_type_hints(cls.__init__)  # type: ignore[misc]
 
 
 def _slot(annotation: Any) -> type | None:
@@ -245,7 +285,7 @@ def _specs(value: Any) -> list[Spec[Any]]:
 
 def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
     """The arguments, after checking that each is a keyword-only parameter and has a value of its type."""
-    settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY or _is_foreign(cls)}
     hints = _hints(cls)
     for name, value in arguments.items():
         if name not in settable:
@@ -255,7 +295,7 @@ def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
         problem = _misfit(value, hints[name]) if name in hints else None
         if problem:
             raise ConfigError(f"{text!r}: {name}={value!r} does not fit {cls.__name__}: {problem}.")
-    missing = [n for n, p in settable.items() if p.default is inspect.Parameter.empty and n not in arguments]
+    missing = [] if _is_foreign(cls) else [n for n, p in settable.items() if p.default is inspect.Parameter.empty and n not in arguments]
     if missing:
         raise ConfigError(f"{text!r}: {cls.__name__} needs {', '.join(missing)}.")
     return arguments

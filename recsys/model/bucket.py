@@ -89,6 +89,10 @@ class Bucket:
 
     def without_last(self) -> "Bucket":
         """The bucket without the newest event of each sequence. A sequence of one event has none left."""
+        return self.before(self.lengths - 1)
+
+    def before(self, place: Tensor) -> "Bucket":
+        """The events of each sequence that stand before its `place` (B,), which is below its length."""
         n_kept = max(1, self.item_index.shape[1] - 1)
 
         def kept(column: Column) -> Column:
@@ -98,9 +102,9 @@ class Bucket:
 
         return replace(
             self,
-            lengths=self.lengths - 1,
+            lengths=place,
             item_index=self.item_index[:, :n_kept],
-            weight=self.weight[:, :n_kept],
+            weight=self.weight[:, :n_kept] * (torch.arange(n_kept, device=place.device) < place[:, None]),
             event_columns={name: kept(column) for name, column in self.event_columns.items()},
             event_at=None if self.event_at is None else self.event_at[:, :n_kept],
             next_at=None if self.next_at is None else self.next_at[:, :n_kept],

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,19 @@ from recsys.histories import Dictionary, Histories
 from recsys.model import own_parts
 from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue
-from recsys.model.encoders import Encoder
-from recsys.model.heads import Head, NextItem, Predictions
+from recsys.model.encoders import Direction, Encoder, View
+from recsys.model.heads import Head, Predictions
+from recsys.model.heads.next_item import NextItem
 from recsys.model.inputs import InputBlock
 from recsys.model.items import ItemTable
 from recsys.model.objectives import Objective, Plan
+from recsys.model.objectives.masked import Masking
 from recsys.model.positions import NoPositions, Positions
 from recsys.model.reader import Reader
 from recsys.model.vocabulary import Vocabulary
 from recsys.parts import Spec, choices, parse
+
+T = TypeVar("T")
 
 
 class Network(nn.Module):
@@ -40,6 +44,7 @@ class Network(nn.Module):
         super().__init__()
         _check_fit(inputs, objective, encoder, heads)
         self.inputs, self.objective, self.encoder = inputs, objective, encoder
+        self.direction = _direction(objective, encoder)
         self.heads = nn.ModuleList(heads)
         self.positions = positions or NoPositions()
         self.max_events = max_events
@@ -67,12 +72,22 @@ class Network(nn.Module):
     def reader(self, histories: Histories, dictionary: Dictionary, vocabulary: Vocabulary) -> Reader:
         """The histories as this network reads them, with the columns that its parts ask for."""
         columns = {"event_columns": self.inputs.event_columns, "user_columns": self.inputs.user_columns}
-        return Reader(histories, dictionary, vocabulary, **columns, times=self.encoder.reads_times)
+        return Reader(histories, dictionary, vocabulary, **columns, times=self.encoder.reads_times or self.objective.reads_times)
 
     def hidden(self, plan: Plan) -> Tensor:
         """Hidden states (B, L, D) of what the plan reads."""
-        x = self.positions(self.inputs(plan.bucket), plan.bucket.lengths)
-        return self.encoder(x, plan.view)
+        events = self.objective.places(self.inputs(plan.bucket), plan)
+        return self.encoder(self.positions(events, plan.lengths), self._view(plan))
+
+    def _view(self, plan: Plan) -> View:
+        times, next_times = plan.bucket.event_at, plan.bucket.next_at
+        if plan.query and times is not None and next_times is not None:
+            newest = next_times.gather(1, (plan.bucket.lengths - 1).clamp(min=0)[:, None])
+            times, next_times = (
+                torch.cat([x, newest], dim=1).scatter(1, plan.bucket.lengths[:, None], newest) for x in (times, next_times)
+            )
+        query = self.objective.mask if plan.two_streams and isinstance(self.objective, Masking) else None
+        return View(plan.lengths, self.direction, plan.mask, query, times, next_times)
 
     def loss(self, buckets: Sequence[Bucket], generator: torch.Generator | None = None) -> Tensor:
         """Loss of a training step on the buckets of one batch. A scalar."""
@@ -117,15 +132,13 @@ class Blocks:
 
     def check(self, width: int, max_events: int) -> None:
         """ConfigError where blocks cannot be built at this size or do not fit each other, as far as that is known without data."""
-        _check_directions(self.objective.cls, self.encoder.cls)
         size = {"width": width, "max_events": max_events}
-        for name in ("positions", "objective", "encoder"):
-            block: Spec[nn.Module] = getattr(self, name)
-            if block.supplied_by(*size):
-                try:
-                    block.build(**size)
-                except ConfigError as error:
-                    raise ConfigError(f"model.{name}: {error}") from None
+        objective = _built_early("model.objective", self.objective, size)
+        n_places = objective.n_places(max_events) if objective is not None else max_events
+        _built_early("model.positions", self.positions, {**size, "n_places": n_places})
+        encoder = _built_early("model.encoder", self.encoder, {**size, "n_places": n_places})
+        if objective is not None and encoder is not None:
+            _direction(objective, encoder)
 
     def in_canonical_text(self, model: Model) -> Model:
         """The configuration with every block spelt in one way: "PreLN" and "PreLN()" are one version."""
@@ -143,15 +156,27 @@ def build(model: Model, vocabulary: Vocabulary) -> Network:
         "schema": vocabulary.schema,
         "vocabulary": vocabulary,
     }
+    objective = blocks.objective.build(**known)
+    known["n_places"] = objective.n_places(known["max_events"])
     items = blocks.items.build(**known)
     return Network(
         blocks.inputs.build(items=items, **known),
-        blocks.objective.build(**known),
+        objective,
         blocks.encoder.build(**known),
         [head.build(**known) for head in blocks.heads],
         max_events=known["max_events"],
         positions=blocks.positions.build(**known),
     )
+
+
+def _built_early(field: str, block: Spec[T], size: dict[str, Any]) -> T | None:
+    """A block that needs no data, built to see whether it can be; None for others."""
+    if not block.supplied_by(*size):
+        return None
+    try:
+        return block.build(**size)
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from None
 
 
 def _parse(field: str, text: str | None, slot: type) -> Spec[Any]:
@@ -166,7 +191,6 @@ def _parse(field: str, text: str | None, slot: type) -> Spec[Any]:
 def _check_fit(inputs: InputBlock, objective: Objective, encoder: Encoder, heads: Sequence[Head]) -> None:
     if not heads:
         raise ConfigError("A network needs a head: nothing is predicted without one. The usual one is NextItem().")
-    _check_directions(type(objective), type(encoder))
     for head in heads:
         if isinstance(head, NextItem) and head.own_items is None and inputs.items.width != head.width:
             raise ConfigError(
@@ -175,12 +199,15 @@ def _check_fit(inputs: InputBlock, objective: Objective, encoder: Encoder, heads
             )
 
 
-def _check_directions(objective: type[Objective], encoder: type[Encoder]) -> None:
-    if objective.direction not in encoder.directions:
-        objectives = [name for name, cls in choices(Objective).items() if cls.direction in encoder.directions]
-        encoders = [name for name, cls in choices(Encoder).items() if objective.direction in cls.directions]
-        remedies = ([" or ".join(objectives)] if objectives else []) + ([f"one of: {', '.join(encoders)}"] if encoders else [])
-        raise ConfigError(
-            f"{encoder.__name__} reads {' or '.join(sorted(encoder.directions))}; {objective.__name__} needs {objective.direction}. "
-            f"Use {', or '.join(remedies)}."
-        )
+def _direction(objective: Objective, encoder: Encoder) -> Direction:
+    """How the encoder looks at the events, both sides where both can; ConfigError says what would fit where they cannot."""
+    common = set(objective.directions) & set(encoder.directions)
+    if common and (encoder.two_streams or not objective.two_streams):
+        return "both sides" if "both sides" in common else "left to right"
+    objectives = [n for n, c in choices(Objective).items() if c.directions & encoder.directions and c.two_streams <= encoder.two_streams]
+    encoders = [n for n, c in choices(Encoder).items() if c.directions & objective.directions and c.two_streams >= objective.two_streams]
+    needs = "an encoder with two streams" if common else " or ".join(sorted(objective.directions))
+    raise ConfigError(
+        f"{type(encoder).__name__} reads {' or '.join(sorted(encoder.directions))}; {type(objective).__name__} needs {needs}. "
+        f"Use {' or '.join(objectives) or 'another objective'}, or one of: {', '.join(encoders)}."
+    )

@@ -27,9 +27,9 @@ class NoPositions(Positions):
 class Learned(Positions):
     """A learned vector per position, added."""
 
-    def __init__(self, width: int, max_events: int) -> None:
+    def __init__(self, width: int, n_places: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(max_events, width).normal_(std=INITIAL_STD))
+        self.weight = nn.Parameter(torch.empty(n_places, width).normal_(std=INITIAL_STD))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         if x.shape[1] > len(self.weight):

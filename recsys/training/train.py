@@ -105,7 +105,7 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
     trained = trainable(kept, reader, network.objective, network.max_events, task.training)
 
     def batches(epoch: int) -> Batches:
-        n_unread = network.objective.n_trained(network.max_events) - network.max_events
+        n_unread = network.objective.n_trained(network.max_events) - network.objective.n_places(network.max_events)
         return Batches(reader, trained, task.training.users_per_batch, seed_of(task.seed, ORDER_OF_USERS, epoch), n_unread)
 
     module = SequenceModule(network, reader, batches, validation, task.training, task.seed)

@@ -35,7 +35,7 @@ class World:
 
     def supplied(self) -> dict[str, object]:
         """What a network supplies when it builds a part."""
-        sizes = {"width": WIDTH, "max_events": MAX_EVENTS, "n_items": self.vocabulary.n_items}
+        sizes = {"width": WIDTH, "max_events": MAX_EVENTS, "n_places": MAX_EVENTS + 1, "n_items": self.vocabulary.n_items}
         return {**sizes, "schema": self.vocabulary.schema, "vocabulary": self.vocabulary}
 
 

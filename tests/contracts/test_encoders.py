@@ -16,7 +16,7 @@ CASES = [(name, direction) for name, cls in MEMBERS.items() for direction in sor
 
 
 def build(name: str) -> Encoder:
-    return part(MEMBERS[name]).build(width=WIDTH, max_events=11)
+    return part(MEMBERS[name]).build(width=WIDTH, max_events=11, n_places=11)
 
 
 @pytest.mark.parametrize("name", [name for name, direction in CASES if direction == "left to right"])

@@ -7,8 +7,10 @@ import torch
 
 from recsys.errors import ConfigError
 from recsys.model import contracts
-from recsys.model.heads import Head, NextItem, Similarity
+from recsys.model.heads import Head
+from recsys.model.heads.next_item import NextItem
 from recsys.model.items import ItemTable
+from recsys.model.similarity import Similarity
 from recsys.parts import choices, part
 
 TABLES = choices(ItemTable)

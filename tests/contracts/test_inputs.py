@@ -7,9 +7,10 @@ import torch
 
 from recsys.errors import ContractError
 from recsys.model import contracts
+from recsys.model.aggregation import Aggregation
 from recsys.model.bucket import Bucket
-from recsys.model.inputs import Aggregation, InputBlock
-from recsys.model.items import IdEmbedding
+from recsys.model.inputs import InputBlock
+from recsys.model.items.ids import IdEmbedding
 from recsys.model.reader import Reader, Spans
 from recsys.parts import choices, parse
 

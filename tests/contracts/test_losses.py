@@ -10,9 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from recsys.errors import ConfigError, ContractError
-from recsys.model import contracts, losses
+from recsys.model import contracts
 from recsys.model.catalogue import Catalogue
-from recsys.model.losses import CrossEntropy, Loss
+from recsys.model.losses import Loss, softmax
+from recsys.model.losses.softmax import CrossEntropy
 from recsys.parts import choices
 
 MEMBERS = choices(Loss)
@@ -66,8 +67,8 @@ def test_every_loss_has_a_formula() -> None:
 @pytest.mark.parametrize("kind", [{}, {"bias": True}, {"bias": True, "prior": True}, {"prior": True, "hours": True}], ids=str)
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_it_equals_its_formula(name: str, settings: dict[str, float], kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "TILE_ROWS", {"cpu": 7, "cuda": 7})  # many tiles, the last one shorter
-    monkeypatch.setattr(losses, "MIN_TILE_ROWS", 1)
+    monkeypatch.setattr(softmax, "TILE_ROWS", {"cpu": 7, "cuda": 7})  # many tiles, the last one shorter
+    monkeypatch.setattr(softmax, "MIN_TILE_ROWS", 1)
     loss = MEMBERS[name](**settings)
     hidden, target, catalogue, weight = world(**kind)
     exact, exact_leaves = leaves(catalogue, hidden, torch.float64)

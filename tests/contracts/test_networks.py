@@ -24,7 +24,7 @@ over_all = pytest.mark.parametrize(("recipe", "inputs"), CASES)
 @over_all
 def test_no_prediction_sees_the_future(world: Any, recipe: str, inputs: str) -> None:
     network, reader, spans = world.network(recipe=recipe, inputs=inputs)
-    if network.objective.direction == "left to right":
+    if network.direction == "left to right":
         contracts.sees_no_future(network, reader, spans)
 
 

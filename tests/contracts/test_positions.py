@@ -12,7 +12,7 @@ MEMBERS = choices(Positions)
 
 
 def build(name: str) -> Positions:
-    return part(MEMBERS[name]).build(width=16, max_events=6)
+    return part(MEMBERS[name]).build(width=16, max_events=6, n_places=6)
 
 
 @pytest.mark.parametrize("name", MEMBERS)

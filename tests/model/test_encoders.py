@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from recsys.model.encoders import Attention, PreLN, SASRec, View
+from recsys.model.attention import Attention
+from recsys.model.encoders import View
+from recsys.model.encoders.preln import PreLN
+from recsys.model.encoders.sasrec import SASRec
 
 L, D = 5, 12
 LENGTHS = torch.tensor([5, 3])

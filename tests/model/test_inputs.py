@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from recsys.errors import ConfigError
+from recsys.model.aggregation import Concat, Sum, SumTimesItem
 from recsys.model.bucket import Bucket, Ragged
 from recsys.model.embeddings import Category, Number, Vector, default_width
-from recsys.model.inputs import Concat, Inputs, Sum, SumTimesItem
-from recsys.model.items import IdEmbedding
+from recsys.model.inputs.features import Inputs
+from recsys.model.items.ids import IdEmbedding
 from recsys.model.reader import Reader
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Numeric, Vocabulary

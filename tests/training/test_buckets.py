@@ -6,7 +6,7 @@ import torch
 
 from recsys.config import Training
 from recsys.histories import Histories
-from recsys.model.objectives import CausalLM
+from recsys.model.objectives.causal import CausalLM
 from recsys.model.reader import Reader, Spans
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary

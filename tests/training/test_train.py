@@ -272,7 +272,7 @@ def test_own_parts_from_a_folder(fit: Fit, sequences: Artifact, tmp_path: Path, 
     code = tmp_path / "team"
     code.mkdir()
     part = textwrap.dedent("""
-        from recsys.model.losses import CrossEntropy
+        from recsys.model.losses.softmax import CrossEntropy
 
         class Cold(CrossEntropy):
             def __init__(self):

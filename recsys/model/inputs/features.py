@@ -5,18 +5,19 @@ the model keeps. User features are spread over the user's events.
 """
 
 import difflib
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from recsys.arrays import Array
 from recsys.errors import ConfigError
+from recsys.model.aggregation import Aggregation, Concat
 from recsys.model.bucket import Bucket, Column, Ragged, to_torch
 from recsys.model.embeddings import Category, FeatureEmbedding, Number, Vector, default_width
-from recsys.model.items import IdEmbedding, ItemTable
+from recsys.model.inputs import InputBlock
+from recsys.model.items import ItemTable
+from recsys.model.items.ids import IdEmbedding
 from recsys.model.vocabulary import Vocabulary
 from recsys.model.vocabulary import features as features_of
 from recsys.schema import Column as SchemaColumn
@@ -24,55 +25,6 @@ from recsys.schema import Schema
 
 NUMBER_WIDTH = 8
 MAX_VECTOR_WIDTH = 64
-
-
-class InputBlock(nn.Module, ABC):
-    """The contract of the slot `inputs`."""
-
-    items: ItemTable
-    event_columns: tuple[str, ...] = ()  # what its buckets have to bring
-    user_columns: tuple[str, ...] = ()
-
-    @abstractmethod
-    def forward(self, bucket: Bucket) -> Tensor:
-        """Vectors (B, L, D) of the bucket's events."""
-
-
-class Aggregation(nn.Module, ABC):
-    """How the vectors of an event's features become one."""
-
-    one_width: ClassVar[bool]  # every feature has the item's width
-
-    @abstractmethod
-    def forward(self, item: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """One vector of the item's vector (B, L, D) and those of the other features (B, L, …)."""
-
-
-class Concat(Aggregation):
-    """Side by side; a projection to the width D follows."""
-
-    one_width = False
-
-    def forward(self, item: Tensor, others: Sequence[Tensor]) -> Tensor:
-        return torch.cat([item, *others], dim=-1)
-
-
-class Sum(Aggregation):
-    """e_item + Σ others."""
-
-    one_width = True
-
-    def forward(self, item: Tensor, others: Sequence[Tensor]) -> Tensor:
-        return sum(others, start=item)
-
-
-class SumTimesItem(Aggregation):
-    """e_item ⊙ (1 + Σ others), as in the Transformers4Rec paper (de Souza Pereira Moreira et al. 2021, section 3.2.2)."""
-
-    one_width = True
-
-    def forward(self, item: Tensor, others: Sequence[Tensor]) -> Tensor:
-        return item * sum(others, start=torch.ones((), device=item.device))
 
 
 class Inputs(InputBlock):

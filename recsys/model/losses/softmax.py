@@ -1,30 +1,18 @@
-"""Losses of the next item: hidden states and their targets in, one number out.
+"""Softmax cross-entropy over the whole catalogue, in tiles."""
 
-A loss never learns which objective chose its positions. Every loss is the weighted mean over its N predictions, and
-0 where there are none.
-"""
-
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys.errors import ConfigError
 from recsys.model.catalogue import Catalogue
+from recsys.model.losses import Loss
 
 # A tile is as many rows of scores as exist at one time. Few rows make slow products, many fall out of a CPU's cache.
 TILE_ROWS = {"cpu": 512, "cuda": 2**14}
 TILE_SCORES = {"cpu": 2**24, "cuda": 2**26}
 MIN_TILE_ROWS = 32
-
-
-class Loss(nn.Module, ABC):
-    """The contract of the slot `loss`."""
-
-    @abstractmethod
-    def forward(self, hidden: Tensor, target: Tensor, catalogue: Catalogue, weight: Tensor) -> Tensor:
-        """Loss of hidden (N, D) that should score target (N,) int64 highest, each with weight (N,) ≥ 0. A scalar."""
 
 
 class CrossEntropy(Loss):

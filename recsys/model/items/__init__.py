@@ -1,9 +1,7 @@
 """The item table: one vector per item, read by row for the events of a history and as a whole by the catalogue."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 INITIAL_STD = 0.02  # of weights and positions, as in BERT and GPT-2
@@ -26,20 +24,3 @@ class ItemTable(nn.Module, ABC):
     @abstractmethod
     def vectors(self) -> Tensor:
         """Vectors (V, D) of all items."""
-
-
-class IdEmbedding(ItemTable):
-    """A learned vector per item."""
-
-    row_of: ClassVar[dict[str, str]] = {"weight": ITEM}
-
-    def __init__(self, n_items: int, width: int, *, std: float = ITEM_STD) -> None:
-        super().__init__()
-        self.width = width
-        self.weight = nn.Parameter(torch.empty(n_items, width).normal_(std=std))
-
-    def rows(self, item_index: Tensor) -> Tensor:
-        return nn.functional.embedding(item_index, self.weight)
-
-    def vectors(self) -> Tensor:
-        return self.weight

@@ -1,8 +1,5 @@
-"""Heads: what a network predicts, how it is scored, and with which loss."""
+"""The head that recommends."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -10,51 +7,13 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.model.catalogue import Catalogue
-from recsys.model.items import ITEM, IdEmbedding, ItemTable
-from recsys.model.losses import CrossEntropy, Loss
+from recsys.model.heads import Head, Predictions
+from recsys.model.items import ITEM, ItemTable
+from recsys.model.items.ids import IdEmbedding
+from recsys.model.losses import Loss
+from recsys.model.losses.softmax import CrossEntropy
 from recsys.model.objectives import Plan
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a head reads and is to say: hidden states (N, D), targets (N,), weights (N,)."""
-
-    hidden: Tensor
-    target: Tensor
-    weight: Tensor
-
-    @classmethod
-    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        return cls(torch.cat([p.hidden for p in parts]), torch.cat([p.target for p in parts]), torch.cat([p.weight for p in parts]))
-
-
-class Head(nn.Module, ABC):
-    """The contract of the slot `heads`. `weight` is the head's share in the loss of a network with several."""
-
-    weight: float
-
-    @abstractmethod
-    def select(self, hidden: Tensor, plan: Plan) -> Predictions:
-        """This head's predictions in a bucket with hidden states (B, L, D)."""
-
-    @abstractmethod
-    def loss(self, predictions: Predictions, items: ItemTable) -> Tensor:
-        """Loss of the predictions of all buckets of a step. A scalar."""
-
-
-class Similarity(nn.Module, ABC):
-    """How alike a hidden state and an item are: a dot product, after both were made ready for it."""
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Hidden states or item vectors (…, D), ready for the dot product."""
-
-
-class Dot(Similarity):
-    """The dot product as it is."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
+from recsys.model.similarity import Dot, Similarity
 
 
 class NextItem(Head):

@@ -1,0 +1,55 @@
+"""Sequence encoders: (B, L, D) in, (B, L, D) out. They know neither the objective nor the loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+Direction = Literal["left to right", "both sides"]
+LEFT_TO_RIGHT: frozenset[Direction] = frozenset({"left to right"})
+BOTH_SIDES: frozenset[Direction] = frozenset({"both sides"})
+EITHER: frozenset[Direction] = LEFT_TO_RIGHT | BOTH_SIDES
+
+
+@dataclass(frozen=True)
+class View:
+    """How an encoder may look at the places of a bucket: its events, and where there is one the query after them."""
+
+    lengths: Tensor  # (B,): places of each sequence; what stands after them is padding
+    direction: Direction  # what a place may see: itself and those before it, or all of its sequence
+    mask: Tensor | None = None  # (B, L, L) bool: place i may see place j; only where lengths and direction do not say it all
+    query: Tensor | None = None  # (D,): what a second stream starts from, whose state i sees what place i may see, but not i itself
+    times: Tensor | None = None  # (B, L) int64, µs
+    next_times: Tensor | None = None  # (B, L) int64, µs: when what is predicted there happens
+
+    def attention_mask(self, n_positions: int) -> Tensor | None:
+        """(B, 1, L or 1, L) bool of what may be seen; None from left to right, where padding is in nobody's sight."""
+        if self.mask is not None:
+            return self.mask[:, None]
+        if self.direction == "left to right":
+            return None
+        return (torch.arange(n_positions, device=self.lengths.device) < self.lengths[:, None])[:, None, None]
+
+
+class Encoder(nn.Module, ABC):
+    """The contract of the slot `encoder`. What stands in the padding of its output is nobody's concern.
+
+    `causal` narrows an encoder that can do both: True reads from left to right, False reads both sides, and None, the
+    default, does what the objective asks for.
+    """
+
+    directions: Set[Direction] = EITHER
+    two_streams: ClassVar[bool] = False  # whether it reads `View.query`
+    reads_times: ClassVar[bool] = False  # whether it reads `View.times` and `View.next_times`
+
+    def __init__(self, causal: bool | None = None) -> None:
+        super().__init__()
+        if causal is not None:
+            self.directions = LEFT_TO_RIGHT if causal else BOTH_SIDES
+
+    @abstractmethod
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        """Hidden states (B, L, D) of the events x (B, L, D)."""

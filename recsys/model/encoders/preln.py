@@ -1,0 +1,47 @@
+"""Pre-norm transformer blocks."""
+
+from torch import Tensor, nn
+
+from recsys.model.attention import Attention, FeedForward
+from recsys.model.dropout import Dropout
+from recsys.model.encoders import Encoder, View
+
+
+class PreLN(Encoder):
+    """Transformer blocks that normalise before each layer (GPT-2; Xiong et al. 2020, arXiv:2002.04745), with GELU."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        n_blocks: int = 2,
+        n_heads: int = 2,
+        inner_width_factor: int = 4,
+        dropout: float = 0.2,
+        attention_dropout: float = 0.0,
+        causal: bool | None = None,
+    ) -> None:
+        super().__init__(causal)
+        self.dropout = Dropout(dropout)
+        self.blocks = nn.ModuleList(_PreLNBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_blocks))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, view)
+        return self.norm(x)
+
+
+class _PreLNBlock(nn.Module):
+    def __init__(self, width: int, n_heads: int, inner_width_factor: int, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.attention_norm, self.inner_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, n_heads, attention_dropout)
+        self.inner = FeedForward(width, inner_width_factor * width, nn.GELU(), dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        normed = self.attention_norm(x)
+        x = x + self.dropout(self.attention(normed, normed, view))
+        return x + self.inner(self.inner_norm(x))

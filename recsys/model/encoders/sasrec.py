@@ -1,0 +1,50 @@
+"""SASRec's own blocks."""
+
+from torch import Tensor, nn
+
+from recsys.model.attention import Attention, FeedForward
+from recsys.model.dropout import Dropout
+from recsys.model.encoders import Encoder, View
+
+
+class SASRec(Encoder):
+    """The blocks of SASRec as its authors wrote them (Kang & McAuley 2018, arXiv:1808.09781, and its code).
+
+    Only queries are normalised, and it is the normalised input that the residual carries; ReLU, D wide inside.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        n_blocks: int = 2,
+        n_heads: int = 1,
+        dropout: float = 0.2,
+        attention_dropout: float = 0.0,
+        causal: bool | None = None,
+    ) -> None:
+        super().__init__(causal)
+        self.dropout = Dropout(dropout)
+        self.blocks = nn.ModuleList(_SASRecBlock(width, n_heads, dropout, attention_dropout) for _ in range(n_blocks))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, view)
+        return self.norm(x)
+
+
+class _SASRecBlock(nn.Module):
+    def __init__(self, width: int, n_heads: int, dropout: float, attention_dropout: float) -> None:
+        super().__init__()
+        self.query_norm, self.inner_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, n_heads, attention_dropout)
+        self.inner = FeedForward(width, width, nn.ReLU(), dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        query = self.query_norm(x)
+        x = query + self.dropout(self.attention(query, x, view))
+        x = self.inner_norm(x)
+        return x + self.inner(x)

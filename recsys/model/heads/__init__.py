@@ -1,0 +1,38 @@
+"""Heads: what a network predicts, how it is scored, and with which loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recsys.model.items import ItemTable
+from recsys.model.objectives import Plan
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a head reads and is to say: hidden states (N, D), targets (N,), weights (N,)."""
+
+    hidden: Tensor
+    target: Tensor
+    weight: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        return cls(torch.cat([p.hidden for p in parts]), torch.cat([p.target for p in parts]), torch.cat([p.weight for p in parts]))
+
+
+class Head(nn.Module, ABC):
+    """The contract of the slot `heads`. `weight` is the head's share in the loss of a network with several."""
+
+    weight: float
+
+    @abstractmethod
+    def select(self, hidden: Tensor, plan: Plan) -> Predictions:
+        """This head's predictions in a bucket with hidden states (B, L, D)."""
+
+    @abstractmethod
+    def loss(self, predictions: Predictions, items: ItemTable) -> Tensor:
+        """Loss of the predictions of all buckets of a step. A scalar."""
