@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from recsys.errors import ConfigError
-from recsys.parts import check_grammar
+from recsys.grammar import check_grammar
 from recsys.windows import Duration, Holdout
 
 RESULT_FREE: dict[str, Any] = {"result_free": True}

@@ -28,6 +28,8 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_
 from pydantic import TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError
+from recsys.grammar import JSON_NAMES, call, dotted, key_of, literal
+from recsys.grammar import check_grammar as check_grammar
 
 T = TypeVar("T")
 
@@ -67,7 +69,7 @@ class Spec(Generic[T]):
         return self.cls(**known, **chosen)
 
     def __str__(self) -> str:
-        return f"{_name(self.cls)}({', '.join(f'{k}={_text(v)}' for k, v in self.arguments.items())})"
+        return f"{name_of(self.cls)}({', '.join(f'{k}={_text(v)}' for k, v in self.arguments.items())})"
 
 
 def part(cls: type[T], **arguments: Any) -> Spec[T]:
@@ -75,14 +77,9 @@ def part(cls: type[T], **arguments: Any) -> Spec[T]:
     return Spec(cls, _checked(cls, arguments, str(cls.__name__)))
 
 
-def check_grammar(text: str) -> None:
-    """Whether the text is a call with literals at all; names are looked up later, by `parse`."""
-    _call(text)
-
-
 def parse(text: str, slot: type[T]) -> Spec[T]:
     """The spec that the text names, for a slot with the contract `slot`. ConfigError with the closest valid names."""
-    return _resolve(_call(text), slot, text)
+    return _resolve(call(text), slot, text)
 
 
 def choices(slot: type) -> dict[str, type[Any]]:
@@ -98,6 +95,17 @@ def choices(slot: type) -> dict[str, type[Any]]:
         and not inspect.isabstract(cls)
         and (cls is not slot or not _is_foreign(cls))
     }
+
+
+def class_named(name: str, slot: type, text: str) -> type:
+    """The part of a slot with this name, a public one's own or a dotted one; `text` is what an error quotes."""
+    return _imported(name, slot, text) if "." in name else _named(name, slot, text)
+
+
+def name_of(cls: type) -> str:
+    """The shortest name that reads back as the class. A notebook's class, of `__main__`, does so in its own process."""
+    listed = any(choices(base).get(cls.__name__) is cls for base in cls.__mro__ if base.__module__.startswith("recsys."))
+    return cls.__name__ if listed else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _home(slot: type) -> ModuleType:
@@ -120,86 +128,8 @@ def _is_foreign(cls: type) -> bool:
     return not any(inspect.isabstract(base) or base.__module__.startswith("recsys.") for base in cls.__mro__)
 
 
-def _name(cls: type) -> str:
-    """The shortest name that reads back as the class."""
-    listed = any(choices(base).get(cls.__name__) is cls for base in cls.__mro__ if base.__module__.startswith("recsys."))
-    return cls.__name__ if listed else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _call(text: str) -> ast.Call:
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-        if isinstance(node, (ast.Name, ast.Attribute)):
-            node = ast.Call(func=node, args=[], keywords=[])
-        if not isinstance(node, ast.Call):
-            raise ConfigError(f'{text!r} is no building block. Write a call, as in "PreLN(n_blocks=2)".')
-        _check_call(node, text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f'{text!r} is no building block: {error.__class__.__name__}. Write a call, as in "PreLN(n_blocks=2)".') from None
-    return node
-
-
-def _check_call(node: ast.Call, text: str) -> None:
-    _dotted(node.func, text)
-    if node.args:
-        raise ConfigError(f'{text!r}: arguments are given by name, as in "PreLN(n_blocks=2)".')
-    names = [keyword.arg for keyword in node.keywords]
-    if None in names or len(set(names)) != len(names):
-        raise ConfigError(f"{text!r}: each argument is given once and by name; ** is not read.")
-    for keyword in node.keywords:
-        _check_value(keyword.value, text)
-
-
-def _check_value(node: ast.expr, text: str) -> None:
-    if isinstance(node, ast.Call):
-        return _check_call(node, text)
-    if isinstance(node, (ast.List, ast.Tuple)):
-        for element in node.elts:
-            _check_value(element, text)
-    elif isinstance(node, ast.Dict):
-        for key, value in zip(node.keys, node.values, strict=True):
-            _key(key, node, text)
-            _check_value(value, text)
-    elif isinstance(node, (ast.Name, ast.Attribute)):  # true, false, null, or a block without brackets
-        _dotted(node, text)
-    else:
-        _literal(node, text)
-    return None
-
-
-def _dotted(node: ast.expr, text: str) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value, text)}.{node.attr}"
-    raise ConfigError(f'{text!r}: only names can be called, as in "PreLN()" or "team.losses.Focal(gamma=2.0)".')
-
-
-_JSON_NAMES = {"true": True, "false": False, "null": None}
-
-
-def _literal(node: ast.expr, text: str) -> Any:
-    if isinstance(node, ast.Name) and node.id in _JSON_NAMES:
-        return _JSON_NAMES[node.id]
-    try:
-        value = ast.literal_eval(node)
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise ConfigError(
-            f"{text!r}: {ast.unparse(node)} is no JSON literal: write numbers, strings, true, false, null, lists or nested calls."
-        ) from None
-    return value
-
-
-def _key(node: ast.expr | None, of: ast.Dict, text: str) -> str:
-    if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
-        raise ConfigError(f"{text!r}: the keys of {ast.unparse(of)} have to be strings, as in JSON.")
-    return str(_literal(node, text))
-
-
 def _resolve(node: ast.Call, slot: Any, text: str) -> Spec[Any]:
-    name = _dotted(node.func, text)
-    cls = _imported(name, slot, text) if "." in name else _named(name, slot, text)
+    cls = class_named(dotted(node.func, text), slot, text)
     hints = _hints(cls)
     arguments = {k.arg: _value(k.value, hints.get(k.arg or ""), text) for k in node.keywords if k.arg}
     return Spec(cls, _checked(cls, arguments, text))
@@ -214,11 +144,11 @@ def _value(node: ast.expr, annotation: Any, text: str) -> Any:
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(element, annotation, text) for element in node.elts]
     if isinstance(node, ast.Dict):
-        return {_key(k, node, text): _value(v, None, text) for k, v in zip(node.keys, node.values, strict=True)}
+        return {key_of(k, node, text): _value(v, None, text) for k, v in zip(node.keys, node.values, strict=True)}
     slot = _slot(annotation)
-    if slot is not None and isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) not in _JSON_NAMES:
+    if slot is not None and isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) not in JSON_NAMES:
         return _resolve(ast.Call(func=node, args=[], keywords=[]), slot, text)  # a block without brackets
-    return _literal(node, text)
+    return literal(node, text)
 
 
 def _named(name: str, slot: type, text: str) -> type:
@@ -235,7 +165,12 @@ def _imported(name: str, slot: type, text: str) -> type:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:  # somebody's module: anything can happen while it is imported
-        raise ConfigError(f"{text!r}: {name} cannot be imported ({error!r}). Is its folder given as model.code?") from error
+        remedy = "Is its folder given as model.code?"
+        if module == "__main__":
+            remedy = (
+                "It was written in a notebook or a script: move it into a file, name it with its module, and give its folder as model.code."
+            )
+        raise ConfigError(f"{text!r}: {name} cannot be imported ({error!r}). {remedy}") from error
     if not (isinstance(found, type) and issubclass(found, slot)):
         raise ConfigError(f"{text!r}: {name} is no {slot.__module__}.{slot.__name__}: derive it from that class.")
     if inspect.isabstract(found):
