@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ContractError
-from recsys.model.bucket import Bucket
+from recsys.model.bucket import Bucket, Column
 from recsys.model.catalogue import Catalogue
 from recsys.model.encoders import Direction, Encoder, View
 from recsys.model.inputs import InputBlock
@@ -133,6 +133,40 @@ def sees_no_future(network: Network, reader: Reader, spans: Spans) -> None:
     a, b = (network.hidden(network.objective.plan(x)) for x in (bucket, changed))
     real = bucket.without_last().real[:, :n]
     _equal(a[:, :n][real], b[:, :n][real], network, "replacing future items changes a prediction")
+
+
+def hides_what_it_predicts(network: Network, reader: Reader, spans: Spans) -> None:
+    """No prediction changes when the event that it predicts does, be it its item or any other feature of it."""
+    network.eval()
+    spans = spans[torch.nonzero(spans.lengths > 1)[:, 0]].newest(network.objective.n_trained(network.max_events))
+    bucket = reader.bucket(spans)
+    n_items = network.catalogue().n_items
+    distinct = torch.stack([torch.randperm(n_items)[: bucket.item_index.shape[1]] for _ in range(len(spans))])
+    bucket = replace(bucket, item_index=distinct.where(bucket.real, 0))  # so that a target says which event it is
+    plan = network.objective.plan(bucket, torch.Generator().manual_seed(1))
+    assert plan.target is not None
+    drawn = torch.randperm(len(plan.row))[: 4 * len(spans)]
+    first = torch.full((len(spans),), -1).scatter(0, plan.row[drawn], drawn)  # one prediction of each sequence
+    chosen = first[first >= 0]
+    row, target = plan.row[chosen], plan.target[chosen]
+    place = (bucket.item_index[row] == target[:, None]).int().argmax(1)
+    changed = _replaced(bucket, row, place, (target + 1) % n_items)
+    again = network.objective.plan(changed, torch.Generator().manual_seed(1))
+    at = row, plan.col[chosen]
+    _equal(network.hidden(plan)[at], network.hidden(again)[at], network, "a prediction sees the event that it predicts")
+
+
+def _replaced(bucket: Bucket, row: Tensor, place: Tensor, items: Tensor) -> Bucket:
+    """The bucket with other items at [row, place], and the features of other events."""
+
+    def other(column: Column) -> Column:
+        if isinstance(column, Tensor):
+            return column.index_put((row, place), column[row.flip(0), place.flip(0)])
+        index = torch.arange(len(column)).view(bucket.item_index.shape)
+        return column.take(index.index_put((row, place), index[row.flip(0), place.flip(0)]))
+
+    columns = {name: other(column) for name, column in bucket.event_columns.items()}
+    return replace(bucket, item_index=bucket.item_index.index_put((row, place), items), event_columns=columns)
 
 
 def evaluates_as_it_recommends(network: Network, reader: Reader, spans: Spans) -> None:

@@ -31,8 +31,11 @@ class PermutationLM(Masking):
 
     def plan(self, bucket: Bucket, generator: torch.Generator | None = None) -> Plan:
         chance = draw(bucket, generator)
-        chosen = some_of(bucket, self._spans(bucket, generator), chance)
-        order = chance.masked_fill(~chosen, -1)  # what is not predicted comes first and is seen by all
+        return self.predicting(bucket, some_of(bucket, self._spans(bucket, generator), chance), chance)
+
+    def predicting(self, bucket: Bucket, chosen: Tensor, order: Tensor) -> Plan:
+        """The plan that predicts the chosen events, (B, L) bool, one after the other by ascending `order` (B, L) ≥ 0."""
+        order = order.masked_fill(~chosen, -1)  # what is not predicted comes first and is seen by all
         mask = bucket.real[:, None] & (order[:, None] < order[:, :, None]) | (bucket.real & ~chosen)[:, None]
         row, col = torch.nonzero(chosen, as_tuple=True)
         target, weight = bucket.item_index[row, col], bucket.weight[row, col]
