@@ -124,7 +124,7 @@ def show_recommendations(
 def show_model(deployment: Deployment = None, config: Config = None, settings: Settings = None) -> None:
     """The building blocks of a configuration, with what its recipe fills in."""
     model = recipes.resolve(deployments.night(chosen(deployment, config, None, settings or [])).model)
-    from recsys.model.network import Blocks  # imports torch
+    from recsys.model.blocks import Blocks  # imports torch
 
     assert model.width is not None and model.max_events is not None, "recipes fill these in"
     Blocks.of(model).check(model.width, model.max_events)

@@ -21,7 +21,7 @@ from recsys.config import Model, Night
 from recsys.errors import RecsysError
 from recsys.evaluation.evaluate import evaluate
 from recsys.features.tables import build_features
-from recsys.model.network import Blocks
+from recsys.model.blocks import Blocks
 from recsys.promotion.policy import Decision, decide
 from recsys.promotion.refit import check_refit
 from recsys.published import Promotion

@@ -84,7 +84,12 @@ class Events(Table):
     type: str | None = Field(None, description="Column with the kind of event (view, purchase …).")
     weight: str | None = Field(None, description="Column with the weight of an event as a training target.")
     session: str | None = Field(None, description="Column with the session's id.")
-    label: tuple[str, ...] = Field((), description="Columns that a head predicts; null while unknown.")
+    label: tuple[str, ...] = Field(
+        (), description="What heads predict: columns, null while unknown, or names of files in sql/labels that compute them."
+    )
+    label_known_at: str | None = Field(
+        None, description="Column with the moment from which an event's labels are known, where that is later than the event."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "Events":
@@ -92,6 +97,8 @@ class Events(Table):
             raise ValueError("name the `time` column, or for data without times the `order` column")
         if self.time is None and self.partition is not None:
             raise ValueError("`partition` holds dates and needs a `time` column")
+        if self.label_known_at is not None and (self.time is None or not self.label):
+            raise ValueError("`label_known_at` is a moment of the columns in `label`, and needs a `time` column too")
         return self
 
 
@@ -193,6 +200,10 @@ class Model(Group):
     encoder: str | None = Field(None, description='The sequence encoder, e.g. "PreLN(n_blocks=2, n_heads=2)".')
     loss: str | None = Field(None, description='Loss of the default NextItem head, e.g. "CrossEntropy(label_smoothing=0.1)".')
     heads: tuple[str, ...] | None = Field(None, description='Heads, e.g. ["NextItem(loss=CrossEntropy())"]; instead of `loss`.')
+    towers: tuple[str, ...] | None = Field(
+        None, description="Inputs and encoders beside the main ones, e.g. \"Tower(name='context', inputs=Inputs(), encoder=GRU())\"."
+    )
+    merge: str | None = Field(None, description='How hidden states of several towers become one, e.g. "Concat()"; their sum unless said.')
     code: str | None = Free(None, description="Folder with own parts: put on the path, its content into the version.")
 
     @model_validator(mode="after")
@@ -201,7 +212,7 @@ class Model(Group):
             raise ValueError("`loss` is the loss of the default NextItem head: name it or `heads`, not both")
         return self
 
-    @field_validator("inputs", "items", "positions", "objective", "encoder", "loss", "heads")
+    @field_validator("inputs", "items", "positions", "objective", "encoder", "loss", "heads", "towers", "merge")
     @classmethod
     def _calls(cls, given: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         """Grammar is checked here; names and arguments are looked up when a run starts."""

@@ -3,7 +3,7 @@ import pytest
 from recsys import recipes
 from recsys.config import Model
 from recsys.errors import ConfigError
-from recsys.model.network import Blocks
+from recsys.model.blocks import Blocks
 from recsys.recipes import resolve
 
 
@@ -12,7 +12,7 @@ def test_every_recipe_names_whole_networks_of_parts_that_exist(name: str) -> Non
     model = resolve(Model(recipe=name))
     assert model.recipe == name and model.width and model.max_events and model.loss is None
     blocks = Blocks.of(model)
-    assert blocks.heads and Blocks.of(blocks.in_canonical_text(model)) == blocks
+    assert blocks.several["heads"] and Blocks.of(blocks.in_canonical_text(model)) == blocks
     assert resolve(model) == model, "resolving twice changes nothing"
 
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from recsys.config import Model
 from recsys.errors import StoreError
-from recsys.model.network import Network, build
+from recsys.model.blocks import build
+from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
 from recsys.schema import Schema
 

@@ -21,7 +21,7 @@ from recsys.config import Model, Training
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories, Key
 from recsys.model import own_parts, saving
-from recsys.model.network import Blocks, build
+from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary
 from recsys.ranking.ranker import device_of
 from recsys.recipes import resolve

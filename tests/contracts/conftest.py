@@ -7,7 +7,8 @@ import torch
 
 from recsys.config import Model
 from recsys.histories import Dictionary, Histories
-from recsys.model.network import Network, build
+from recsys.model.blocks import build
+from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary

@@ -13,7 +13,7 @@ from recsys.evaluation.evaluate import evaluate
 from recsys.features.tables import build_features
 from recsys.histories import Dictionary, Histories
 from recsys.model import saving
-from recsys.model.network import Blocks, build
+from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary
 from recsys.recipes import resolve
 from recsys.scoring.recommend import recommend

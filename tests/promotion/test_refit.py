@@ -13,7 +13,8 @@ import torch
 from recsys.config import Model
 from recsys.histories import Dictionary, Histories
 from recsys.model import saving
-from recsys.model.network import Network, build
+from recsys.model.blocks import build
+from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
 from recsys.promotion.refit import check_refit, mean_overlap
 from recsys.recipes import resolve

@@ -14,7 +14,7 @@ import torch
 from recsys.config import Model
 from recsys.histories import Dictionary, Histories
 from recsys.model import saving
-from recsys.model.network import Blocks, build
+from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary
 from recsys.recipes import resolve
 from recsys.schema import Column, Schema

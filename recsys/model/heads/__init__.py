@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recsys.model.items import ItemTable
 from recsys.model.objectives import Plan
+from recsys.model.towers import MERGED
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class Predictions:
 
 
 class Head(nn.Module, ABC):
-    """The contract of the slot `heads`. `weight` is the head's share in the loss of a network with several."""
+    """The contract of the slot `heads`. `weight` is the head's share in the loss of a network with several, `tower` the name
+    of the tower whose hidden states it reads, all of them together unless said."""
 
     weight: float
+    tower: str = MERGED
 
     @abstractmethod
     def select(self, hidden: Tensor, plan: Plan) -> Predictions:

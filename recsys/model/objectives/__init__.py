@@ -71,4 +71,4 @@ class Objective(nn.Module, ABC):
     def loss(self, network: "Network", buckets: Sequence[Bucket], generator: torch.Generator | None = None) -> Tensor:
         """Loss of one training step: the network's heads over the predictions of all buckets, each head once."""
         plans = [self.plan(bucket, generator) for bucket in buckets]
-        return network.predict([(plan, network.hidden(plan)) for plan in plans])
+        return network.predict([(plan, network.states(plan)) for plan in plans])

@@ -34,7 +34,7 @@ class ReplacedTokenDetection(MaskedLM):
         self.discriminator = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
 
     def loss(self, network: "Network", buckets: Sequence[Bucket], generator: torch.Generator | None = None) -> Tensor:
-        planned = [(plan, network.hidden(plan)) for plan in (self.plan(bucket, generator) for bucket in buckets)]
+        planned = [(plan, network.states(plan)) for plan in (self.plan(bucket, generator) for bucket in buckets)]
         drawn = self._drawn(network, planned, generator)
         logits, labels = [], []
         for (plan, _), items in zip(planned, drawn, strict=True):
@@ -47,13 +47,15 @@ class ReplacedTokenDetection(MaskedLM):
         return network.predict(planned) + self.weight * found
 
     @torch.no_grad()
-    def _drawn(self, network: "Network", planned: Sequence[tuple[Plan, Tensor]], generator: torch.Generator | None) -> list[Tensor]:
+    def _drawn(
+        self, network: "Network", planned: Sequence[tuple[Plan, dict[str, Tensor]]], generator: torch.Generator | None
+    ) -> list[Tensor]:
         """For each plan an item_index (N,) per hidden place, drawn by the Gumbel-max trick from the generator's scores."""
         targets = torch.cat([plan.target for plan, _ in planned if plan.target is not None]).unique()
         vectors, bias = network.catalogue().vectors[targets], network.catalogue().bias
         drawn = []
-        for plan, hidden in planned:
-            scores = (network.next_item.similarity(hidden[plan.row, plan.col]) @ vectors.T).float()
+        for plan, states in planned:
+            scores = (network.next_item.similarity(states[network.next_item.tower][plan.row, plan.col]) @ vectors.T).float()
             scores = scores if bias is None else scores + bias[targets]
             noise = torch.rand(scores.shape, generator=generator, device=scores.device).clamp(min=torch.finfo(torch.float32).tiny)
             drawn.append(targets[(scores - torch.log(-torch.log(noise))).argmax(1)] if len(targets) else plan.row)

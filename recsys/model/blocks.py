@@ -1,0 +1,105 @@
+"""From the text of a configuration to building blocks, and from those to a network."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from recsys.config import Model
+from recsys.errors import ConfigError
+from recsys.model import own_parts
+from recsys.model.aggregation import Aggregation
+from recsys.model.compatibility import direction_of
+from recsys.model.encoders import Encoder
+from recsys.model.heads import Head
+from recsys.model.inputs import InputBlock
+from recsys.model.items import ItemTable
+from recsys.model.network import Network
+from recsys.model.objectives import Objective
+from recsys.model.positions import Positions
+from recsys.model.towers import Merge, Tower
+from recsys.model.vocabulary import Vocabulary
+from recsys.parts import Spec, parse
+
+T = TypeVar("T")
+
+# Fields of the `model` group, and the contract of what each names.
+ONE: dict[str, type] = {"items": ItemTable, "inputs": InputBlock, "objective": Objective, "encoder": Encoder, "positions": Positions}
+OPTIONAL: dict[str, type] = {"merge": Aggregation}
+SEVERAL: dict[str, type] = {"heads": Head, "towers": Tower}
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The building blocks of a resolved configuration, found and checked but not built."""
+
+    one: dict[str, Spec[Any]]  # by field of the `model` group
+    several: dict[str, tuple[Spec[Any], ...]]
+
+    @classmethod
+    def of(cls, model: Model) -> "Blocks":
+        """ConfigError names the field and what would be valid. Nothing is built, so this is cheap to do before any work."""
+        own_parts.put_on_path(model.code)
+        asked = {**ONE, **{name: slot for name, slot in OPTIONAL.items() if getattr(model, name) is not None}}
+        one = {name: _parse(f"model.{name}", getattr(model, name), slot) for name, slot in asked.items()}
+        several = {name: tuple(_parse(f"model.{name}", x, slot) for x in getattr(model, name) or ()) for name, slot in SEVERAL.items()}
+        return cls(one, several)
+
+    def check(self, width: int, max_events: int) -> None:
+        """ConfigError where blocks cannot be built at this size or do not fit each other, as far as that is known without data."""
+        size = {"width": width, "max_events": max_events}
+        objective = self._built_early("objective", size)
+        size["n_places"] = objective.n_places(max_events) if objective is not None else max_events
+        self._built_early("positions", size)
+        encoder = self._built_early("encoder", size)
+        if objective is not None and encoder is not None:
+            direction_of(objective, encoder)
+
+    def in_canonical_text(self, model: Model) -> Model:
+        """The configuration with every block spelt in one way: "PreLN" and "PreLN()" are one version."""
+        one = {name: str(spec) for name, spec in self.one.items()}
+        several = {name: tuple(map(str, specs)) or None for name, specs in self.several.items()}
+        return model.model_copy(update={**one, **several})
+
+    def _built_early(self, field: str, size: dict[str, Any]) -> Any:
+        """A block that needs no data, built to see whether it can be; None for others."""
+        if not self.one[field].supplied_by(*size):
+            return None
+        try:
+            return self.one[field].build(**size)
+        except ConfigError as error:
+            raise ConfigError(f"model.{field}: {error}") from None
+
+
+def build(model: Model, vocabulary: Vocabulary) -> Network:
+    """The network of a resolved configuration for a vocabulary, with weights from torch's random numbers."""
+    blocks = Blocks.of(model)
+    known: dict[str, Any] = {
+        "width": model.width,
+        "max_events": model.max_events,
+        "n_items": vocabulary.n_items,
+        "schema": vocabulary.schema,
+        "vocabulary": vocabulary,
+    }
+    objective = blocks.one["objective"].build(**known)
+    known["n_places"] = objective.n_places(known["max_events"])
+    known["items"] = blocks.one["items"].build(**known)
+    made = {name: spec.build(**known) for name, spec in blocks.one.items() if name not in ("items", "objective")}
+    towers = [tower.build(**known) for tower in blocks.several["towers"]]
+    return Network(
+        made["inputs"],
+        objective,
+        made["encoder"],
+        [head.build(**known) for head in blocks.several["heads"]],
+        max_events=known["max_events"],
+        positions=made["positions"],
+        towers=towers,
+        merge=Merge(len(towers) + 1, made.get("merge"), known["width"]),
+    )
+
+
+def _parse(field: str, text: str | None, slot: type) -> Spec[Any]:
+    if text is None:
+        raise ConfigError(f"{field} is not given, and no recipe has filled it in: see recsys.recipes.resolve.")
+    try:
+        return parse(text, slot)
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from None
