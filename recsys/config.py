@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from recsys.errors import ConfigError
 from recsys.grammar import check_grammar
+from recsys.parts import Spec, name_of
 from recsys.windows import Duration, Holdout
 
 RESULT_FREE: dict[str, Any] = {"result_free": True}
@@ -211,6 +212,14 @@ class Model(Group):
         if self.loss is not None and self.heads is not None:
             raise ValueError("`loss` is the loss of the default NextItem head: name it or `heads`, not both")
         return self
+
+    @field_validator("inputs", "items", "positions", "objective", "encoder", "loss", "heads", "towers", "merge", mode="before")
+    @classmethod
+    def _texts(cls, given: Any) -> Any:
+        """From Python a part may be a spec, as `part(PreLN, n_blocks=4)`, or a class."""
+        if isinstance(given, (list, tuple)):
+            return tuple(map(cls._texts, given))
+        return str(given) if isinstance(given, Spec) else name_of(given) if isinstance(given, type) else given
 
     @field_validator("inputs", "items", "positions", "objective", "encoder", "loss", "heads", "towers", "merge")
     @classmethod

@@ -64,7 +64,7 @@ class Spec(Generic[T]):
                 elif parameter.default is inspect.Parameter.empty:
                     there = ", ".join(supplied) or "nothing"
                     raise ConfigError(f"{self.cls.__name__} needs {name!r}; its place in the network supplies {there}.")
-        hints = _hints(self.cls)
+        hints = annotations(self.cls)
         chosen = {name: _built(value, hints.get(name), supplied) for name, value in self.arguments.items()}
         return self.cls(**known, **chosen)
 
@@ -105,6 +105,8 @@ def class_named(name: str, slot: type, text: str) -> type:
 def name_of(cls: type) -> str:
     """The shortest name that reads back as the class. A notebook's class, of `__main__`, does so in its own process."""
     listed = any(choices(base).get(cls.__name__) is cls for base in cls.__mro__ if base.__module__.startswith("recsys."))
+    if "<locals>" in cls.__qualname__:
+        raise ConfigError(f"{cls.__qualname__} is written inside a function, where no configuration can name it: write it outside.")
     return cls.__name__ if listed else f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -130,14 +132,14 @@ def _is_foreign(cls: type) -> bool:
 
 def _resolve(node: ast.Call, slot: Any, text: str) -> Spec[Any]:
     cls = class_named(dotted(node.func, text), slot, text)
-    hints = _hints(cls)
+    hints = annotations(cls)
     arguments = {k.arg: _value(k.value, hints.get(k.arg or ""), text) for k in node.keywords if k.arg}
     return Spec(cls, _checked(cls, arguments, text))
 
 
 def _value(node: ast.expr, annotation: Any, text: str) -> Any:
     if isinstance(node, ast.Call):
-        slot = _slot(annotation)
+        slot = slot_of(annotation)
         if slot is None:
             raise ConfigError(f"{text!r}: {ast.unparse(node)} stands where no building block is taken.")
         return _resolve(node, slot, text)
@@ -145,7 +147,7 @@ def _value(node: ast.expr, annotation: Any, text: str) -> Any:
         return [_value(element, annotation, text) for element in node.elts]
     if isinstance(node, ast.Dict):
         return {key_of(k, node, text): _value(v, None, text) for k, v in zip(node.keys, node.values, strict=True)}
-    slot = _slot(annotation)
+    slot = slot_of(annotation)
     if slot is not None and isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) not in JSON_NAMES:
         return _resolve(ast.Call(func=node, args=[], keywords=[]), slot, text)  # a block without brackets
     return literal(node, text)
@@ -185,19 +187,20 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in found.items() if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)}
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def annotations(cls: type) -> dict[str, Any]:
+    """Type annotations of a part's constructor, by parameter; none of another library's class, whose types are its own affair."""
     if cls.__init__ is object.__init__ or _is_foreign(cls):  # type: ignore[misc]
-        return {}  # another library's types are its own affair
+        return {}
     return get_type_hints(cls.__init__)  # type: ignore[misc]
 
 
-def _slot(annotation: Any) -> type | None:
+def slot_of(annotation: Any) -> type | None:
     """The contract that an annotation asks for: of `Loss`, `Loss | None`, `Spec[Loss]` and `Sequence[Loss]` it is Loss."""
     if get_origin(annotation) is not None:
         inner = get_args(annotation)
         if get_origin(annotation) in (Union, types.UnionType):
             inner = tuple(a for a in inner if a is not type(None))
-        found = [slot for slot in map(_slot, inner) if slot is not None]
+        found = [slot for slot in map(slot_of, inner) if slot is not None]
         return found[0] if found else None
     ours = isinstance(annotation, type) and annotation.__module__ not in ("builtins", "typing", "types")
     return annotation if ours else None
@@ -221,13 +224,13 @@ def _specs(value: Any) -> list[Spec[Any]]:
 def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
     """The arguments, after checking that each is a keyword-only parameter and has a value of its type."""
     settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY or _is_foreign(cls)}
-    hints = _hints(cls)
+    hints = annotations(cls)
     for name, value in arguments.items():
         if name not in settable:
             close = difflib.get_close_matches(name, settable, n=3, cutoff=0.4)
             hint = f"Did you mean {' or '.join(close)}?" if close else f"It takes: {', '.join(settable) or 'nothing'}."
             raise ConfigError(f"{text!r}: {cls.__name__} has no argument {name!r}. {hint}")
-        problem = _misfit(value, hints[name]) if name in hints else None
+        problem = _misfit(value, hints.get(name, Any))
         if problem:
             raise ConfigError(f"{text!r}: {name}={value!r} does not fit {cls.__name__}: {problem}.")
     missing = [] if _is_foreign(cls) else [n for n, p in settable.items() if p.default is inspect.Parameter.empty and n not in arguments]
@@ -238,12 +241,12 @@ def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
 
 def _misfit(value: Any, annotation: Any) -> str | None:
     """What keeps the value from being the argument that the annotation asks for, if anything."""
-    slot = _slot(annotation)
+    slot = slot_of(annotation)
     if slot is not None:
         given = value if isinstance(value, (list, tuple)) else [value]
         if all(isinstance(v, Spec) and issubclass(v.cls, slot) for v in given):
             return None
-        others = tuple(a for a in get_args(annotation) if _slot(a) is None)
+        others = tuple(a for a in get_args(annotation) if slot_of(a) is None)
         if not others or _misfit(value, Union[others]):
             return f"it takes a {slot.__name__}, of {', '.join(sorted(choices(slot))) or 'your own'}"
         return None
