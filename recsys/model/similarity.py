@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Similarity(nn.Module, ABC):
@@ -18,3 +19,10 @@ class Dot(Similarity):
 
     def forward(self, x: Tensor) -> Tensor:
         return x
+
+
+class Cosine(Similarity):
+    """The cosine of their angle: both have length 1. Within [−1, 1], so the loss needs a low temperature, such as 0.05."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(x.float(), dim=-1, eps=1e-8)

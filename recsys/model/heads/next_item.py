@@ -14,10 +14,15 @@ from recsys.model.losses import Loss
 from recsys.model.losses.softmax import CrossEntropy
 from recsys.model.objectives import Plan
 from recsys.model.similarity import Dot, Similarity
+from recsys.model.towers import MERGED
+from recsys.model.vocabulary import Vocabulary
 
 
 class NextItem(Head):
-    """Scores every item of the catalogue. Tied, it reads the item table of the inputs (Press & Wolf 2017)."""
+    """Scores every item of the catalogue. Tied, it reads the item table of the inputs (Press & Wolf 2017).
+
+    Of the vocabulary it takes the events of each item, which some losses draw their negatives by.
+    """
 
     row_of: ClassVar[dict[str, str]] = {"bias": ITEM}
 
@@ -25,26 +30,31 @@ class NextItem(Head):
         self,
         n_items: int,
         width: int,
+        vocabulary: Vocabulary | None = None,
         *,
         loss: Loss | None = None,
         tied: bool = True,
         bias: bool = False,
         similarity: Similarity | None = None,
         weight: float = 1.0,
+        tower: str = MERGED,
     ) -> None:
         super().__init__()
         if not weight > 0:
             raise ConfigError(f"NextItem: weight={weight} has to be above 0.")
-        self.width, self.weight = width, weight
+        self.width, self.weight, self.tower = width, weight, tower
         self.criterion = loss or CrossEntropy()
         self.similarity = similarity or Dot()
         self.own_items = None if tied else IdEmbedding(n_items, width)
         self.bias = nn.Parameter(torch.zeros(n_items)) if bias else None
+        self.counts: Tensor | None
+        counts = None if vocabulary is None else torch.tensor(vocabulary.n_events, dtype=torch.int64)
+        self.register_buffer("counts", counts, persistent=False)  # saved with the vocabulary
 
     def catalogue(self, items: ItemTable) -> Catalogue:
         """What hidden states are compared with; `items` is the item table of the inputs."""
         table = items if self.own_items is None else self.own_items
-        return Catalogue(self.similarity(table.vectors()), self.bias)
+        return Catalogue(self.similarity(table.vectors()), self.bias, counts=self.counts)
 
     def select(self, hidden: Tensor, plan: Plan) -> Predictions:
         assert plan.target is not None and plan.weight is not None, "recommending has no targets"

@@ -1,13 +1,13 @@
 """Softmax cross-entropy over the whole catalogue, in tiles."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from recsys.errors import ConfigError
 from recsys.model.catalogue import Catalogue
-from recsys.model.losses import Loss
+from recsys.model.losses import Loss, share_of
 
 # A tile is as many rows of scores as exist at one time. Few rows make slow products, many fall out of a CPU's cache.
 TILE_ROWS = {"cpu": 512, "cuda": 2**14}
@@ -18,20 +18,23 @@ MIN_TILE_ROWS = 32
 class CrossEntropy(Loss):
     """Softmax cross-entropy over the whole catalogue: −log softmax(scores / temperature)[target].
 
-    With label smoothing ε, the target has probability 1 − ε + ε/V and every other item ε/V, as in torch. Scores are
-    made and used up in tiles, so that no (N, V) tensor exists, forward or backward.
+    With label smoothing ε, spread over `all` items, the target has probability 1 − ε + ε/V and every other item ε/V, as in
+    torch; spread over the `others`, it has 1 − ε and they ε/(V − 1), as in the paper of Transformers4Rec (de Souza Pereira
+    Moreira et al. 2021). Scores are made and used up in tiles, so that no (N, V) tensor exists, forward or backward.
     """
 
-    def __init__(self, *, label_smoothing: float = 0.0, temperature: float = 1.0) -> None:
+    def __init__(self, *, label_smoothing: float = 0.0, smoothed_over: Literal["all", "others"] = "all", temperature: float = 1.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"CrossEntropy: label_smoothing={label_smoothing} is outside [0, 1).")
+        if smoothed_over not in ("all", "others"):
+            raise ConfigError(f'CrossEntropy: smoothed_over={smoothed_over!r} has to be "all" or "others".')
         if not temperature > 0:
             raise ConfigError(f"CrossEntropy: temperature={temperature} has to be above 0.")
-        self.label_smoothing, self.temperature = label_smoothing, temperature
+        self.label_smoothing, self.smoothed_over, self.temperature = label_smoothing, smoothed_over, temperature
 
     def forward(self, hidden: Tensor, target: Tensor, catalogue: Catalogue, weight: Tensor) -> Tensor:
-        share = weight.float() / weight.sum().clamp(min=torch.finfo(torch.float32).tiny)  # (N,), sums to 1
+        share = share_of(weight)
         # Half precision would cost the loss its digits; tiles are too small for it to pay.
         with torch.autocast(hidden.device.type, enabled=False):
             h = hidden.float() / self.temperature
@@ -40,15 +43,22 @@ class CrossEntropy(Loss):
             prior = None if catalogue.prior is None else catalogue.prior.float() / self.temperature
             row = torch.zeros_like(target) if catalogue.prior_row is None else catalogue.prior_row
             loss = _SoftmaxNLL.apply(h, vectors, bias, prior, row, target, share)
-            if self.label_smoothing:
+            epsilon = self._epsilon(catalogue.n_items)
+            if epsilon:
                 # ε·(score of the target − mean score) turns the loss of one target into that of the smoothed targets.
                 gap = (h * (vectors[target] - vectors.mean(0))).sum(1)
                 if bias is not None:
                     gap = gap + bias[target] - bias.mean()
                 if prior is not None:
                     gap = gap + prior[row, target] - prior.mean(1)[row]
-                loss = loss + self.label_smoothing * (share * gap).sum()
+                loss = loss + epsilon * (share * gap).sum()
         return loss
+
+    def _epsilon(self, n_items: int) -> float:
+        """What is spread over all items, the target too, so that the target keeps what it should."""
+        if self.smoothed_over == "all":
+            return self.label_smoothing
+        return self.label_smoothing * n_items / (n_items - 1) if n_items > 1 else 0.0
 
 
 class _SoftmaxNLL(torch.autograd.Function):

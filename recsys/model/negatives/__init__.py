@@ -1,0 +1,37 @@
+"""Negatives: the items that a sampled loss holds against the targets, one set for all predictions of a step.
+
+A sampler draws in strata (Kitagawa 1996, "stratified resampling"): its distribution is cut into n parts of equal
+probability and each gives one item. An item is drawn as often as in n independent draws, on average, but the sets differ
+less from each other, and n = V uniform draws are every item once.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from recsys.model.catalogue import Catalogue
+
+
+class Negatives(nn.Module, ABC):
+    """The contract of the slot `negatives`. Random numbers are torch's own, of the device that the targets are on."""
+
+    @abstractmethod
+    def draw(self, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
+        """item_index (n,) int64 for a step with targets (N,) of weights (N,). One may be drawn twice, or be a target."""
+
+    @abstractmethod
+    def log_expected(self, items: Tensor, n: int, catalogue: Catalogue) -> Tensor:
+        """log(n q) (…) float32: how often each of the items (…) is expected among n draws."""
+
+
+def strata(n: int, device: torch.device) -> Tensor:
+    """(n,) float64: a random number from each of n equal parts of [0, 1)."""
+    return (torch.arange(n, device=device) + torch.rand(n, dtype=torch.float64, device=device)) / n
+
+
+def draw_in_proportion(n: int, weight: Tensor) -> Tensor:
+    """Places (n,) int64 in `weight` (M,) ≥ 0, each drawn in proportion to its weight; M ≥ 1."""
+    cumulative = weight.cumsum(0)
+    drawn = torch.searchsorted(cumulative, strata(n, weight.device) * cumulative[-1], right=True)
+    return drawn.clamp(max=len(weight) - 1)  # rounding can reach the end, and so does a weight of 0 everywhere
