@@ -15,7 +15,6 @@ from recsys.evaluation.ground import Ground, common_ground
 from recsys.evaluation.report import Report
 from recsys.evaluation.slices import slices
 from recsys.histories import Dictionary, Histories
-from recsys.model import saving
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
@@ -44,8 +43,7 @@ def evaluate(
     `candidate` and `current` (None: there is none that could be compared fairly) are *training* artifacts whose training
     ended at the holdout's start or before. `segment` is the users' column by which popular items are counted.
     """
-    key = sequences.manifest["config"]["key"]  # two keys may come to tables of equal content
-    config = {**evaluation.versioned(), "exclude_seen": exclude_seen, "segment": segment, "seed": seed, "key": key}
+    config = {**evaluation.versioned(), "exclude_seen": exclude_seen, "segment": segment, "seed": seed}
     for trained in filter(None, (candidate, current)):
         _check_unseen(trained, as_of, evaluation)
     models = {"candidate": candidate} if current is None else {"candidate": candidate, "current": current}
@@ -76,7 +74,7 @@ class _Evening:
         self.as_of, self.sequences, self.progress = as_of, sequences, progress
         self.cut = holdout(as_of, evaluation.holdout)
         self.dictionary = Dictionary.load(sequences.path)
-        self.rankers = [Ranker(name, *saving.load(model.path), self.dictionary, device_of("auto")) for name, model in models.items()]
+        self.rankers = [Ranker.load(name, model.path, self.dictionary, device_of("auto")) for name, model in models.items()]
         columns = {column for ranker in self.rankers for column in ranker.columns} | ({segment} if segment else set())
         self.histories = Histories.load(sequences.path, columns=columns)
 
@@ -124,9 +122,8 @@ class _Evening:
 
     def _reading(self, ranker: Ranker, ground: Ground) -> Reading:
         """A model at the cut: what it would have recommended at that moment."""
-        key = self.sequences.manifest["config"]["key"]
         now = None if self.cut.at is None else microseconds(self.cut.at)
-        return ranker.reading(self.histories, *self.histories.last_sequences(ground.ends, key), now)
+        return ranker.reading(self.histories, ground.ends, now)
 
 
 def _check_unseen(model: Artifact, as_of: datetime, evaluation: Evaluation) -> None:

@@ -7,21 +7,27 @@ import json
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from recsys.config import Model
 from recsys.errors import StoreError
+from recsys.histories import Key
 from recsys.model.blocks import build
 from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
 from recsys.schema import Schema
 
 
-def save(folder: Path, network: Network, model: Model, vocabulary: Vocabulary) -> None:
-    """Write `weights.safetensors`, `model.json` and `vocabulary/` of a network that was built from `model`, resolved."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+def save(folder: Path, network: Network, model: Model, vocabulary: Vocabulary, key: Key = "user") -> None:
+    """Write `weights.safetensors`, `model.json` and `vocabulary/` of a network that was built from `model`, resolved.
+
+    `key` is what it was trained on and recommends from: users' histories, or sessions.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in _weights(network).items()}
     save_file(weights, folder / "weights.safetensors")
     facts = {
         "model": model.versioned(),
+        "key": key,
         "sizes": {"n_items": vocabulary.n_items, "n_parameters": network.n_parameters},
         "schema": json.loads(vocabulary.schema.to_json()),
     }
@@ -35,7 +41,7 @@ def load(folder: Path) -> tuple[Network, Vocabulary]:
     vocabulary = load_vocabulary(folder)
     network = build(Model(**facts["model"]), vocabulary)
     weights = load_file(folder / "weights.safetensors")
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in _weights(network).items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if wanted != found:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -43,11 +49,23 @@ def load(folder: Path) -> tuple[Network, Vocabulary]:
             f"{folder / 'weights.safetensors'} does not fit {folder / 'model.json'} as this version of the code builds it: "
             f"{len(differing)} tensors differ, among them {', '.join(differing[:3])}. Train it again."
         )
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, strict=False)
     return network.eval(), vocabulary
+
+
+def key_of(folder: Path) -> Key:
+    """What the network was trained on and recommends from."""
+    return json.loads((folder / "model.json").read_text())["key"]
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:
     """The vocabulary alone."""
     facts = json.loads((folder / "model.json").read_text())
     return Vocabulary.load(folder / "vocabulary", Schema.from_json(json.dumps(facts["schema"])))
+
+
+def _weights(network: Network) -> dict[str, Tensor]:
+    """Each tensor once, under its first name: towers share the item table."""
+    named = network.state_dict(keep_vars=True)
+    first = {id(tensor): name for name, tensor in reversed(named.items())}
+    return {name: tensor for name, tensor in named.items() if first[id(tensor)] == name}

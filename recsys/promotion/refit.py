@@ -58,16 +58,15 @@ def mean_overlap(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
 def _top_lists(models: tuple[Artifact, Artifact], sequences: Artifact, cut: Cut, seed: int) -> list[NDArray[np.int64]]:
     """(U, K) item codes that each model ranks first at the moment of the cut."""
     dictionary = Dictionary.load(sequences.path)
-    loaded = [saving.load(model.path) for model in models]
-    known = [vocabulary.item_map(dictionary) >= 0 for _, vocabulary in loaded]
+    known = [saving.load_vocabulary(model.path).item_map(dictionary) >= 0 for model in models]
     common = replace(dictionary, eligible=dictionary.eligible & known[0] & known[1])
-    rankers = [Ranker("model", network, vocabulary, common, device_of("auto")) for network, vocabulary in loaded]
+    rankers = [Ranker.load("model", model.path, common, device_of("auto")) for model in models]
     histories = Histories.load(sequences.path, columns={column for ranker in rankers for column in ranker.columns})
-    starts, ends = histories.last_sequences(histories.cut(cut), sequences.manifest["config"]["key"])
+    ends = histories.cut(cut)
     now = None if cut.at is None else microseconds(cut.at)
-    users = _sample(np.flatnonzero(ends > starts), seed)
-    readings = [ranker.reading(histories, starts, ends, now) for ranker in rankers]
-    return [make_lists([reading], users, K, [], (ends - starts)[users]).item_code for reading in readings]
+    users = _sample(np.flatnonzero(ends > histories.offsets[:-1]), seed)
+    readings = [ranker.reading(histories, ends, now) for ranker in rankers]
+    return [make_lists([reading], users, K, [], reading.lengths[users]).item_code for reading in readings]
 
 
 def _sample(users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

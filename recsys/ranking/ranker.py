@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import Ints
 from recsys.errors import ConfigError, RecsysError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Dictionary, Histories, Key
 from recsys.model import saving
 from recsys.model.inference import encode
 from recsys.model.network import Network
@@ -24,12 +24,15 @@ from recsys.schema import Schema
 class Ranker:
     """A network over the items of a night's dictionary that it knows and that are eligible, in the order of its vocabulary.
 
-    It is made once, and reads shard after shard: `ranker.reading(histories, starts, ends)` is a source of lists.
+    It is made once, and reads shard after shard: `ranker.reading(histories, ends, now)` is a source of lists. `key` is what
+    the network was trained on: users' histories, or sessions.
     """
 
     @torch.inference_mode()
-    def __init__(self, name: str, network: Network, vocabulary: Vocabulary, dictionary: Dictionary, device: str = "cpu") -> None:
-        self.name, self.vocabulary, self.dictionary = name, vocabulary, dictionary
+    def __init__(
+        self, name: str, network: Network, vocabulary: Vocabulary, dictionary: Dictionary, device: str = "cpu", *, key: Key = "user"
+    ) -> None:
+        self.name, self.vocabulary, self.dictionary, self.key = name, vocabulary, dictionary, key
         self.network = network.to(device).eval()
         known = vocabulary.item_map(dictionary)  # item_code → item_index
         code = np.full(vocabulary.n_items, -1)
@@ -40,13 +43,20 @@ class Ranker:
         self.place = np.full(dictionary.n_items, -1)  # item_code → row of the catalogue
         self.place[self.item_code] = np.arange(len(shown))
 
+    @classmethod
+    def load(cls, name: str, folder: Path, dictionary: Dictionary, device: str = "cpu") -> "Ranker":
+        """Of the model in a training artifact."""
+        network, vocabulary = saving.load(folder)
+        return cls(name, network, vocabulary, dictionary, device, key=saving.key_of(folder))
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Features that histories have to be loaded with."""
         return (*self.network.inputs.event_columns, *self.network.inputs.user_columns)
 
-    def reading(self, histories: Histories, starts: Ints, ends: Ints, now: int | None) -> "Reading":
-        """What the network predicts after events `starts` … `ends` − 1 of each user (U,), at the moment `now` (µs since 1970)."""
+    def reading(self, histories: Histories, ends: Ints, now: int | None) -> "Reading":
+        """What the network predicts after each user's history or last session before the ends (U,), at the moment `now` (µs since 1970)."""
+        starts, ends = histories.last_sequences(ends, self.key)
         reader = self.network.reader(histories, self.dictionary, self.vocabulary)
         return Reading(self, reader, reader.spans(starts, ends), now, reader.n_unknown(starts, ends))
 
@@ -64,6 +74,11 @@ class Reading:
     @property
     def name(self) -> str:
         return self.ranker.name
+
+    @property
+    def lengths(self) -> Ints:
+        """Events that are read of each user (U,)."""
+        return self.spans.lengths.numpy()
 
     @torch.inference_mode()
     def rank(self, users: Ints, k: int, rows: Ints, item_code: Ints) -> tuple[NDArray[np.float32], Ints]:

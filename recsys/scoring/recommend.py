@@ -18,7 +18,6 @@ from recsys.arrays import Ints
 from recsys.config import Scoring
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories, shards_of
-from recsys.model import saving
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
@@ -52,8 +51,7 @@ def recommend(
         raise ConfigError(f"The source of the lists is {source!r}: give {' or '.join(MODELS)} a model, and a baseline none.")
     if source == "popular_lately" and not popular_window:
         raise ConfigError('The source of the lists is "popular_lately", which needs a popular_window, as "6h".')
-    key = sequences.manifest["config"]["key"]  # two keys may come to tables of equal content
-    config = {**scoring.versioned(), "source": source, "popular_window": popular_window, "key": key}
+    config = {**scoring.versioned(), "source": source, "popular_window": popular_window}
     inputs = {"sequences": sequences} if model is None else {"sequences": sequences, "model": model}
 
     def build(draft: Draft) -> None:
@@ -72,12 +70,11 @@ class _Night:
         self, as_of: datetime, scoring: Scoring, sequences: Artifact, model: Artifact | None, source: str, popular_window: str
     ) -> None:
         self.scoring, self.source, self.folder = scoring, source, sequences.path
-        self.key = sequences.manifest["config"]["key"]
         self.dictionary = Dictionary.load(self.folder)
         self.cut = everything(as_of, self.dictionary.schema.has_times)
         self.now = microseconds(as_of) if self.dictionary.schema.has_times else None
         self.device = device_of(scoring.accelerator) if model else "cpu"
-        self.ranker = Ranker(source, *saving.load(model.path), self.dictionary, self.device) if model else None
+        self.ranker = Ranker.load(source, model.path, self.dictionary, self.device) if model else None
         self.shards = shards_of(self.folder)
         self.n_users = sum(pq.read_metadata(file).num_rows for file in (self.folder / "users").glob("*.parquet"))
         segment = [scoring.segment] if scoring.segment else []
@@ -96,8 +93,9 @@ class _Night:
         return dict(sorted(counts.items()))
 
     def _write_part(self, path: Path, histories: Histories, advance: Callable[[int], None]) -> Counter[str]:
-        starts, ends = histories.last_sequences(histories.cut(self.cut), self.key)
-        sources = self._sources(histories, starts, ends)
+        ends = histories.cut(self.cut)
+        sources = self._sources(histories, ends)
+        lengths = sources[0].lengths if isinstance(sources[0], Reading) else ends - histories.offsets[:-1]
         excluded = (histories.seen(self.cut), histories.blocked()) if self.scoring.exclude_seen else (histories.blocked(),)
         counts: Counter[str] = Counter(users=histories.n_users)
         if isinstance(sources[0], Reading):
@@ -105,17 +103,16 @@ class _Night:
         with PartWriter(path, histories.user_id.type, self.dictionary.item_id, [source.name for source in sources]) as part:
             for first in range(0, histories.n_users, USERS_PER_ROW_GROUP):
                 users = np.arange(first, min(first + USERS_PER_ROW_GROUP, histories.n_users))
-                lengths = (ends - starts)[users]
-                lists = make_lists(sources, users, self.scoring.k, excluded, lengths, self.scoring.users_per_tile, advance)
+                lists = make_lists(sources, users, self.scoring.k, excluded, lengths[users], self.scoring.users_per_tile, advance)
                 part.write(histories.user_id.take(pa.array(users)), lists)
                 counts += _counted(lists, sources)
         return counts
 
-    def _sources(self, histories: Histories, starts: Ints, ends: Ints) -> list[Source]:
+    def _sources(self, histories: Histories, ends: Ints) -> list[Source]:
         popular = self.popular.sources(histories)
         if self.ranker is None:
             return list(popular[self.source])
-        return [self.ranker.reading(histories, starts, ends, self.now), *next(iter(popular.values()))]
+        return [self.ranker.reading(histories, ends, self.now), *next(iter(popular.values()))]
 
 
 def _counted(lists: Lists, sources: list[Source]) -> Counter[str]:

@@ -113,7 +113,7 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
     trainer = _fit(module, fitted, task.training, task.epochs or task.training.max_epochs, draft.scratch)
     network.load_state_dict(fitted.best_weights)
 
-    saving.save(draft.path, network, task.model, vocabulary)
+    saving.save(draft.path, network, task.model, vocabulary, task.key)
     pq.write_table(pa.Table.from_pylist(fitted.rows, EPOCHS), draft.path / "epochs.parquet", compression="zstd")
     draft.counts |= {
         "users": int((ends > histories.offsets[:-1]).sum()),
