@@ -5,9 +5,9 @@ Fields made with `Free(...)` cannot change a result (threads, memory, devices, p
 
 import os
 import re
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from recsys.errors import ConfigError
 from recsys.grammar import check_grammar
@@ -20,6 +20,23 @@ RESULT_FREE: dict[str, Any] = {"result_free": True}
 def Free(default: Any = ..., **kwargs: Any) -> Any:  # reads like pydantic's Field
     """A field that cannot change a result."""
     return Field(default, json_schema_extra=RESULT_FREE, **kwargs)
+
+
+def _as_text(given: Any) -> Any:
+    """From Python a part may be a spec, as `part(PreLN, n_blocks=4)`, or a class."""
+    return str(given) if isinstance(given, Spec) else name_of(given) if isinstance(given, type) else given
+
+
+def _call(text: str) -> str:
+    """Grammar is checked here; names and arguments are looked up when a run starts."""
+    try:
+        check_grammar(text)
+    except ConfigError as error:  # pydantic reports ValueErrors with the field's name
+        raise ValueError(str(error)) from None
+    return text
+
+
+Part: TypeAlias = Annotated[str, BeforeValidator(_as_text), AfterValidator(_call)]  # a building block, as "PreLN(n_blocks=2)"
 
 
 class Group(BaseModel):
@@ -194,17 +211,24 @@ class Model(Group):
     recipe: str = Field("sasrec", description="Named model of recsys.recipes.")
     width: int | None = Field(None, ge=1, description="Width D of the hidden vectors.")
     max_events: int | None = Field(None, ge=1, description="Newest events of a history that the network reads (L).")
-    inputs: str | None = Field(None, description='How an event becomes a vector, e.g. "Inputs(aggregation=Concat())".')
-    items: str | None = Field(None, description='The item table, e.g. "IdEmbedding()".')
-    positions: str | None = Field(None, description='Position encoding, e.g. "Learned()" or "NoPositions()".')
-    objective: str | None = Field(None, description='Which positions are predicted, e.g. "CausalLM()".')
-    encoder: str | None = Field(None, description='The sequence encoder, e.g. "PreLN(n_blocks=2, n_heads=2)".')
-    loss: str | None = Field(None, description='Loss of the default NextItem head, e.g. "CrossEntropy(label_smoothing=0.1)".')
-    heads: tuple[str, ...] | None = Field(None, description='Heads, e.g. ["NextItem(loss=CrossEntropy())"]; instead of `loss`.')
-    towers: tuple[str, ...] | None = Field(
+    inputs: Part | None = Field(None, description='How an event becomes a vector, e.g. "Inputs(aggregation=Concat())".')
+    items: Part | None = Field(None, description='The item table, e.g. "IdEmbedding()".')
+    positions: Part | None = Field(None, description='Position encoding, e.g. "Learned()" or "NoPositions()".')
+    objective: Part | None = Field(None, description='Which positions are predicted, e.g. "CausalLM()".')
+    encoder: Part | None = Field(None, description='The sequence encoder, e.g. "PreLN(n_blocks=2, n_heads=2)".')
+    loss: Part | None = Field(None, description='Loss of the default NextItem head, e.g. "CrossEntropy(label_smoothing=0.1)".')
+    heads: tuple[Part, ...] | None = Field(None, description='Heads, e.g. ["NextItem(loss=CrossEntropy())"]; instead of `loss`.')
+    towers: tuple[Part, ...] | None = Field(
         None, description="Inputs and encoders beside the main ones, e.g. \"Tower(name='context', inputs=Inputs(), encoder=GRU())\"."
     )
-    merge: str | None = Field(None, description='How hidden states of several towers become one, e.g. "Concat()"; their sum unless said.')
+    merge: Part | None = Field(None, description='How hidden states of several towers become one, e.g. "Concat()"; their sum unless said.')
+    network: Part | None = Field(
+        None, description='The network that holds the parts, e.g. "team.networks.Debiased(strength=0.5)"; "Network()".'
+    )
+    batching: Part | None = Field(None, description='How a batch becomes padded tensors: "ByLength()" unless said, or "Padded()".')
+    initialisation: Part | None = Field(
+        None, description='Weights to start from, e.g. "XavierNormal()" or "Normal(std=0.02)"; "AsBuilt()" unless said.'
+    )
     code: str | None = Free(None, description="Folder with own parts: put on the path, its content into the version.")
 
     @model_validator(mode="after")
@@ -213,41 +237,33 @@ class Model(Group):
             raise ValueError("`loss` is the loss of the default NextItem head: name it or `heads`, not both")
         return self
 
-    @field_validator("inputs", "items", "positions", "objective", "encoder", "loss", "heads", "towers", "merge", mode="before")
-    @classmethod
-    def _texts(cls, given: Any) -> Any:
-        """From Python a part may be a spec, as `part(PreLN, n_blocks=4)`, or a class."""
-        if isinstance(given, (list, tuple)):
-            return tuple(map(cls._texts, given))
-        return str(given) if isinstance(given, Spec) else name_of(given) if isinstance(given, type) else given
-
-    @field_validator("inputs", "items", "positions", "objective", "encoder", "loss", "heads", "towers", "merge")
-    @classmethod
-    def _calls(cls, given: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        """Grammar is checked here; names and arguments are looked up when a run starts."""
-        for text in (given,) if isinstance(given, str) else given or ():
-            try:
-                check_grammar(text)
-            except ConfigError as error:  # pydantic reports ValueErrors with the field's name
-                raise ValueError(str(error)) from None
-        return given
-
 
 class Training(Group):
     """How the network is fitted."""
 
     max_epochs: int = Field(20, ge=1, description="Epochs at most.")
     users_per_batch: int = Field(128, ge=1, description="Sequences per step.")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's learning rate.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay, on matrices only.")
+    optimizer: Part = Field(
+        "AdamW(betas=[0.9, 0.98], fused=true)", description='The optimiser, of torch.optim or your own, e.g. "RAdam(eps=1e-6)".'
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="The optimiser's learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="The optimiser's weight decay, on matrices only: it spares biases and norms.")
+    schedule: Part = Field(
+        "Constant()",
+        description='Learning rate by step, e.g. "WarmupCosine(warmup=0.1)" or "TorchSchedule(scheduler=OneCycleLR(max_lr=0.01))".',
+    )
     patience: int = Field(3, ge=1, description="Epochs without a better validation NDCG@10 before it stops.")
     n_validation_users: int = Field(2048, ge=1, description="Users whose newest event before train_end validates.")
+    validation_users: Part = Field("RandomUsers()", description='Who they are: drawn by seed, or "SameUsers()" night after night.')
     min_user_events: int = Field(2, ge=2, description="Users with fewer events are not trained on; they are scored all the same.")
     min_item_events: int = Field(1, ge=1, description="Items with fewer events before train_end are unknown to the model.")
     long_histories: Literal["newest", "windows"] = Field(
         "newest", description="Learn from the newest max_events of a history, or from all of it in windows."
     )
     limit_train_batches: float | None = Field(None, gt=0, le=1, description="Share of the batches of an epoch: for quick tries.")
+    module: Part = Field("SequenceModule()", description="The LightningModule: its steps, its validation and what it logs.")
+    trainer: Part = Field("Trainer()", description='More for Lightning\'s Trainer, e.g. "Trainer(gradient_clip_val=1.0)".')
+    callbacks: tuple[Part, ...] = Field((), description='Lightning callbacks, e.g. ["EMAWeightAveraging(decay=0.999)"].')
     warm_start: bool = Field(False, description="Start from the current model's vectors and weights, by item_id.")
     refit: bool = Field(True, description="Repeat the winner on everything before as_of.")
     deterministic: bool = Field(False, description="Bit-equal weights from equal inputs, on one device and thread count; slower.")

@@ -7,6 +7,7 @@ and has to be a subclass of that contract. The text is parsed with `ast` and nev
 Constructors follow one rule: **positional parameters are what only the network knows** (width, number of items, schema)
 and are supplied when the block is built; **keyword-only parameters are what a configuration may set**. Classes of other
 libraries (an optimiser, a callback, a torch module) know nothing of it: there every parameter may be set that is not supplied.
+A constructor that hands `**others` on to the class it derives from takes what that one takes.
 
 >>> from recsys.model.losses import Loss
 >>> parse("CrossEntropy(label_smoothing=0.1)", Loss).build()          # doctest: +SKIP
@@ -20,6 +21,7 @@ import json
 import pkgutil
 import sys
 import types
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
@@ -68,6 +70,10 @@ class Spec(Generic[T]):
         chosen = {name: _built(value, hints.get(name), supplied) for name, value in self.arguments.items()}
         return self.cls(**known, **chosen)
 
+    def classes(self) -> set[type]:
+        """Its class and those of the blocks in it."""
+        return {self.cls}.union(*(spec.classes() for value in self.arguments.values() for spec in _specs(value)))
+
     def __str__(self) -> str:
         return f"{name_of(self.cls)}({', '.join(f'{k}={_text(v)}' for k, v in self.arguments.items())})"
 
@@ -86,7 +92,7 @@ def choices(slot: type) -> dict[str, type[Any]]:
     """Public classes of the slot's module that meet its contract, by name; of a package, those of all its files."""
     home = _home(slot)
     found = {name: value for module in (home, *_files(home)) for name, value in vars(module).items() if isinstance(value, type)}
-    return {
+    members = {
         name: cls
         for name, cls in sorted(found.items())
         if issubclass(cls, slot)
@@ -95,6 +101,8 @@ def choices(slot: type) -> dict[str, type[Any]]:
         and not inspect.isabstract(cls)
         and (cls is not slot or not _is_foreign(cls))
     }
+    # Another library's contract is rarely marked as abstract; where nothing derives from it, as from Lightning's Trainer, it is none.
+    return members or ({slot.__name__: slot} if _is_foreign(slot) else {})
 
 
 def class_named(name: str, slot: type, text: str) -> type:
@@ -180,18 +188,33 @@ def _imported(name: str, slot: type, text: str) -> type:
     return found
 
 
+def _constructors(cls: type) -> Iterator[Callable[..., None]]:
+    """The class's `__init__`, and those that it hands what it does not name itself, as `**others`."""
+    for base in cls.__mro__:
+        init = base.__dict__.get("__init__")
+        if init is not None and init is not object.__init__:
+            yield init
+            if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(init).parameters.values()):
+                return
+
+
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
-    if cls.__init__ is object.__init__:  # type: ignore[misc]
-        return {}
-    found = dict(list(inspect.signature(cls.__init__).parameters.items())[1:])  # type: ignore[misc]
-    return {n: p for n, p in found.items() if p.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)}
+    found: dict[str, inspect.Parameter] = {}
+    for init in _constructors(cls):
+        for name, parameter in list(inspect.signature(init).parameters.items())[1:]:
+            if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+                found.setdefault(name, parameter)
+    return found
 
 
 def annotations(cls: type) -> dict[str, Any]:
     """Type annotations of a part's constructor, by parameter; none of another library's class, whose types are its own affair."""
-    if cls.__init__ is object.__init__ or _is_foreign(cls):  # type: ignore[misc]
+    if _is_foreign(cls):
         return {}
-    return get_type_hints(cls.__init__)  # type: ignore[misc]
+    found: dict[str, Any] = {}
+    for init in _constructors(cls):
+        found = {**get_type_hints(init), **found}
+    return found
 
 
 def slot_of(annotation: Any) -> type | None:

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
+
 from recsys.config import Model
 from recsys.errors import ConfigError
 from recsys.model import own_parts
 from recsys.model.aggregation import Aggregation
+from recsys.model.batching import Batching
 from recsys.model.compatibility import direction_of
 from recsys.model.encoders import Encoder
 from recsys.model.heads import Head
+from recsys.model.initialisation import Initialisation
 from recsys.model.inputs import InputBlock
 from recsys.model.items import ItemTable
 from recsys.model.network import Network
@@ -25,6 +29,11 @@ T = TypeVar("T")
 ONE: dict[str, type] = {"items": ItemTable, "inputs": InputBlock, "objective": Objective, "encoder": Encoder, "positions": Positions}
 OPTIONAL: dict[str, type] = {"merge": Aggregation}
 SEVERAL: dict[str, type] = {"heads": Head, "towers": Tower}
+USUAL: dict[str, tuple[type, str]] = {  # what every network has, and hardly any has otherwise
+    "network": (Network, "Network()"),
+    "batching": (Batching, "ByLength()"),
+    "initialisation": (Initialisation, "AsBuilt()"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Blocks:
         own_parts.put_on_path(model.code)
         asked = {**ONE, **{name: slot for name, slot in OPTIONAL.items() if getattr(model, name) is not None}}
         one = {name: _parse(f"model.{name}", getattr(model, name), slot) for name, slot in asked.items()}
+        one |= {name: _parse(f"model.{name}", getattr(model, name) or usual, slot) for name, (slot, usual) in USUAL.items()}
         several = {name: tuple(_parse(f"model.{name}", x, slot) for x in getattr(model, name) or ()) for name, slot in SEVERAL.items()}
         return cls(one, several)
 
@@ -82,18 +92,22 @@ def build(model: Model, vocabulary: Vocabulary) -> Network:
     objective = blocks.one["objective"].build(**known)
     known["n_places"] = objective.n_places(known["max_events"])
     known["items"] = blocks.one["items"].build(**known)
-    made = {name: spec.build(**known) for name, spec in blocks.one.items() if name not in ("items", "objective")}
+    made = {name: spec.build(**known) for name, spec in blocks.one.items() if name not in ("items", "objective", "network")}
     towers = [tower.build(**known) for tower in blocks.several["towers"]]
-    return Network(
-        made["inputs"],
-        objective,
-        made["encoder"],
-        [head.build(**known) for head in blocks.several["heads"]],
+    network = blocks.one["network"].build(
+        inputs=made["inputs"],
+        objective=objective,
+        encoder=made["encoder"],
+        heads=[head.build(**known) for head in blocks.several["heads"]],
         max_events=known["max_events"],
         positions=made["positions"],
         towers=towers,
         merge=Merge(len(towers) + 1, made.get("merge"), known["width"]),
+        batching=made["batching"],
     )
+    with torch.no_grad():
+        made["initialisation"](network)
+    return network
 
 
 def _parse(field: str, text: str | None, slot: type) -> Spec[Any]:

@@ -1,4 +1,4 @@
-"""Hidden states of many sequences, in buckets of similar length."""
+"""Hidden states of many sequences, in buckets."""
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ def encode(network: Network, reader: Reader, spans: Spans, now: int | None = Non
     was_training = network.training
     network.eval()
     hidden = torch.zeros(len(spans), network.next_item.width, device=device)
-    for bucket in reader.buckets(spans.newest(network.max_events), EVENTS_PER_BUCKET.get(device.type, EVENTS_PER_BUCKET["cuda"]), now):
+    n_places = EVENTS_PER_BUCKET.get(device.type, EVENTS_PER_BUCKET["cuda"])
+    for bucket in network.batching.reading(reader, spans.newest(network.max_events), n_places, now):
         bucket = bucket.to(device)
         hidden[bucket.rows] = network.encode(bucket).float()
     network.train(was_training)

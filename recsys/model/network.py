@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories
+from recsys.model.batching import Batching, ByLength
 from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue
 from recsys.model.compatibility import check_heads, direction_of
@@ -26,7 +27,12 @@ States = dict[str, Tensor]  # by name of a tower
 
 
 class Network(nn.Module):
-    """A sequential recommender. `max_events` is how many of a history's newest events it reads."""
+    """A sequential recommender. `max_events` is how many of a history's newest events it reads.
+
+    It is the contract of the slot `network` too: a subclass replaces what it does in a step (`loss`), with a history
+    (`hidden`) or when it recommends (`encode`, `catalogue`). What is keyword-only in its constructor is set in a
+    configuration, and the rest it hands on: `def __init__(self, *, scale: float = 1.0, **parts: Any)`.
+    """
 
     def __init__(
         self,
@@ -34,11 +40,11 @@ class Network(nn.Module):
         objective: Objective,
         encoder: Encoder,
         heads: Sequence[Head],
-        *,
         max_events: int,
         positions: Positions | None = None,
         towers: Sequence[Tower] = (),
         merge: Merge | None = None,
+        batching: Batching | None = None,
     ) -> None:
         super().__init__()
         check_heads(inputs, heads)
@@ -51,7 +57,7 @@ class Network(nn.Module):
         self.positions = positions or NoPositions()
         self.towers = nn.ModuleList(towers)
         self.merge = merge or Merge(len(towers) + 1)
-        self.max_events = max_events
+        self.max_events, self.batching = max_events, batching or ByLength()
 
     @property
     def _heads(self) -> list[Head]:

@@ -1,6 +1,6 @@
 """Histories through a model's eyes: its own indexes, and only the events of items that it knows."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,12 +118,18 @@ class Reader:
             next_at=None if event_at is None else _next(event_at, lengths, now),
         )
 
-    def buckets(self, spans: Spans, events_per_bucket: int | None = None, now: int | None = None) -> Iterator[Bucket]:
-        """All spans that are not empty, grouped by length, in buckets of at most about `events_per_bucket` places."""
+    def buckets(
+        self,
+        spans: Spans,
+        events_per_bucket: int | None = None,
+        now: int | None = None,
+        groups: Callable[[Ints], Sequence[Ints]] = group_by_length,
+    ) -> Iterator[Bucket]:
+        """All spans that are not empty, in groups by their lengths, in buckets of at most about `events_per_bucket` places."""
         filled = torch.nonzero(spans.lengths)[:, 0]
-        for group in group_by_length(spans.lengths[filled].numpy()):
+        for group in groups(spans.lengths[filled].numpy()):
             rows = filled[torch.from_numpy(group)]
-            longest = int(spans.lengths[rows[-1]])  # groups are sorted
+            longest = int(spans.lengths[rows].max())
             for part in rows.split(len(rows) if events_per_bucket is None else max(1, events_per_bucket // longest)):
                 yield self.bucket(spans[part], part, now)
 
