@@ -221,6 +221,9 @@ class Model(Group):
     towers: tuple[Part, ...] | None = Field(
         None, description="Inputs and encoders beside the main ones, e.g. \"Tower(name='context', inputs=Inputs(), encoder=GRU())\"."
     )
+    fusion: Part | None = Field(
+        None, description="User features after the encoder, e.g. \"UserFeatures(features=['age'])\"; none unless said."
+    )
     merge: Part | None = Field(None, description='How hidden states of several towers become one, e.g. "Concat()"; their sum unless said.')
     network: Part | None = Field(
         None, description='The network that holds the parts, e.g. "team.networks.Debiased(strength=0.5)"; "Network()".'

@@ -11,7 +11,9 @@ from recsys.model import own_parts
 from recsys.model.aggregation import Aggregation
 from recsys.model.batching import Batching
 from recsys.model.compatibility import direction_of
+from recsys.model.embeddings.user import UserId
 from recsys.model.encoders import Encoder
+from recsys.model.fusion import Fusion
 from recsys.model.heads import Head
 from recsys.model.initialisation import Initialisation
 from recsys.model.inputs import InputBlock
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 # Fields of the `model` group, and the contract of what each names.
 ONE: dict[str, type] = {"items": ItemTable, "inputs": InputBlock, "objective": Objective, "encoder": Encoder, "positions": Positions}
-OPTIONAL: dict[str, type] = {"merge": Aggregation}
+OPTIONAL: dict[str, type] = {"merge": Aggregation, "fusion": Fusion}
 SEVERAL: dict[str, type] = {"heads": Head, "towers": Tower}
 USUAL: dict[str, tuple[type, str]] = {  # what every network has, and hardly any has otherwise
     "network": (Network, "Network()"),
@@ -52,6 +54,11 @@ class Blocks:
         one |= {name: _parse(f"model.{name}", getattr(model, name) or usual, slot) for name, (slot, usual) in USUAL.items()}
         several = {name: tuple(_parse(f"model.{name}", x, slot) for x in getattr(model, name) or ()) for name, slot in SEVERAL.items()}
         return cls(one, several)
+
+    @property
+    def reads_users(self) -> bool:
+        """Whether a part embeds user ids, so that the vocabulary has to keep them."""
+        return any(UserId in spec.classes() for spec in (*self.one.values(), *(spec for specs in self.several.values() for spec in specs)))
 
     def check(self, width: int, max_events: int) -> None:
         """ConfigError where blocks cannot be built at this size or do not fit each other, as far as that is known without data."""
@@ -104,6 +111,7 @@ def build(model: Model, vocabulary: Vocabulary) -> Network:
         towers=towers,
         merge=Merge(len(towers) + 1, made.get("merge"), known["width"]),
         batching=made["batching"],
+        fusion=made.get("fusion"),
     )
     with torch.no_grad():
         made["initialisation"](network)

@@ -12,6 +12,7 @@ from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue
 from recsys.model.compatibility import check_heads, direction_of
 from recsys.model.encoders import Direction, Encoder, View
+from recsys.model.fusion import Fusion
 from recsys.model.heads import Head, Predictions
 from recsys.model.heads.next_item import NextItem
 from recsys.model.inputs import InputBlock
@@ -45,6 +46,7 @@ class Network(nn.Module):
         towers: Sequence[Tower] = (),
         merge: Merge | None = None,
         batching: Batching | None = None,
+        fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
         check_heads(inputs, heads)
@@ -56,7 +58,7 @@ class Network(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.positions = positions or NoPositions()
         self.towers = nn.ModuleList(towers)
-        self.merge = merge or Merge(len(towers) + 1)
+        self.merge, self.fusion = merge or Merge(len(towers) + 1), fusion
         self.max_events, self.batching = max_events, batching or ByLength()
 
     @property
@@ -83,18 +85,33 @@ class Network(nn.Module):
     def _towers(self) -> list[Tower]:
         return [tower for tower in self.towers if isinstance(tower, Tower)]
 
+    @property
+    def event_columns(self) -> tuple[str, ...]:
+        """Columns of the events that its parts read."""
+        return tuple(dict.fromkeys(name for inputs in self._inputs for name in inputs.event_columns))
+
+    @property
+    def user_columns(self) -> tuple[str, ...]:
+        """Columns of the users that its parts read; with USER, their ids."""
+        fused = self.fusion.user_columns if self.fusion is not None else ()
+        return tuple(dict.fromkeys([*(name for inputs in self._inputs for name in inputs.user_columns), *fused]))
+
+    @property
+    def _inputs(self) -> list[InputBlock]:
+        return [self.inputs, *(tower.inputs for tower in self._towers)]
+
     def reader(self, histories: Histories, dictionary: Dictionary, vocabulary: Vocabulary) -> Reader:
         """The histories as this network reads them, with the columns that its parts ask for."""
-        inputs, encoders = [self.inputs, *(t.inputs for t in self._towers)], [self.encoder, *(t.encoder for t in self._towers)]
-        columns = {name: {column for part in inputs for column in getattr(part, name)} for name in ("event_columns", "user_columns")}
+        encoders = [self.encoder, *(tower.encoder for tower in self._towers)]
         times = self.objective.reads_times or any(encoder.reads_times for encoder in encoders)
-        return Reader(histories, dictionary, vocabulary, **columns, times=times)
+        return Reader(histories, dictionary, vocabulary, event_columns=self.event_columns, user_columns=self.user_columns, times=times)
 
     def states(self, plan: Plan) -> States:
         """Hidden states (B, L, D) of what the plan reads, by tower: each one's own, and all of them merged."""
         found = {MAIN: self._encoded(self.inputs, self.positions, self.encoder, plan)}
         found |= {tower.name: self._encoded(tower.inputs, tower.positions, tower.encoder, plan) for tower in self._towers}
-        return {**found, MERGED: self.merge(list(found.values()))}
+        merged = self.merge(list(found.values()))
+        return {**found, MERGED: merged if self.fusion is None else self.fusion(merged, plan.bucket)}
 
     def hidden(self, plan: Plan) -> Tensor:
         """Hidden states (B, L, D) of what the plan reads, of all towers together."""

@@ -11,7 +11,7 @@ from recsys.arrays import Array, Ints
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories
 from recsys.model.bucket import Bucket, Column, group_by_length, to_torch
-from recsys.model.vocabulary import Vocabulary, rows_of
+from recsys.model.vocabulary import USER, Vocabulary, index_in, rows_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Reader:
             return to_torch(vocabulary.translate(name, data, dictionary))
 
         self.event_columns = {name: translated(name, rows_of(histories.columns[name], known)) for name in event_columns}
-        self.user_columns = {name: translated(name, histories.user_columns[name]) for name in user_columns}
+        self.user_columns = {name: translated(name, histories.user_columns[name]) for name in user_columns if name != USER}
+        if USER in user_columns:
+            self.user_columns[USER] = torch.from_numpy(index_in(histories.user_id, vocabulary.known(USER), USER) + 1)
 
     def spans(self, starts: Ints, ends: Ints) -> Spans:
         """The sequences `starts` … `ends` − 1 (S,) of the histories, without what the model does not know."""

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.arrays import Array, Codes, Ints, Ragged, read_table, single, to_array
-from recsys.errors import ContractError
+from recsys.errors import ConfigError, ContractError
 from recsys.histories import Dictionary, Histories
-from recsys.schema import Column, Role, Scale, Schema, Table
+from recsys.schema import Column, Role, Scale, Schema, Table, file_name
 
 UNKNOWN = 0  # index of a category's null and of values that the model has never seen; known ones are 1 …
+USER = "user_id"  # the user's id as a column of the users, for models that embed it
 TABLES: tuple[Table, ...] = ("events", "items", "users")
 
 
@@ -40,6 +41,7 @@ class Vocabulary:
     values: dict[str, pa.Array] = field(default_factory=dict)
     numeric: dict[str, Numeric] = field(default_factory=dict)
     item_columns: dict[str, Array] = field(default_factory=dict)  # features of the items as at train_end, indexes for categories
+    user_id: pa.Array | None = None  # users with an event before train_end, for models that embed them
 
     @property
     def n_items(self) -> int:
@@ -49,9 +51,22 @@ class Vocabulary:
         """Indexes of a categorical column: its known values and UNKNOWN."""
         return len(self.values[column]) + 1
 
+    def known(self, *columns: str) -> pa.Array:
+        """What rows 1 … of an embedding stand for: the values of a column, of several together, or user ids."""
+        if columns == (USER,):
+            if self.user_id is None:
+                raise ConfigError("This vocabulary keeps no user ids, and UserId() embeds them: Vocabulary.fit(…, users=True) keeps them.")
+            return self.user_id
+        if len(columns) == 1:
+            return self.values[columns[0]]
+        values = pa.chunked_array([self.values[column] for column in columns]).unique()
+        return values.take(pc.sort_indices(values))
+
     @classmethod
-    def fit(cls, histories: Histories, dictionary: Dictionary, ends: Ints, min_item_events: int = 1) -> "Vocabulary":
-        """The vocabulary of the events before each user's end (U,), a position in the flat histories."""
+    def fit(
+        cls, histories: Histories, dictionary: Dictionary, ends: Ints, min_item_events: int = 1, *, users: bool = False
+    ) -> "Vocabulary":
+        """The vocabulary of the events before each user's end (U,), a position in the flat histories; with `users` of their ids too."""
         used = np.flatnonzero(histories.before(ends))
         n_events = np.bincount(histories.item_code[used], minlength=dictionary.n_items)
         items = np.flatnonzero(n_events >= min_item_events)
@@ -70,7 +85,8 @@ class Vocabulary:
             elif column.role != "vector":
                 codes = np.unique(known.values if isinstance(known, Ragged) else known)
                 values[column.name] = dictionary.values(column.name).take(pa.array(codes[codes >= 0]))
-        fitted = cls(histories.schema, dictionary.item_id.take(pa.array(items)), n_events[items], values, numeric)
+        user_id = histories.user_id.take(pa.array(rows["users"])) if users else None
+        fitted = cls(histories.schema, dictionary.item_id.take(pa.array(items)), n_events[items], values, numeric, user_id=user_id)
         columns = {name: fitted.translate(name, rows_of(column, items), dictionary) for name, column in dictionary.columns.items()}
         return replace(fitted, item_columns=columns)
 
@@ -91,7 +107,7 @@ class Vocabulary:
         return Ragged(index[data.values], data.offsets) if isinstance(data, Ragged) else index[data]
 
     def save(self, folder: Path) -> None:
-        """`items.parquet`, `numeric.parquet` and `values/{column}.parquet` in the folder."""
+        """`items.parquet`, `numeric.parquet`, `values/{column}.parquet` and, where they are kept, `users.parquet` in the folder."""
         (folder / "values").mkdir(parents=True, exist_ok=True)
         columns = {name: _to_arrow(column) for name, column in self.item_columns.items()}
         _write(pa.table({"item_id": self.item_id, "n_events": self.n_events, **columns}), folder / "items.parquet")
@@ -99,7 +115,9 @@ class Vocabulary:
         kinds = pa.schema({"column": pa.string(), "scale": pa.string(), "mean": pa.float64(), "std": pa.float64()})
         _write(pa.Table.from_pylist(rows, kinds), folder / "numeric.parquet")
         for name, known in self.values.items():
-            _write(pa.table({"value": known}), folder / "values" / f"{name}.parquet")
+            _write(pa.table({"value": known}), folder / "values" / f"{file_name(name)}.parquet")
+        if self.user_id is not None:
+            _write(pa.table({"user_id": self.user_id}), folder / "users.parquet")
 
     @classmethod
     def load(cls, folder: Path, schema: Schema) -> "Vocabulary":
@@ -110,11 +128,12 @@ class Vocabulary:
             single(items["item_id"]),
             items["n_events"].to_numpy(),
             {
-                c.name: single(read_table(folder / "values" / f"{c.name}.parquet")["value"])
+                c.name: single(read_table(folder / "values" / f"{file_name(c.name)}.parquet")["value"])
                 for c in features(schema, "categorical", "multi_categorical")
             },
             {row.pop("column"): Numeric(**row) for row in read_table(folder / "numeric.parquet").to_pylist()},
             {c.name: to_array(items[c.name], c) for c in schema.features("items")},
+            single(read_table(folder / "users.parquet")["user_id"]) if (folder / "users.parquet").exists() else None,
         )
 
 

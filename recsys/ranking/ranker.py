@@ -15,7 +15,7 @@ from recsys.model import saving
 from recsys.model.inference import encode
 from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans
-from recsys.model.vocabulary import Vocabulary
+from recsys.model.vocabulary import USER, Vocabulary
 from recsys.ranking import exclusions
 from recsys.ranking.topk import restrict, top_k
 from recsys.schema import Schema
@@ -52,7 +52,7 @@ class Ranker:
     @property
     def columns(self) -> tuple[str, ...]:
         """Features that histories have to be loaded with."""
-        return (*self.network.inputs.event_columns, *self.network.inputs.user_columns)
+        return tuple(name for name in (*self.network.event_columns, *self.network.user_columns) if name != USER)
 
     def reading(self, histories: Histories, ends: Ints, now: int | None) -> "Reading":
         """What the network predicts after each user's history or last session before the ends (U,), at the moment `now` (µs since 1970)."""
@@ -106,7 +106,7 @@ def misfit(model: Path, histories: Path) -> str | None:
         return str(error)
     there = {(c.table, c.name): (c.role, c.type) for c in Schema.load(histories).columns}
     for column in vocabulary.schema.columns:
-        if column.name in (*network.inputs.event_columns, *network.inputs.user_columns):
+        if column.name in (*network.event_columns, *network.user_columns):
             found = there.get((column.table, column.name))
             if found != (column.role, column.type):
                 now = "is not there any more" if found is None else f"is {found[0]}, {found[1]} now"

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.arrays import single
-from recsys.schema import Column, Schema
+from recsys.schema import Column, Schema, file_name
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def write_dictionary(connection: duckdb.DuckDBPyConnection, schema: Schema, fold
     (folder / "values").mkdir()
     values = {column.name: _values(connection, column) for column in schema.columns if _is_coded(column)}
     for name, known in values.items():
-        pq.write_table(pa.table({"value": known}), folder / "values" / f"{name}.parquet", compression="zstd")
+        pq.write_table(pa.table({"value": known}), folder / "values" / f"{file_name(name)}.parquet", compression="zstd")
     features, texts = schema.features("items"), schema.names("text", table="items")
     items = connection.sql(
         f"""

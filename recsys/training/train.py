@@ -92,7 +92,8 @@ class _Task:
 def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) -> None:
     histories, dictionary = Histories.load(task.sequences), Dictionary.load(task.sequences)
     ends = histories.cut(task.cut)
-    vocabulary = Vocabulary.fit(histories, dictionary, ends, task.training.min_item_events)
+    users = Blocks.of(task.model).reads_users
+    vocabulary = Vocabulary.fit(histories, dictionary, ends, task.training.min_item_events, users=users)
     torch.manual_seed(seed_of(task.seed, INITIAL_WEIGHTS))
     network = build(task.model, vocabulary)
     if task.warm_from is not None:

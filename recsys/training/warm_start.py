@@ -27,11 +27,11 @@ def warm_start(network: Network, vocabulary: Vocabulary, folder: Path) -> dict[s
     for name, parameter in network.named_parameters():
         found = weights.get(name)
         owner, _, own_name = name.rpartition(".")
-        column = getattr(network.get_submodule(owner), "row_of", {}).get(own_name)
-        if found is not None and column is not None and found.shape[1:] == parameter.shape[1:]:
-            rows = source if column == ITEM else _rows_of_values(vocabulary, old, column)
+        columns = getattr(network.get_submodule(owner), "row_of", {}).get(own_name)
+        if found is not None and columns is not None and found.shape[1:] == parameter.shape[1:]:
+            rows = source if columns == (ITEM,) else _rows_of_values(vocabulary, old, columns)
             parameter.copy_(_moved(found, torch.tensor(rows, dtype=torch.long)))
-        elif found is not None and column is None and found.shape == parameter.shape:
+        elif found is not None and columns is None and found.shape == parameter.shape:
             parameter.copy_(found)
         else:
             continue
@@ -46,7 +46,7 @@ def _moved(found: Tensor, source: Tensor) -> Tensor:
     return torch.where(known.view(-1, *[1] * (found.ndim - 1)), found[source.clamp(min=0)], mean)
 
 
-def _rows_of_values(new: Vocabulary, old: Vocabulary, column: str) -> Codes:
+def _rows_of_values(new: Vocabulary, old: Vocabulary, columns: tuple[str, ...]) -> Codes:
     """Row in the old table of each row of the new one, −1 for values that are new."""
-    place = index_in(new.values[column], old.values[column], column)
+    place = index_in(new.known(*columns), old.known(*columns), " and ".join(columns))
     return np.append(UNKNOWN, np.where(place >= 0, place + 1, -1)).astype(np.int32)

@@ -24,7 +24,7 @@ class NextItem(Head):
     Of the vocabulary it takes the events of each item, which some losses draw their negatives by.
     """
 
-    row_of: ClassVar[dict[str, str]] = {"bias": ITEM}
+    row_of: ClassVar[dict[str, tuple[str, ...]]] = {"bias": (ITEM,)}
 
     def __init__(
         self,

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 INITIAL_STD = 0.02  # of weights and positions, as in BERT and GPT-2
 ITEM_STD = 0.05  # of item vectors, as in Transformers4Rec: tied ones are also what scores are made of
 
-# A module says in `row_of` which of its parameters have one row per item, or per value of a column, so that a warm start
-# can move their rows from one vocabulary to another.
+# A module says in `row_of` which of its parameters have one row per item, or per value of a column or of several, so that
+# a warm start can move their rows from one vocabulary to another.
 ITEM = "item_id"
 
 

@@ -11,7 +11,7 @@ from recsys.model.items import ITEM, ITEM_STD, ItemTable
 class IdEmbedding(ItemTable):
     """A learned vector per item."""
 
-    row_of: ClassVar[dict[str, str]] = {"weight": ITEM}
+    row_of: ClassVar[dict[str, tuple[str, ...]]] = {"weight": (ITEM,)}
 
     def __init__(self, n_items: int, width: int, *, std: float = ITEM_STD) -> None:
         super().__init__()
