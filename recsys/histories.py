@@ -16,7 +16,7 @@ L is the length of a history, U the number of users, n of events, V of items.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import Array, Codes, Ints, Ragged, read_table, single, to_array, to_numpy
 from recsys.errors import ConfigError, StoreError
-from recsys.schema import Column, Schema, Table
+from recsys.schema import Column, Schema, Table, file_name, known_at
 from recsys.windows import Cut, microseconds
 
 __all__ = ["Array", "Codes", "Dictionary", "Histories", "Ints", "ItemActivity", "Key", "Ragged", "Seen", "shards_of"]
@@ -65,6 +65,7 @@ class Histories:
     weight: NDArray[np.float32]  # (n,) of an event as a target
     schema: Schema
     columns: dict[str, Array] = field(default_factory=dict)  # of the events: features and labels, n rows
+    known_at: dict[str, Ints] = field(default_factory=dict)  # by label: (n,) µs, since when each is known, NEVER for nulls
     user_columns: dict[str, Array] = field(default_factory=dict)  # of the users: features, U rows
     seen_pairs: Seen | None = None
     blocked_pairs: tuple[Ints, Codes] | None = None
@@ -80,7 +81,9 @@ class Histories:
         read = _Parts(folder, shards_of(folder) if shards is None else shards)
         users = read.table("users", ["user_id", "n_events", "n_seen", "n_blocked", *(c.name for c in chosen if c.table == "users")])
         features = [c for c in chosen if c.table == "events"]
-        events = read.table("histories", ["item_code", "event_at", "session", "is_target", "weight", *(c.name for c in features)])
+        moments = [known_at(c.name) for c in features if c.role == "label" and schema.has_times]
+        own = ["item_code", "event_at", "session", "is_target", "weight"]
+        events = read.table("histories", [*own, *(c.name for c in features), *moments])
         seen, blocked = read.table("seen", ["item_code", "first_event_at", "first_position"]), read.table("blocked", ["item_code"])
 
         def of_events(name: str) -> np.ndarray | None:
@@ -96,6 +99,9 @@ class Histories:
             weight=to_numpy(events["weight"]),
             schema=schema,
             columns={c.name: to_array(events[c.name], c) for c in features},
+            known_at={
+                c.name: to_numpy(pc.fill_null(events[known_at(c.name)], NEVER)) for c in features if c.role == "label" and schema.has_times
+            },
             user_columns={c.name: to_array(users[c.name], c) for c in chosen if c.table == "users"},
             seen_pairs=Seen(
                 _offsets(users["n_seen"]),
@@ -117,6 +123,18 @@ class Histories:
         if self.event_at is None:
             raise ConfigError(f'The events have an order only, no times: they cannot be cut at {cut}. Hold out "last-1" instead.')
         return self.offsets[:-1] + _count(self.event_at < microseconds(cut.at), self.offsets)
+
+    def as_known(self, cut: Cut) -> "Histories":
+        """The same histories with every label null that was not yet known at the cut, as it is for whoever stands there.
+
+        A label without a moment (data with an order only) is known at its event.
+        """
+        if not self.known_at:
+            return self
+        until = np.repeat(self._until(cut), np.diff(self.offsets))
+        return replace(
+            self, columns=self.columns | {name: where_known(self.columns[name], at < until) for name, at in self.known_at.items()}
+        )
 
     def before(self, ends: Ints) -> NDArray[np.bool_]:
         """Which events (n,) lie before their user's end (U,)."""
@@ -165,8 +183,7 @@ class Histories:
             return seen.offsets, seen.item_code
         n_seen = np.diff(seen.offsets)
         if seen.first_event_at is not None and self.event_at is not None:
-            until = np.append(self.event_at, NEVER)[np.where(ends < self.offsets[1:], ends, len(self.event_at))] if cut.at is None else None
-            before = seen.first_event_at < (microseconds(cut.at) if cut.at else np.repeat(until, n_seen))  # type: ignore[arg-type]
+            before = seen.first_event_at < np.repeat(self._until(cut), n_seen)
         else:
             assert seen.first_position is not None, "data with an order only says where in the history an item was first seen"
             before = seen.first_position < np.repeat(ends - self.offsets[:-1], n_seen)
@@ -177,6 +194,14 @@ class Histories:
         if self.blocked_pairs is None:
             raise StoreError("These histories were put together without blocked pairs: load them from a sequences artifact.")
         return self.blocked_pairs
+
+    def _until(self, cut: Cut) -> Ints:
+        """The moment (U,) at which each user's history is cut; NEVER where a cut by `last` leaves nothing out."""
+        if cut.at is not None:
+            return np.full(self.n_users, microseconds(cut.at))
+        assert self.event_at is not None, "data with an order only has no moments"
+        ends = self.cut(cut)
+        return np.append(self.event_at, NEVER)[np.where(ends < self.offsets[1:], ends, len(self.event_at))]
 
     def _session_starts(self) -> Ints:
         if self.session is None:
@@ -239,7 +264,7 @@ class Dictionary:
 
     def values(self, column: str) -> pa.Array:
         """The values of a categorical or multi-categorical column, of any table, by code."""
-        return single(read_table(self.folder / "values" / f"{column}.parquet")["value"])
+        return single(read_table(self.folder / "values" / f"{file_name(column)}.parquet")["value"])
 
     def item_activity(self) -> ItemActivity:
         """How much happened with each item lately, at any full hour of the window. ConfigError for data with an order only."""
@@ -248,6 +273,12 @@ class Dictionary:
         read = read_table(self.folder / "item_activity.parquet")
         events = {name.removeprefix("events_"): to_numpy(read[name]) for name in read.column_names if name.startswith("events_")}
         return ItemActivity(to_numpy(read["hour_at"]), to_numpy(read["item_code"]), events, self.n_items)
+
+
+def where_known(label: Array, known: NDArray[np.bool_]) -> Array:
+    """A label (n,), null where it is not known."""
+    assert isinstance(label, np.ndarray), "a label is one number or code"
+    return np.where(known, label, label.dtype.type(np.nan if label.dtype.kind == "f" else -1))
 
 
 def shards_of(folder: Path) -> list[int]:

@@ -14,6 +14,7 @@ Role = Literal[
     "type",
     "weight",
     "session",  # what the table means
+    "known",  # since when its labels are known
     "categorical",
     "multi_categorical",
     "numeric",
@@ -22,6 +23,20 @@ Role = Literal[
     "label",  # what people read, what a head predicts
 ]
 Scale = Literal["standard", "log", "none"]
+
+
+def known_at(label: str) -> str:
+    """The column that stands beside a label and says from which moment on it is known."""
+    return f"{label}_known_at"
+
+
+def file_name(column: str) -> str:
+    """A column's name where it is that of a file, in which a slash cannot be.
+
+    >>> file_name("price / unit")
+    'price %2F unit'
+    """
+    return column.replace("%", "%25").replace("/", "%2F")
 
 
 @dataclass(frozen=True)

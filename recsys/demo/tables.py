@@ -35,6 +35,7 @@ GOODS = {
     "music": ("Ukulele", "Metronome", "Music Stand", "Harmonica", "Tambourine", "Tuner", "Headphones"),
 }
 CATEGORIES = tuple(GOODS)
+BOUGHT = np.array([0.55, 0.05, 0.30, 0.10, 0.45, 0.02, 0.40, 0.15, 0.25, 0.08])  # chance that a look is a purchase, by category
 
 
 def prepare(data: Data, as_of: datetime, folder: Path) -> Data:
@@ -74,6 +75,7 @@ def prepare(data: Data, as_of: datetime, folder: Path) -> Data:
             session="session_id",
             categorical=("device", "channel"),
             log_numeric=("dwell_seconds",),
+            label=("purchased", "hours_until_return"),  # sql/labels computes both
         ),
         "items": Items(
             path=str(items),
@@ -93,7 +95,7 @@ def prepare(data: Data, as_of: datetime, folder: Path) -> Data:
 
 
 def _events(world: World, day: Day) -> pa.Table:
-    """One row per article of a visit: viewed, or bought."""
+    """One row per article of a visit: viewed, or bought, with a chance that depends on the kind of article."""
     visit = (day.customer, day.number)
     dwell = np.round(5 * 60 ** world.draw("dwell", np.arange(world.shop.n_users)[:, None], day.number, np.arange(len(VISIT))), 1)
     begins = 6 * 3600 + 8 * 3600 * (world.draw("begins", *visit) + world.draw("late", *visit))  # from 6 to 22 h, most at 14 h
@@ -105,7 +107,7 @@ def _events(world: World, day: Day) -> pa.Table:
             "user_id": world.customers.ids(day.number)[day.customer],
             "item_id": world.articles.ids(day.number)[day.article],
             "event_at": pa.array(second * 1_000_000, pa.timestamp("us")),
-            "event_type": np.where(world.draw("bought", *visit, day.step) < 0.25, "purchase", "view"),
+            "event_type": np.where(world.draw("bought", *visit, day.step) < BOUGHT[_category(world, day.article)], "purchase", "view"),
             "session_id": day.number * world.shop.n_users + day.customer,
             "device": np.where(world.draw("borrowed", *visit) < 0.8, own, world.choose(DEVICES, "other device", *visit)),
             "channel": world.choose(CHANNELS, "channel", *visit),
@@ -119,7 +121,7 @@ def _items(world: World, day: int) -> pa.Table:
     """One row per article on sale on the day, and per article that it took the place of."""
     place, holder, item_id = _holders(world.articles, day)
     about = (place, holder)
-    category = place * len(CATEGORIES) // world.shop.n_items  # neighbours in the ring are of one kind
+    category = _category(world, place)
     goods = np.array(list(GOODS.values()))[category, (world.draw("goods", *about) * 7).astype(np.int64)]
     title = np.char.add(np.char.add(world.choose(STYLES, "style", *about), " "), goods)
     table = pa.table(
@@ -133,6 +135,11 @@ def _items(world: World, day: int) -> pa.Table:
         }
     )
     return table.sort_by("item_id")
+
+
+def _category(world: World, place: np.ndarray) -> np.ndarray:
+    """Number of the category of the articles at the places: neighbours in the ring are of one kind."""
+    return place * len(CATEGORIES) // world.shop.n_items
 
 
 def _users(world: World, day: int) -> pa.Table:

@@ -9,6 +9,7 @@
 | categorical, multi_categorical | their own | BIGINT or VARCHAR, or a list of it |
 | numeric, log_numeric, vector | their own | DOUBLE (NaN is null), FLOAT[] |
 | text, label | their own | VARCHAR; BIGINT, DOUBLE or VARCHAR |
+| label_known_at | `label_known_at` | TIMESTAMP, UTC |
 """
 
 import re
@@ -18,7 +19,7 @@ from typing import Literal
 
 from recsys.config import Events, Items, Table, Users
 from recsys.errors import ConfigError
-from recsys.schema import Column, Role, Scale
+from recsys.schema import Column, Role, Scale, known_at
 from recsys.schema import Table as TableName
 
 Kind = Literal["integer", "wide_integer", "float", "text", "boolean", "date", "timestamp", "timestamptz", "list", "other"]
@@ -43,7 +44,8 @@ FROM_TIMES = tuple(column.name for column in DERIVED if column.name != "user_eve
 
 _OWN_NAMES = {
     "user_id", "item_id", "event_at", "raw_time", "source_order", "declared_order", "event_order", "event_type", "weight", "session_id",
-    "shard", "partition_start", "partition_end", "first_event_at", "last_event_at", "n_events", "eligible", *(c.name for c in DERIVED),
+    "label_known_at", "shard", "partition_start", "partition_end", "first_event_at", "last_event_at", "n_events", "eligible",
+    *(c.name for c in DERIVED),
 }  # fmt: skip
 _RENAME = "Rename it where the file is written (or in a view that you attach), or leave it out"
 
@@ -59,7 +61,7 @@ class Declared:
 
     @property
     def is_feature(self) -> bool:
-        return self.role not in ("user", "item", "time", "order", "type", "weight", "session")
+        return self.role not in ("user", "item", "time", "order", "type", "weight", "session", "known")
 
 
 class WrongType(Exception):
@@ -80,6 +82,8 @@ def declared(table: Table) -> tuple[Declared, ...]:
         ]  # fmt: skip
         found += [Declared(source, name, role) for source, name, role in keys if source is not None]
         found += [Declared(name, name, "label") for name in table.label]
+        if table.label_known_at is not None:
+            found.append(Declared(table.label_known_at, "label_known_at", "known"))
     found += [Declared(name, name, "categorical") for name in table.categorical]
     found += [Declared(name, name, "multi_categorical") for name in table.multi_categorical]
     found += [Declared(name, name, "numeric", "standard") for name in table.numeric]
@@ -92,6 +96,7 @@ def declared(table: Table) -> tuple[Declared, ...]:
 def check_names(tables: Mapping[TableName, Table]) -> None:
     """Every column has one role, and one name means one column in all tables: a model reads features by name."""
     owner: dict[str, str] = {}
+    known = {known_at(column.name).lower() for config in tables.values() for column in declared(config) if column.role == "label"}
     for table, config in tables.items():
         role_of: dict[str, str] = {}
         for column in declared(config):
@@ -104,7 +109,7 @@ def check_names(tables: Mapping[TableName, Table]) -> None:
             if not column.is_feature:
                 continue
             name = column.name.lower()  # names differ by more than case, as in SQL
-            if name in _OWN_NAMES:
+            if name in _OWN_NAMES or name in known:
                 raise ConfigError(
                     f"data.{table} declares a {column.role} column {column.name!r}, a name that features gives to a column of its own. "
                     f"{_RENAME}."
@@ -145,7 +150,7 @@ def kind(type_: str) -> Kind:
 def expression(column: Declared, type_: str, table: Table) -> str:
     """SQL that makes the source's column the staging view's. WrongType where its type cannot have the role."""
     name, found = quoted(column.source), kind(type_)
-    if column.role == "time":
+    if column.role in ("time", "known"):
         assert isinstance(table, Events)
         return _time(name, found, table)
     if column.role in ("user", "item", "session"):

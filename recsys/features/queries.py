@@ -1,16 +1,17 @@
 """Runs SQL files on one DuckDB connection, in order of their names, each into one sorted parquet file.
 
 `sql/features/NN_table.sql` selects the rows of `table`; later files see it under that name. `sql/checks/name.sql`
-selects rows that should not be there. `sql/rules/name.sql` becomes a view. All of them see the staging views
-`stg_events`, `stg_items`, `stg_users` and the run's variables (`getvariable('as_of')`, …).
+selects rows that should not be there. `sql/rules/name.sql` becomes a view. `sql/labels/name.sql` computes the label `name`
+where data.events.label asks for it and no column of the source has it. All of them see the staging views `stg_events`,
+`stg_items`, `stg_users` and the run's variables (`getvariable('as_of')`, …).
 """
 
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SQL = Path(__file__).resolve().parents[2] / "sql"
-FOLDERS = ("features", "checks", "rules")
+FOLDERS = ("features", "checks", "rules", "labels")
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,16 @@ class Queries:
     features: tuple[Query, ...]
     checks: tuple[Query, ...]
     rules: tuple[Query, ...]
+    labels: tuple[Query, ...]
     overlaid: frozenset[str]  # tables that the overlay's own SQL makes
+
+    def with_labels(self, names: Collection[str]) -> "Queries":
+        """Those of the labels only."""
+        return replace(self, labels=tuple(query for query in self.labels if query.name in names))
 
     @property
     def paths(self) -> list[Path]:
-        return [query.path for query in (*self.features, *self.checks, *self.rules)]
+        return [query.path for query in (*self.features, *self.checks, *self.rules, *self.labels)]
 
 
 def collect(overlay: str | None = None) -> Queries:
@@ -74,7 +80,8 @@ def collect(overlay: str | None = None) -> Queries:
         stray = [path for path in sorted(root.rglob("*.sql")) if path.parent not in [root / folder for folder in FOLDERS]]
         if stray:
             raise ConfigError(
-                f"data.sql_overlay: {stray[0]} would never be run. Put it into {root}/features, {root}/checks or {root}/rules."
+                f"data.sql_overlay: {stray[0]} would never be run. Put it into {root}/features, {root}/checks, {root}/rules or "
+                f"{root}/labels."
             )
         theirs = {folder: _files(root / folder) for folder in FOLDERS}
     merged = {folder: tuple(query for _, query in sorted((own[folder] | theirs[folder]).items())) for folder in FOLDERS}
@@ -87,7 +94,7 @@ def collect(overlay: str | None = None) -> Queries:
                     f"sql/{folder} by its whole name, number included: rename it."
                 )
             by_name[query.name] = query
-    return Queries(merged["features"], merged["checks"], merged["rules"], frozenset(query.name for query in theirs["features"].values()))
+    return Queries(**merged, overlaid=frozenset(query.name for query in theirs["features"].values()))
 
 
 def _files(folder: Path) -> dict[str, Query]:

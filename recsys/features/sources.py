@@ -102,12 +102,17 @@ class Source:
         return f"select *, {starts} as partition_start, {ends} as partition_end from ({rows})"
 
 
-def find(con: "DuckDBPyConnection", data: Data, window: Window, derived: Collection[str] = ()) -> dict[TableName, Source]:
-    """The sources of the night. Tables in `derived` may lack declared features: the user's own SQL adds those."""
+def find(
+    con: "DuckDBPyConnection", data: Data, window: Window, derived: Collection[str] = (), labels: Collection[str] = ()
+) -> dict[TableName, Source]:
+    """The sources of the night. Tables in `derived` may lack declared features: the user's own SQL adds those; and events
+    may lack the `labels`, which SQL computes."""
     tables: dict[TableName, Table | None] = {"events": data.events, "items": data.items, "users": data.users}
     configs = {table: config for table, config in tables.items() if config is not None}
     check_names(configs)
-    sources = {table: _find(con, table, config, window, table in derived) for table, config in configs.items()}
+    made: dict[TableName, Collection[str]] = {table: _features(config) if table in derived else () for table, config in configs.items()}
+    made["events"] = {*made["events"], *labels}
+    sources = {table: _find(con, table, config, window, made[table]) for table, config in configs.items()}
     events = sources["events"]
     for table, source in sources.items():
         for name, type_ in source.id_types.items():
@@ -119,7 +124,11 @@ def find(con: "DuckDBPyConnection", data: Data, window: Window, derived: Collect
     return sources
 
 
-def _find(con: "DuckDBPyConnection", table: TableName, config: Table, window: Window, is_derived: bool) -> Source:
+def _features(config: Table) -> set[str]:
+    return {column.name for column in declared(config) if column.is_feature}
+
+
+def _find(con: "DuckDBPyConnection", table: TableName, config: Table, window: Window, made: Collection[str]) -> Source:
     found = locate(con, table, config)
     kept = [file for file, span in enumerate(found.spans) if span is None or (span.start < window.as_of and span.end > window.start)]
     if not kept:
@@ -127,7 +136,7 @@ def _find(con: "DuckDBPyConnection", table: TableName, config: Table, window: Wi
         raise SourceError(_no_rows(found.reader, window, min(day.start for day in days), max(day.end for day in days)))
     reader = found.reader.only(*(found.reader.paths[file] for file in kept))
     types = reader.types(con)
-    columns = _columns(reader, types, declared(config), is_derived)
+    columns = _columns(reader, types, declared(config), made)
     facts = dict(zip(kept, _facts(con, Source(table, config, reader, columns, types), window), strict=True))
     held = [file for file, fact in facts.items() if fact.rows and (table != "events" or window.meets(fact.first_at, fact.last_at))]
     if not held:
@@ -145,14 +154,15 @@ def _find(con: "DuckDBPyConnection", table: TableName, config: Table, window: Wi
     return source
 
 
-def _columns(reader: Reader, there: Mapping[str, str], asked: Sequence[Declared], is_derived: bool) -> tuple[Declared, ...]:
-    """Those of the asked columns that are there; SourceError for the first that is not, unless own SQL may add it."""
+def _columns(reader: Reader, there: Mapping[str, str], asked: Sequence[Declared], made: Collection[str]) -> tuple[Declared, ...]:
+    """Those of the asked columns that are there; SourceError for the first that is not, unless it is one that SQL has `made`."""
     for column in asked:
-        if column.source not in there and not (is_derived and column.is_feature):
+        if column.source not in there and column.name not in made:
             close = difflib.get_close_matches(column.source, there, n=3, cutoff=0.4) or list(there)[:8]
             raise SourceError(
                 f"{reader.table}: {reader.place} has no column {column.source!r} (declared as {column.role}). Nearest there: "
-                f"{', '.join(close)}. Correct data.{reader.table}, or write the column."
+                f"{', '.join(close)}. Correct data.{reader.table}, or write the column"
+                + (f" (or compute it: data.sql_overlay, labels/{column.name}.sql)." if column.role == "label" else ".")
             )
     return tuple(column for column in asked if column.source in there)
 
@@ -169,7 +179,7 @@ def _check_each_file(con: "DuckDBPyConnection", reader: Reader, columns: Sequenc
     first: dict[str, tuple[str, str]] = {}
     for path in reader.paths:
         there = reader.only(path).columns(con)
-        _columns(reader.only(path), there, columns, False)
+        _columns(reader.only(path), there, columns, ())
         for column in columns:
             if column.role in ("user", "item") and isinstance(reader, Parquet):
                 type_, other = first.setdefault(column.source, (there[column.source], path))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from recsys.config import Data, Features
 from recsys.errors import ConfigError, ContractError
-from recsys.features import checks, queries, sources
+from recsys.features import checks, labels, queries, sources
 from recsys.features.columns import DERIVED, FROM_TIMES, Declared, WrongType, declared, expression, quoted
 from recsys.features.contracts import KEYS
 from recsys.features.files import is_remote
@@ -49,7 +49,8 @@ def build_features(
     sql = queries.collect(data.sql_overlay)
     remote = is_remote(data)
     with queries.connect(features, remote=remote) as con:
-        found = sources.find(con, data, window, derived=sql.overlaid)
+        found = sources.find(con, data, window, derived=sql.overlaid, labels={query.name for query in sql.labels})
+    sql = labels.computed(sql, found["events"])
     _check_id_types(found["events"], previous)
 
     def build(draft: Draft) -> None:
@@ -60,7 +61,7 @@ def build_features(
             with queries.connect(features, spill=work / "spill", remote=remote) as con:
                 queries.bind(con, _variables(found, window, features))
                 draft.counts |= stage(con, found, window, data.sample_users, features.n_shards, work)
-                _write_tables(con, draft, found, window, features, sql)
+                _write_tables(con, draft, found, window, features, sql, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -79,8 +80,9 @@ def _variables(found: Mapping[TableName, Source], window: Window, features: Feat
 
 
 def _write_tables(
-    con: "DuckDBPyConnection", draft: Draft, found: Mapping[TableName, Source], window: Window, features: Features, sql: Queries
-) -> None:
+    con: "DuckDBPyConnection", draft: Draft, found: Mapping[TableName, Source], window: Window, features: Features, sql: Queries,
+    work: Path,
+) -> None:  # fmt: skip
     """Every table of sql/features, checked, then what describes them: counts, schema, profile."""
     for rule in sql.rules:
         with queries.named(rule):
@@ -91,6 +93,8 @@ def _write_tables(
         if query.name == "events" and not events.has_times:
             text = f"select * exclude ({', '.join(FROM_TIMES)}) from (\n{text}\n)"
         with queries.named(query):
+            if query.name == "events":
+                text = labels.labelled(con, events, text, sql, work)
             draft.counts[query.name] = queries.write(con, query.name, text, draft.path, KEYS.get(query.name, ()))
         checks.check_table(con, query.name, events.id_types, window, features.n_shards, str(query.path))
     checks.run_checks(con, sql.checks)
@@ -121,6 +125,8 @@ def _schema(con: "DuckDBPyConnection", found: Mapping[TableName, Source], made: 
         types = {name: type_ for name, type_, *_ in con.execute(f"describe {table}").fetchall()}
         asked = declared(found[table].config) if table in found else (Declared(key, key, role),)
         for column in asked:
+            if column.role == "known":  # stands beside each label, under its name
+                continue
             if column.is_feature:
                 _check_feature(table, column, types, found[table], made[table])
             name = "event_order" if column.role == "order" else column.name

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from recsys.arrays import Codes, Ints, single, to_numpy
 from recsys.errors import ContractError
-from recsys.schema import Column, Schema
-from recsys.sequences.dictionary import Coding, stored
+from recsys.schema import Column, Schema, known_at
+from recsys.sequences.dictionary import Coding, quoted, stored
 
 _USERS = """
 -- One row per user of the shard.
@@ -101,7 +101,9 @@ def write_shard(night: Night, shard: int) -> Counter[str]:
     """
     user_features = night.schema.features("users")
     users = night.rows(_USERS.format(columns=", ".join(map(stored, user_features))), shard)
-    events = night.rows(_EVENTS.format(columns=", ".join(map(stored, _event_columns(night.schema)))), shard)
+    moments = [known_at(name) for name in night.schema.names("label", table="events") if night.schema.has_times]
+    chosen = [*map(stored, _event_columns(night.schema)), *(f"epoch_us({quoted(name)}) as {quoted(name)}" for name in moments)]
+    events = night.rows(_EVENTS.format(columns=", ".join(chosen)), shard)
     seen = night.rows(_SEEN if night.schema.has_times else _SEEN_IN_ORDER, shard)
     blocked = night.rows(_BLOCKED, shard)
 
@@ -114,6 +116,7 @@ def write_shard(night: Night, shard: int) -> Counter[str]:
         **({"is_target": events["is_target"]} if night.some_are_targets else {}),
         "weight": events["weight"],
         **{c.name: night.coding.column(events[c.name], c) for c in _event_columns(night.schema)},
+        **{name: events[name] for name in moments},
     }
     since = "first_event_at" if night.schema.has_times else "first_position"
     night.write(histories, "histories", shard)

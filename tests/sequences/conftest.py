@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import Sequences
-from recsys.schema import Column, Schema
+from recsys.schema import Column, Schema, known_at
 from recsys.sequences.build import build_sequences
 from recsys.store import Artifact, Store
 
@@ -80,14 +80,19 @@ def _write(tables: Tables, folder: Path) -> None:
         return [{**row, "shard": zlib.crc32(str(row["user_id"]).encode()) % tables.n_shards} for row in found]
 
     events = sorted(events_of(tables.events), key=lambda row: row.get("hour", 0))
+    for column in tables.columns:  # known at the event, unless the row says since which hour
+        for row in events if column.role == "label" and tables.has_times else ():
+            since = row.get(known_at(column.name))
+            row[known_at(column.name)] = None if row[column.name] is None else row["event_at"] if since is None else _moment({"hour": since})
     for place, row in enumerate(events):
         row["event_order"] = sum(before["user_id"] == row["user_id"] for before in events[:place])
     shard = {row["user_id"]: row["shard"] for row in events_of([*tables.events, *tables.older])}
     shard |= {row["user_id"]: zlib.crc32(str(row["user_id"]).encode()) % tables.n_shards for row in tables.users}
+    moments = [known_at(c.name) for c in tables.columns if c.role == "label" and tables.has_times]
     sessions = pa.array([row["session_id"] for row in events]).type if any(row["session_id"] is not None for row in events) else pa.int64()
     write(
         "events", events, ["shard", "user_id", "event_order"], item_id=item_type, event_order=pa.int64(), event_at=TIME,
-        event_type=pa.string(), weight=pa.float32(), session_id=sessions, **tables.types("events"),
+        event_type=pa.string(), weight=pa.float32(), session_id=sessions, **tables.types("events"), **dict.fromkeys(moments, TIME),
     )  # fmt: skip
 
     pairs: dict[tuple[Any, ...], Row] = {}
