@@ -1,16 +1,15 @@
 """Where a run's parameters come from: a deployment of `deployments/prefect.yaml`, or a file with the same groups, and overrides."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from recsys.config import Night
 from recsys.errors import ConfigError
+from recsys.validation import closest, validated
 
 FILE = Path(__file__).parents[1] / "deployments" / "prefect.yaml"
 
@@ -19,7 +18,7 @@ def deployed(name: str) -> dict[str, Any]:
     """The parameters of a deployment of `nightly`; ConfigError with the names that there are."""
     found = {d["name"]: d["parameters"] for d in _mapping(FILE)["deployments"] if d["entrypoint"].endswith(":nightly")}
     if name not in found:
-        raise ConfigError(f"There is no deployment {name!r} in {FILE}. {_closest(name, found)}")
+        raise ConfigError(f"There is no deployment {name!r} in {FILE}. {closest(name, found)}")
     return found[name]
 
 
@@ -53,24 +52,7 @@ def override(parameters: Mapping[str, Any], settings: Sequence[str]) -> dict[str
 
 def night(parameters: Mapping[str, Any]) -> Night:
     """The whole configuration, checked; ConfigError lists every field that is wrong and, of misspelt ones, the closest names."""
-    groups = {name: value for name, value in parameters.items() if name != "store"}
-    try:
-        return Night.model_validate(groups)
-    except ValidationError as error:
-        raise ConfigError("\n".join(explained(error))) from None
-
-
-def explained(error: ValidationError) -> Iterator[str]:
-    """A line for everything that is wrong, with the field's dotted name."""
-    for problem in error.errors():
-        where = ".".join(map(str, problem["loc"]))
-        if problem["type"] == "extra_forbidden":
-            yield f"{where}: there is no such setting. {_closest(str(problem['loc'][-1]), _fields(problem['loc'][:-1]))}"
-        elif problem["type"] == "missing":
-            yield f"{where}: this setting is needed."
-        else:
-            given = f" (it is {problem['input']!r})" if where and not isinstance(problem["input"], (dict, BaseModel)) else ""
-            yield f"{where or 'configuration'}: {problem['msg'].removeprefix('Value error, ')}{given}"
+    return validated(Night, {name: value for name, value in parameters.items() if name != "store"})
 
 
 def differences(ours: Any, theirs: Any, name: str = "") -> Iterator[str]:
@@ -99,18 +81,3 @@ def _value(text: str, setting: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {setting!r}: the value is no YAML. Quote it, as in 'name=\"a: b\"'.") from None
-
-
-def _closest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(known)}."
-
-
-def _fields(location: tuple[int | str, ...]) -> Mapping[str, Any]:
-    """The fields of the group at this place of the configuration, by name."""
-    group: type[BaseModel] = Night
-    for step in location:
-        if isinstance(step, str):
-            annotation = group.model_fields[step].annotation
-            group = next(a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel))
-    return group.model_fields

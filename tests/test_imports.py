@@ -10,7 +10,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STEPS = {"features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing"}
-NEUTRAL = {"store", "provenance", "published", "digest", "schema", "windows", "grammar", "parts", "config", "errors", "histories", "arrays"}
+NEUTRAL = {
+    "store",
+    "provenance",
+    "published",
+    "digest",
+    "schema",
+    "windows",
+    "grammar",
+    "parts",
+    "config",
+    "validation",
+    "errors",
+    "histories",
+    "arrays",
+}
 MODEL = NEUTRAL | {"model", "recipes"}
 MAY_IMPORT = {
     **dict.fromkeys(NEUTRAL, NEUTRAL),

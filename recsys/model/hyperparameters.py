@@ -12,11 +12,8 @@
 Both ways lose nothing: `from_nested(to_nested(model))` is the model with its parts spelt in the canonical way.
 """
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
-
-from pydantic import ValidationError
 
 from recsys.config import Model
 from recsys.errors import ConfigError
@@ -24,6 +21,7 @@ from recsys.model import own_parts
 from recsys.model.blocks import ONE, OPTIONAL, SEVERAL
 from recsys.model.losses import Loss
 from recsys.parts import Spec, annotations, class_named, name_of, parse, part, slot_of
+from recsys.validation import closest, validated
 
 SLOTS: dict[str, type] = {**ONE, **OPTIONAL, **SEVERAL, "loss": Loss}  # by field of the `model` group
 CLASS = "cls"  # the key of a part's name; no argument can be called so
@@ -44,15 +42,12 @@ def from_nested(given: Mapping[str, Any]) -> Model:
 
     ConfigError names a key that is unknown, with the closest ones, and a value that does not fit.
     """
-    _check_names(given, Model.model_fields)
+    for name in given:
+        if name not in Model.model_fields:
+            raise ConfigError(f"{name}: the model has no such setting. {closest(name, Model.model_fields)}")
     own_parts.put_on_path(given.get("code"))
     texts = {name: _text(value, name) if name in SLOTS else value for name, value in given.items()}
-    try:
-        return Model(**texts)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "model"
-        raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')} (it is {first['input']!r}).") from None
+    return validated(Model, texts)
 
 
 def from_flat(given: Mapping[str, Any]) -> Model:
@@ -141,11 +136,3 @@ def _argument(value: Any, annotation: Any, at: str) -> Any:
         return [_argument(element, annotation, f"{at}.{number}") for number, element in enumerate(value)]
     is_text = isinstance(value, str) and str not in get_args(annotation)
     return _spec(value, slot, at) if is_text or (isinstance(value, Mapping) and CLASS in value) else value
-
-
-def _check_names(given: Mapping[str, Any], known: Collection[str]) -> None:
-    for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(known)}."
-            raise ConfigError(f"{name}: the model has no such setting. {hint}")
