@@ -18,12 +18,13 @@ from typing import Any, get_args
 from recsys.config import Model
 from recsys.errors import ConfigError
 from recsys.model import own_parts
-from recsys.model.blocks import ONE, OPTIONAL, SEVERAL
+from recsys.model.blocks import ONE, OPTIONAL, SEVERAL, USUAL
 from recsys.model.losses import Loss
 from recsys.parts import Spec, annotations, class_named, name_of, parse, part, slot_of
 from recsys.validation import closest, validated
 
-SLOTS: dict[str, type] = {**ONE, **OPTIONAL, **SEVERAL, "loss": Loss}  # by field of the `model` group
+# By field of the `model` group.
+SLOTS: dict[str, type] = {**ONE, **OPTIONAL, **SEVERAL, **{name: slot for name, (slot, _) in USUAL.items()}, "loss": Loss}
 CLASS = "cls"  # the key of a part's name; no argument can be called so
 
 
