@@ -14,6 +14,7 @@ from recsys.model.catalogue import Catalogue
 from recsys.model.encoders import Direction, Encoder, View
 from recsys.model.inputs import InputBlock
 from recsys.model.losses import Loss
+from recsys.model.negatives import Negatives
 from recsys.model.network import Network
 from recsys.model.positions import Positions
 from recsys.model.reader import Reader, Spans
@@ -58,6 +59,36 @@ def keeps_batch_order(encoder: Encoder, width: int, direction: Direction) -> Non
     )
 
 
+def survives_empty_sequences(encoder: Encoder, width: int, direction: Direction) -> None:
+    """A sequence without events, which a training plan may hold, changes no state and no gradient of the others."""
+    x, lengths = torch.randn(len(LENGTHS), 7, width), LENGTHS.clone()
+    lengths[1] = 0
+    real = torch.arange(7) < lengths[:, None]
+    states = _encoded(encoder, x, lengths, direction)
+    _equal(states[real], _encoded(encoder, x, LENGTHS, direction)[real], encoder, "an empty sequence changes others")
+    states[real].square().sum().backward()
+    for name, parameter in encoder.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            raise ContractError(f"{_name(encoder)}: with an empty sequence the gradient of {name} is not finite.")
+
+
+def keeps_streams_apart(encoder: Encoder, width: int) -> None:
+    """A state of the second stream depends on the events before its place in the order, and neither on its own nor on later ones."""
+    encoder.eval()
+    x, query, lengths = torch.randn(1, 7, width), torch.randn(width), torch.tensor([7])
+    order = torch.randperm(7)
+    view = View(lengths, "both sides", (order < order[:, None])[None], query)
+    states = encoder(x, view)
+    for place in range(7):
+        changed = x.clone()
+        changed[:, place] = torch.randn(width)
+        difference = (encoder(changed, view) - states)[0].detach().abs().amax(-1)
+        if (difference[order <= order[place]] > TOLERANCE).any():
+            raise ContractError(f"{_name(encoder)}: a state of its second stream depends on its own event, or one that it may not see.")
+        if (difference[order > order[place]] == 0).any():
+            raise ContractError(f"{_name(encoder)}: a state of its second stream does not see all that it may.")
+
+
 # Inputs and positions
 
 
@@ -90,23 +121,48 @@ def is_mean_over_weights(loss: Loss, hidden: Tensor, target: Tensor, catalogue: 
     """A weight of 0 removes a prediction, equal weights of any size change nothing, and no prediction costs nothing."""
     loss.eval()
     weight = torch.rand(len(target)) + 0.5
-    value = loss(hidden, target, catalogue, weight)
-    _equal(value, loss(hidden, target, catalogue, 7 * weight), loss, "weights that are seven times as large change it")
+    value = _drawn_alike(loss, hidden, target, catalogue, weight)
+    _equal(value, _drawn_alike(loss, hidden, target, catalogue, 7 * weight), loss, "weights that are seven times as large change it")
     more = torch.cat([hidden, torch.randn_like(hidden)]), torch.cat([target, target]), catalogue, torch.cat([weight, 0 * weight])
-    _equal(value, loss(*more), loss, "a prediction with weight 0 changes it")
-    none = loss(hidden[:0], target[:0], catalogue, weight[:0])
+    _equal(value, _drawn_alike(loss, *more), loss, "a prediction with weight 0 changes it")
+    none, nothing = loss(hidden[:0], target[:0], catalogue, weight[:0]), loss(hidden, target, catalogue, 0 * weight)
     _equal(none, torch.zeros(()), loss, "it is not 0 without a prediction")
+    _equal(nothing, torch.zeros(()), loss, "it is not 0 where all weights are")
 
 
 def rewards_the_target(loss: Loss, hidden: Tensor, target: Tensor, catalogue: Catalogue) -> None:
     """Moving hidden states towards their targets' vectors lowers it."""
     towards = hidden + 0.1 * catalogue.vectors[target]
     weight = torch.ones(len(target))
-    torch.manual_seed(0)
-    before = loss(hidden, target, catalogue, weight)
-    torch.manual_seed(0)
-    if not loss(towards, target, catalogue, weight) < before:
+    if not _drawn_alike(loss, towards, target, catalogue, weight) < _drawn_alike(loss, hidden, target, catalogue, weight):
         raise ContractError(f"{_name(loss)}: hidden states that are closer to their targets have no lower loss.")
+
+
+def _drawn_alike(loss: Loss, hidden: Tensor, target: Tensor, catalogue: Catalogue, weight: Tensor) -> Tensor:
+    """The loss, with the same random numbers each time: a sampled one is compared on the same negatives."""
+    torch.manual_seed(0)
+    return loss(hidden, target, catalogue, weight)
+
+
+# Negatives
+
+
+def draws_as_often_as_it_says(negatives: Negatives, catalogue: Catalogue, n: int = 50, n_steps: int = 2000) -> None:
+    """n items of the catalogue a step, each as often as `log_expected` says, where targets come by the catalogue's counts."""
+    assert catalogue.counts is not None
+    expected = n_steps * negatives.log_expected(torch.arange(catalogue.n_items), n, catalogue).double().exp()
+    found = torch.zeros_like(expected)
+    for _ in range(n_steps):
+        target = torch.multinomial(catalogue.counts.double(), 2 * n, replacement=True)
+        items = negatives.draw(n, catalogue, target, torch.ones(len(target)))
+        if items.shape != (n,) or not ((items >= 0) & (items < catalogue.n_items)).all():
+            raise ContractError(f"{_name(negatives)}: draws {items} where {n} of the items 0 … {catalogue.n_items - 1} are asked for.")
+        found += torch.bincount(items, minlength=catalogue.n_items)
+    surprise = (found - expected).abs() / (1.5 * expected + 1).sqrt()  # 1.5: of two draws, the targets' and ours among them
+    if not surprise.max() < 6:
+        item = int(surprise.argmax())
+        often, said = float(found[item]) / n_steps, float(expected[item]) / n_steps
+        raise ContractError(f"{_name(negatives)}: item {item} is drawn {often:.3g} times a step and expected {said:.3g} times.")
 
 
 # Whole networks
