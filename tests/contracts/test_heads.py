@@ -10,7 +10,7 @@ from recsys.model import contracts
 from recsys.model.heads import Head
 from recsys.model.heads.next_item import NextItem
 from recsys.model.items import ItemTable
-from recsys.model.similarity import Similarity
+from recsys.model.similarity import Cosine, Similarity
 from recsys.parts import choices, part
 
 TABLES = choices(ItemTable)
@@ -42,6 +42,14 @@ def test_what_is_ranked_is_what_was_trained(world: Any, head: str) -> None:
     torch.testing.assert_close(network.loss([reader.bucket(spans)]), expected)
 
 
+def test_a_cosine_is_within_one_and_knows_no_length() -> None:
+    h, v = torch.randn(50, 8), torch.randn(60, 8)
+    scores = Cosine()(h) @ Cosine()(v).T
+    torch.testing.assert_close(scores, torch.nn.functional.cosine_similarity(h[:, None], v, dim=-1))
+    torch.testing.assert_close(scores, Cosine()(1000 * h) @ Cosine()(0.001 * v).T)
+    assert not Cosine()(torch.zeros(2, 8)).any(), "a history without events has no direction"
+
+
 @pytest.mark.parametrize("head", NEXT_ITEM)
 def test_gradients_reach_every_parameter(world: Any, head: str) -> None:
     network, reader, spans = world.network(heads=(head,))
@@ -52,7 +60,9 @@ def test_gradients_reach_every_parameter(world: Any, head: str) -> None:
 @pytest.mark.parametrize("head", NEXT_ITEM)
 def test_tied_means_one_table(world: Any, head: str) -> None:
     network, _, _ = world.network(heads=(head,))
-    tied = network.catalogue().vectors.data_ptr() == network.items.vectors().data_ptr()
+    before = network.catalogue().vectors.clone()
+    torch.nn.init.normal_(network.items.weight)
+    tied = not torch.equal(network.catalogue().vectors, before)
     assert tied == ("tied=true" in head)
 
 

@@ -38,10 +38,7 @@ def scores_of(hidden: Tensor, catalogue: Catalogue) -> Tensor:
     return scores if catalogue.prior is None else scores + catalogue.prior[0 if catalogue.prior_row is None else catalogue.prior_row]
 
 
-# Formulas: the loss (N,) of each prediction from scores (N, V) in float64. A sampled one asks the sampler for the negatives,
-# which are the same as the loss's own when both start from one seed.
-
-
+# Formulas: the loss (N,) of each prediction from scores (N, V) in float64. Started from one seed, they draw the same negatives.
 def cross_entropy(loss: CrossEntropy, scores: Tensor, target: Tensor, catalogue: Catalogue, weight: Tensor) -> Tensor:
     epsilon, over_all = loss.label_smoothing, loss.smoothed_over == "all"
     wanted = torch.full_like(scores, epsilon / (V if over_all else V - 1))
