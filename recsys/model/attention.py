@@ -1,5 +1,6 @@
 """What transformer blocks are made of."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,14 +19,10 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, n_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if width % n_heads:
-            raise ConfigError(
-                f"width {width} cannot be divided among {n_heads} attention heads. "
-                f"Choose model.width as a multiple of {n_heads}, or another n_heads."
-            )
+        check_heads(width, n_heads)
         self.n_heads, self.dropout = n_heads, dropout
         self.query, self.key_value, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
-        _initialise(self.query, self.key_value, self.out)
+        initialise(self.query, self.key_value, self.out)
 
     def forward(self, query: Tensor, context: Tensor, view: View) -> Tensor:
         """What each event of query (B, L, D) finds in the events of context (B, L, D)."""
@@ -33,10 +30,9 @@ class Attention(nn.Module):
         heads = (B, L, self.n_heads, D // self.n_heads)
         q = self.query(query).view(heads).transpose(1, 2)  # (B, heads, L, D / heads)
         k, v = (x.view(heads).transpose(1, 2) for x in self.key_value(context).chunk(2, dim=-1))
-        mask = view.attention_mask(L)
-        found = functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=self.dropout if self.training else 0.0
-        )
+        if view.rotary_base is not None:
+            q, k = rotated(q, view.rotary_base), rotated(k, view.rotary_base)
+        found = attend(q, k, v, view.attention_mask(L), dropout=self.dropout if self.training else 0.0)
         return self.out(found.transpose(1, 2).reshape(B, L, D))
 
 
@@ -47,13 +43,47 @@ class FeedForward(nn.Module):
         super().__init__()
         self.wide, self.narrow = nn.Linear(width, inner_width), nn.Linear(inner_width, width)
         self.activation, self.dropout = activation, Dropout(dropout)
-        _initialise(self.wide, self.narrow)
+        initialise(self.wide, self.narrow)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.narrow(self.dropout(self.activation(self.wide(x)))))
 
 
-def _initialise(*layers: nn.Linear) -> None:
+def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, bias: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+    """softmax(q kᵀ / √W + bias) v of q, k, v (B, heads, L, W) over the places that are seen, (B or 1, 1, L or 1, L) bool.
+
+    None stands for the places up to each one's own. A place that sees nothing finds zeros, and no NaN in any gradient,
+    whatever the kernel makes of an empty softmax.
+    """
+    if seen is None:
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+    blind = ~seen.any(-1, keepdim=True)
+    mask = seen | blind
+    mask = mask if bias is None else bias.masked_fill(~mask, -torch.inf)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).masked_fill(blind, 0)
+
+
+def check_heads(width: int, n_heads: int) -> None:
+    """ConfigError where heads cannot be of equal width."""
+    if n_heads < 1 or width % n_heads:
+        raise ConfigError(
+            f"width {width} cannot be divided among {n_heads} attention heads. "
+            f"Choose model.width as a multiple of {max(n_heads, 1)}, or another n_heads."
+        )
+
+
+def initialise(*layers: nn.Linear) -> None:
+    """Small normal weights, as in BERT and GPT-2, and no bias."""
     for layer in layers:
         nn.init.normal_(layer.weight, std=INITIAL_STD)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def rotated(x: Tensor, base: float) -> Tensor:
+    """x (…, L, W) with pairs of coordinates turned by place · base^(−2i / W), i = 0 … W / 2 − 1 (arXiv:2104.09864, eq. 34)."""
+    L, W = x.shape[-2:]
+    angle = torch.arange(L, device=x.device)[:, None] * base ** (-torch.arange(0, W, 2, device=x.device) / W)
+    sin, cos = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)

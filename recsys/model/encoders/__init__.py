@@ -21,17 +21,21 @@ class View:
     lengths: Tensor  # (B,): places of each sequence; what stands after them is padding
     direction: Direction  # what a place may see: itself and those before it, or all of its sequence
     mask: Tensor | None = None  # (B, L, L) bool: place i may see place j; only where lengths and direction do not say it all
-    query: Tensor | None = None  # (D,): what a second stream starts from, whose state i sees what place i may see, but not i itself
+    query: Tensor | None = None  # (D,): what a second stream starts from, whose place i sees mask[i]; the first also sees itself
     times: Tensor | None = None  # (B, L) int64, µs
     next_times: Tensor | None = None  # (B, L) int64, µs: when what is predicted there happens
+    rotary_base: float | None = None  # of the angles by which queries and keys are turned, where positions are `Rotary`
 
-    def attention_mask(self, n_positions: int) -> Tensor | None:
-        """(B, 1, L or 1, L) bool of what may be seen; None from left to right, where padding is in nobody's sight."""
+    def attention_mask(self, n_places: int) -> Tensor | None:
+        """(B, 1, L or 1, L) bool of what may be seen; None from left to right, where padding is in nobody's sight.
+
+        The padding of an empty sequence sees one place of it: a softmax over nothing is not a number.
+        """
         if self.mask is not None:
             return self.mask[:, None]
         if self.direction == "left to right":
             return None
-        return (torch.arange(n_positions, device=self.lengths.device) < self.lengths[:, None])[:, None, None]
+        return (torch.arange(n_places, device=self.lengths.device) < self.lengths.clamp(min=1)[:, None])[:, None, None]
 
 
 class Encoder(nn.Module, ABC):
@@ -43,7 +47,8 @@ class Encoder(nn.Module, ABC):
 
     directions: Set[Direction] = EITHER
     two_streams: ClassVar[bool] = False  # whether it reads `View.query`
-    reads_times: ClassVar[bool] = False  # whether it reads `View.times` and `View.next_times`
+    reads_rotary: ClassVar[bool] = False  # whether it reads `View.rotary_base`
+    reads_times: bool = False  # whether it reads `View.times` and `View.next_times`
 
     def __init__(self, causal: bool | None = None) -> None:
         super().__init__()

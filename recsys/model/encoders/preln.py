@@ -10,6 +10,8 @@ from recsys.model.encoders import Encoder, View
 class PreLN(Encoder):
     """Transformer blocks that normalise before each layer (GPT-2; Xiong et al. 2020, arXiv:2002.04745), with GELU."""
 
+    reads_rotary = True
+
     def __init__(
         self,
         width: int,
@@ -23,7 +25,7 @@ class PreLN(Encoder):
     ) -> None:
         super().__init__(causal)
         self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(_PreLNBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(PreLNBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, view: View) -> Tensor:
@@ -33,7 +35,9 @@ class PreLN(Encoder):
         return self.norm(x)
 
 
-class _PreLNBlock(nn.Module):
+class PreLNBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
     def __init__(self, width: int, n_heads: int, inner_width_factor: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
         self.attention_norm, self.inner_norm = nn.LayerNorm(width), nn.LayerNorm(width)

@@ -13,6 +13,8 @@ class SASRec(Encoder):
     Only queries are normalised, and it is the normalised input that the residual carries; ReLU, D wide inside.
     """
 
+    reads_rotary = True
+
     def __init__(
         self,
         width: int,
