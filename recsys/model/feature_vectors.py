@@ -92,8 +92,8 @@ def _assigned(
     """An embedding for every chosen column, and the columns in the order in which these read them."""
     specs, columns = list(embeddings), []
     for spec in embeddings:
-        names = [USER] if issubclass(spec.cls, UserId) else spec.arguments.get("columns", ())
-        found = [known_column([*users, *known], name, f"{owner}: {spec.cls.__name__}") for name in names]
+        there, names = (users, [USER]) if issubclass(spec.cls, UserId) else (known, spec.arguments.get("columns", ()))
+        found = [known_column(there, name, f"{owner}: {spec.cls.__name__}") for name in names]
         columns += [_fitting(column, spec.cls, owner) for column in found]
     for column in columns:
         if columns.count(column) > 1:

@@ -105,4 +105,4 @@ def _check_types(vocabulary: Vocabulary, columns: tuple[str, ...]) -> None:
 def _rows(vocabulary: Vocabulary, column: str, columns: tuple[str, ...]) -> Tensor:
     """(values of the column + 1,): the row in the common table of each index of the column."""
     place = pc.index_in(vocabulary.known(column), value_set=vocabulary.known(*columns)).to_numpy(zero_copy_only=False)
-    return torch.cat([torch.tensor([UNKNOWN]), torch.from_numpy(place).long() + 1])
+    return torch.cat([torch.tensor([UNKNOWN]), torch.tensor(place, dtype=torch.long) + 1])
