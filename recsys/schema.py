@@ -50,6 +50,11 @@ class Column:
     scale: Scale = "none"
     size: int = 0  # of a vector
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether it is stored as codes of its values."""
+        return self.role in ("categorical", "multi_categorical") or (self.role == "label" and self.type == "VARCHAR")
+
 
 @dataclass(frozen=True)
 class Schema:

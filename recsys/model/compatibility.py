@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from recsys.errors import ConfigError
 from recsys.model.encoders import Direction, Encoder
 from recsys.model.heads import Head
+from recsys.model.heads.label import LabelHead
 from recsys.model.heads.next_item import NextItem
 from recsys.model.inputs import InputBlock
 from recsys.model.objectives import Objective
 from recsys.parts import choices
 
 
-def check_heads(inputs: InputBlock, heads: Sequence[Head]) -> None:
-    """ConfigError for no head at all, and for one that is tied to vectors of another width."""
+def check_heads(inputs: InputBlock, objective: Objective, encoders: Sequence[Encoder], heads: Sequence[Head]) -> None:
+    """ConfigError for no head at all, one that is tied to vectors of another width, one that would see what it is to learn, and
+    two of one name."""
     if not heads:
         raise ConfigError("A network needs a head: nothing is predicted without one. The usual one is NextItem().")
     for head in heads:
@@ -20,6 +22,22 @@ def check_heads(inputs: InputBlock, heads: Sequence[Head]) -> None:
             raise ConfigError(
                 f"NextItem is tied to item vectors of width {inputs.items.width}, and hidden states have width {head.width}. "
                 "Use NextItem(tied=false), or an item table that is as wide as the network."
+            )
+
+    named = [head.name for head in heads if isinstance(head, LabelHead)]
+    for name in named:
+        if named.count(name) > 1:
+            raise ConfigError(
+                f'model.heads: {named.count(name)} heads are called {name!r}. Give each a name of its own, as name="{name}_2".'
+            )
+    looking_ahead = [encoder for encoder in encoders if direction_of(objective, encoder) == "both sides"]
+    for head in heads:
+        if isinstance(head, LabelHead) and head.of == "event" and looking_ahead:
+            backward = [name for name, cls in choices(Objective).items() if "left to right" in cls.directions]
+            raise ConfigError(
+                f"{type(head).__name__}(label={head.label!r}, of='event'): under {type(objective).__name__}, "
+                f"{type(looking_ahead[0]).__name__} looks at both sides of an event, and would see what a label that looks ahead is to "
+                f"foretell. Use of='sequence', or read from left to right: {' or '.join(backward)}, with an encoder that can."
             )
 
 

@@ -14,6 +14,7 @@ from recsys.model.compatibility import check_heads, direction_of
 from recsys.model.encoders import Direction, Encoder, View
 from recsys.model.fusion import Fusion
 from recsys.model.heads import Head, Predictions
+from recsys.model.heads.label import LabelHead
 from recsys.model.heads.next_item import NextItem
 from recsys.model.inputs import InputBlock
 from recsys.model.items import ItemTable
@@ -49,7 +50,7 @@ class Network(nn.Module):
         fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
-        check_heads(inputs, heads)
+        check_heads(inputs, objective, [encoder, *(tower.encoder for tower in towers)], heads)
         check_names(towers, [head.tower for head in heads])
         self.inputs, self.objective, self.encoder = inputs, objective, encoder
         self.direction = direction_of(objective, encoder)
@@ -78,6 +79,16 @@ class Network(nn.Module):
         raise ConfigError('This network has no NextItem head, so it recommends nothing. Add "NextItem()" to model.heads.')
 
     @property
+    def label_heads(self) -> list[LabelHead]:
+        """The heads that answer something else than what comes next."""
+        return [head for head in self._heads if isinstance(head, LabelHead)]
+
+    @property
+    def recommends(self) -> bool:
+        """Whether it has a NextItem head."""
+        return any(isinstance(head, NextItem) for head in self._heads)
+
+    @property
     def n_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
@@ -100,11 +111,17 @@ class Network(nn.Module):
     def _inputs(self) -> list[InputBlock]:
         return [self.inputs, *(tower.inputs for tower in self._towers)]
 
-    def reader(self, histories: Histories, dictionary: Dictionary, vocabulary: Vocabulary) -> Reader:
-        """The histories as this network reads them, with the columns that its parts ask for."""
+    def reader(self, histories: Histories, dictionary: Dictionary, vocabulary: Vocabulary, *, labels: bool = True) -> Reader:
+        """The histories as this network reads them, with the columns that its parts ask for; the labels that its heads learn
+        can be left out where nothing is learned."""
         encoders = [self.encoder, *(tower.encoder for tower in self._towers)]
         times = self.objective.reads_times or any(encoder.reads_times for encoder in encoders)
-        return Reader(histories, dictionary, vocabulary, event_columns=self.event_columns, user_columns=self.user_columns, times=times)
+        learned = tuple(dict.fromkeys(name for head in self._heads for name in head.event_columns if labels))
+        columns = {"event_columns": self.event_columns, "user_columns": self.user_columns, "labels": learned}
+        reader = Reader(histories, dictionary, vocabulary, **columns, times=times)
+        for head in self.label_heads if labels else ():
+            head.check(reader.labels[head.label])
+        return reader
 
     def states(self, plan: Plan) -> States:
         """Hidden states (B, L, D) of what the plan reads, by tower: each one's own, and all of them merged."""
@@ -146,7 +163,20 @@ class Network(nn.Module):
     def encode(self, bucket: Bucket) -> Tensor:
         """(B, D): what is compared with the catalogue's vectors to predict the event that follows each sequence."""
         plan = self.objective.reading(bucket)
-        return self.next_item.similarity(self.states(plan)[self.next_item.tower][plan.row, plan.col])
+        return self._recommending(plan, self.states(plan))
+
+    def read(self, bucket: Bucket) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """In one pass what `encode` gives, None without a NextItem head, and by name what every other head says of each
+        sequence: (B,), or of C classes (B, C)."""
+        plan = self.objective.reading(bucket)
+        states = self.states(plan)
+        said = {head.name: head.answer(states[head.tower], plan) for head in self.label_heads}
+        if not self.recommends or type(self).encode is not Network.encode:  # a subclass encodes in its own way
+            return (self.encode(bucket) if self.recommends else None), said
+        return self._recommending(plan, states), said
+
+    def _recommending(self, plan: Plan, states: States) -> Tensor:
+        return self.next_item.similarity(states[self.next_item.tower][plan.row, plan.col])
 
     def catalogue(self) -> Catalogue:
         """What can be recommended, V items."""

@@ -1,6 +1,7 @@
 """Histories through a model's eyes: its own indexes, and only the events of items that it knows."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,9 @@ from torch import Tensor
 
 from recsys.arrays import Array, Ints
 from recsys.errors import ConfigError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import NEVER, Dictionary, Histories
 from recsys.model.bucket import Bucket, Column, group_by_length, to_torch
-from recsys.model.vocabulary import USER, Vocabulary, index_in, rows_of
+from recsys.model.vocabulary import UNKNOWN, USER, Vocabulary, index_in, rows_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Spans:
 class Reader:
     """The events of some shards in a model's indexes. Events of items that it does not know are left out and counted.
 
-    `event_columns` and `user_columns` are features that the buckets shall bring, `times` whether they bring times.
+    `event_columns` and `user_columns` are features that the buckets shall bring, `labels` what heads learn, which the buckets
+    bring among their event columns, and `times` whether they bring times.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Reader:
         *,
         event_columns: Collection[str] = (),
         user_columns: Collection[str] = (),
+        labels: Collection[str] = (),
         times: bool = False,
     ) -> None:
         item_index = vocabulary.item_map(dictionary)[histories.item_code]
@@ -80,6 +83,10 @@ class Reader:
             return to_torch(vocabulary.translate(name, data, dictionary))
 
         self.event_columns = {name: translated(name, rows_of(histories.columns[name], known)) for name in event_columns}
+        labelled = {name: translated(name, _label(histories, name)[known]) for name in labels}
+        self.labels = {name: label for name, label in labelled.items() if isinstance(label, Tensor)}
+        self._known_at = {name: torch.from_numpy(histories.known_at[name][known]) for name in labels if name in histories.known_at}
+        self._moments = _times(histories, known) if self._known_at else None
         self.user_columns = {name: translated(name, histories.user_columns[name]) for name in user_columns if name != USER}
         if USER in user_columns:
             self.user_columns[USER] = torch.from_numpy(index_in(histories.user_id, vocabulary.known(USER), USER) + 1)
@@ -92,6 +99,22 @@ class Reader:
     def n_unknown(self, starts: Ints, ends: Ints) -> int:
         """How many events of these sequences the model does not know."""
         return int((ends - starts).sum() - (self._place[ends] - self._place[starts]).sum())
+
+    def without_labels_of(self, spans: Spans) -> "Reader":
+        """The same for whoever stands at the end of the spans, one at most of a user, and is asked for the label of their newest
+        event: that one, and whatever becomes known of the user with the event that follows, is null."""
+        n_events = torch.from_numpy(np.diff(self._place[self._offsets]))
+        until = torch.full((len(n_events),), NEVER)
+        if self._moments is not None:
+            until[spans.user] = self._moments[spans.end]
+        until = torch.repeat_interleave(until, n_events)
+        other = copy(self)
+        other.labels = {}
+        for name, label in self.labels.items():
+            unknown = self._known_at[name] >= until if name in self._known_at else torch.zeros(len(until), dtype=torch.bool)
+            unknown[spans.end - 1] = True
+            other.labels[name] = label.masked_fill(unknown, torch.nan if label.is_floating_point() else UNKNOWN)
+        return other
 
     def bucket(self, spans: Spans, rows: Tensor | None = None, now: int | None = None) -> Bucket:
         """One bucket of all the spans, none of them empty; `rows` says which sequences of a batch they are.
@@ -110,7 +133,7 @@ class Reader:
             weight=self.weight[at].where(real, 0),
             event_columns={
                 name: column[at] if isinstance(column, Tensor) else column.take(at.where(real, -1))
-                for name, column in self.event_columns.items()
+                for name, column in {**self.event_columns, **self.labels}.items()
             },
             user_columns={
                 name: column[spans.user] if isinstance(column, Tensor) else column.take(spans.user)
@@ -134,6 +157,14 @@ class Reader:
             longest = int(spans.lengths[rows].max())
             for part in rows.split(len(rows) if events_per_bucket is None else max(1, events_per_bucket // longest)):
                 yield self.bucket(spans[part], part, now)
+
+
+def _label(histories: Histories, name: str) -> np.ndarray:
+    found = histories.columns.get(name)
+    if not isinstance(found, np.ndarray):
+        there = ", ".join(histories.schema.names("label", table="events")) or "none"
+        raise ConfigError(f"A head learns the label {name!r}, which these histories do not have. Their labels are: {there}.")
+    return found
 
 
 def _times(histories: Histories, known: np.ndarray) -> Tensor:

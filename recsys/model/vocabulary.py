@@ -78,11 +78,11 @@ class Vocabulary:
         rows = {"events": used, "items": items, "users": np.flatnonzero(ends > histories.offsets[:-1])}
         data = {"events": histories.columns, "items": dictionary.columns, "users": histories.user_columns}
         values, numeric = {}, {}
-        for column in features(histories.schema):
+        for column in (*features(histories.schema), *histories.schema.select("label", table="events")):
             known = rows_of(data[column.table][column.name], rows[column.table])
-            if column.role == "numeric" and isinstance(known, np.ndarray):
-                numeric[column.name] = _statistics(known, column.scale)
-            elif column.role != "vector":
+            if column.role in ("numeric", "label") and not column.is_coded and isinstance(known, np.ndarray):
+                numeric[column.name] = _statistics(known, "standard" if column.role == "label" else column.scale)
+            elif column.is_coded:
                 codes = np.unique(known.values if isinstance(known, Ragged) else known)
                 values[column.name] = dictionary.values(column.name).take(pa.array(codes[codes >= 0]))
         user_id = histories.user_id.take(pa.array(rows["users"])) if users else None
@@ -127,10 +127,7 @@ class Vocabulary:
             schema,
             single(items["item_id"]),
             items["n_events"].to_numpy(),
-            {
-                c.name: single(read_table(folder / "values" / f"{file_name(c.name)}.parquet")["value"])
-                for c in features(schema, "categorical", "multi_categorical")
-            },
+            {c.name: single(read_table(folder / "values" / f"{file_name(c.name)}.parquet")["value"]) for c in schema.columns if c.is_coded},
             {row.pop("column"): Numeric(**row) for row in read_table(folder / "numeric.parquet").to_pylist()},
             {c.name: to_array(items[c.name], c) for c in schema.features("items")},
             single(read_table(folder / "users.parquet")["user_id"]) if (folder / "users.parquet").exists() else None,

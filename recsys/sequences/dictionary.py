@@ -46,7 +46,7 @@ class Coding:
 def write_dictionary(connection: duckdb.DuckDBPyConnection, schema: Schema, folder: Path) -> Coding:
     """Writes `items.parquet` and `values/` from the connection's views `items`, `events` and `users`."""
     (folder / "values").mkdir()
-    values = {column.name: _values(connection, column) for column in schema.columns if _is_coded(column)}
+    values = {column.name: _values(connection, column) for column in schema.columns if column.is_coded}
     for name, known in values.items():
         pq.write_table(pa.table({"value": known}), folder / "values" / f"{file_name(name)}.parquet", compression="zstd")
     features, texts = schema.features("items"), schema.names("text", table="items")
@@ -74,10 +74,6 @@ def _values(connection: duckdb.DuckDBPyConnection, column: Column) -> pa.Array:
     return single(connection.sql(query).to_arrow_table()["value"])
 
 
-def _is_coded(column: Column) -> bool:
-    return column.role in ("categorical", "multi_categorical") or (column.role == "label" and column.type == "VARCHAR")
-
-
 def stored(column: Column) -> str:
     """SQL of a feature or label on its way into an artifact: float32 (null where it is none), lists without nulls."""
     name = quoted(column.name)
@@ -85,7 +81,7 @@ def stored(column: Column) -> str:
         return f"list_filter(coalesce({name}, []), lambda value: value is not null) as {name}"
     if column.role == "vector":
         return f"{name}::float[] as {name}"
-    if column.role == "numeric" or (column.role == "label" and not _is_coded(column)):
+    if column.role == "numeric" or (column.role == "label" and not column.is_coded):
         return f"if(isfinite({name}::double), try_cast({name} as float), null) as {name}"
     return name
 

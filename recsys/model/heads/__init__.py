@@ -31,6 +31,7 @@ class Head(nn.Module, ABC):
 
     weight: float
     tower: str = MERGED
+    event_columns: tuple[str, ...] = ()  # labels that its buckets have to bring in training
 
     @abstractmethod
     def select(self, hidden: Tensor, plan: Plan) -> Predictions:
