@@ -1,4 +1,4 @@
-"""Heads and item tables: what is ranked is what was trained."""
+"""Heads: what is ranked is what was trained."""
 
 from typing import Any
 
@@ -9,11 +9,9 @@ from recsys.errors import ConfigError
 from recsys.model import contracts
 from recsys.model.heads import Head
 from recsys.model.heads.next_item import NextItem
-from recsys.model.items import ItemTable
 from recsys.model.similarity import Cosine, Similarity
-from recsys.parts import choices, part
+from recsys.parts import choices
 
-TABLES = choices(ItemTable)
 NEXT_ITEM = [
     f"NextItem(similarity={similarity}(), tied={tied}, bias={bias})"
     for similarity in choices(Similarity)
@@ -89,12 +87,3 @@ def test_buckets_of_a_batch_are_one_step(world: Any) -> None:
         grads.append([p.grad.clone() for p in network.parameters()])
     torch.testing.assert_close(network.loss(whole), network.loss(parts))
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_a_row_of_the_table_is_the_vector_of_the_item(world: Any, name: str) -> None:
-    table = part(TABLES[name]).build(**world.supplied())
-    index = torch.tensor([[3, 0], [world.vocabulary.n_items - 1, 3]])
-    assert table.vectors().shape == (world.vocabulary.n_items, table.width)
-    torch.testing.assert_close(table.rows(index), table.vectors()[index])
-    contracts.gradients_reach(table, lambda: table.rows(torch.arange(world.vocabulary.n_items)).pow(2).sum())
