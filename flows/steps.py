@@ -17,7 +17,7 @@ from prefect.logging.handlers import APILogHandler
 from flows import deployments, ui
 from flows.progress import Progress
 from recsys import demo, digest, published, recipes, windows
-from recsys.config import Model, Night
+from recsys.config import Night
 from recsys.errors import RecsysError
 from recsys.evaluation.evaluate import evaluate
 from recsys.features.tables import build_features
@@ -30,6 +30,7 @@ from recsys.ranking.ranker import misfit
 from recsys.scoring.recommend import recommend
 from recsys.sequences.build import build_sequences
 from recsys.store import Artifact, Store
+from recsys.training.parts import Parts
 from recsys.training.train import train
 from recsys.windows import Cut
 
@@ -59,17 +60,18 @@ class Run:
         return windows.everything(self.as_of, has_times=events is None or events.time is not None)
 
 
-def check(model: Model) -> None:
+def check(night: Night) -> None:
     """ConfigError where the building blocks are known not to work before any data is read."""
-    resolved = recipes.resolve(model)
+    resolved = recipes.resolve(night.model)
     assert resolved.width is not None and resolved.max_events is not None, "recipes fill these in"
     Blocks.of(resolved).check(resolved.width, resolved.max_events)
+    Parts.of(night.training, night.model.code).check()
 
 
 def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False) -> Run:
     """The run, after its building blocks were checked and what it does otherwise than its deployment was logged."""
     _listen()
-    check(night.model)
+    check(night)
     for difference in _differences(night):
         get_run_logger().info("Otherwise than deployed: %s", difference)
     artifacts = Store(store, {"prefect_flow_run": runtime.flow_run.id})

@@ -41,10 +41,22 @@ def of_file(path: Path) -> str:
 
 def of_code(module: str, files: Iterable[Path] = ()) -> str:
     """SHA-256 of a module, of all of ours that it imports, directly or not, and of further .py and .sql files."""
+    return of_modules([module], files)
+
+
+def of_modules(modules: Iterable[str], files: Iterable[Path] = ()) -> str:
+    """The same of several modules."""
     with _PARSING:
-        trees = {name: _without_docstrings(_source(name)) for name in sorted(_imported(module))}
+        imported = set[str]().union(*map(_imported, modules))
+        trees = {name: _without_docstrings(_source(name)) for name in sorted(imported)}
         others = sorted((path.name, _text_of(path)) for path in files)  # two folders may have files of one name
     return of_value({"modules": trees, "files": others})
+
+
+def modules_named_in(source: str) -> set[str]:
+    """Modules of ours that somebody's source imports."""
+    with _PARSING:
+        return {name for name in _named_in(source) if _file(name) is not None}
 
 
 def _imported(module: str) -> set[str]:
@@ -64,8 +76,13 @@ def _imported(module: str) -> set[str]:
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     """Modules of ours that this one names in an import, late ones too; `from package import name` may name a module."""
-    names: list[str] = [module.rpartition(".")[0]]
-    for node in ast.walk(ast.parse(_source(module))):
+    package = module.rpartition(".")[0]
+    return (*([package] if package else []), *_named_in(_source(module)))
+
+
+def _named_in(source: str) -> tuple[str, ...]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

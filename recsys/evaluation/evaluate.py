@@ -15,6 +15,7 @@ from recsys.evaluation.ground import Ground, common_ground
 from recsys.evaluation.report import Report
 from recsys.evaluation.slices import slices
 from recsys.histories import Dictionary, Histories
+from recsys.model import saving
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
@@ -51,9 +52,9 @@ def evaluate(
     def build(draft: Draft) -> None:
         _Evening(as_of, evaluation, exclude_seen, seed, sequences, models, segment, progress).write(draft)
 
-    return store.ensure(
-        "evaluation", as_of, config, {"sequences": sequences, **models}, build, code="recsys.evaluation.evaluate", rebuild=rebuild
-    )
+    sources = {name: saving.sources(model.path) for name, model in models.items()}
+    inputs = {"sequences": sequences, **models}
+    return store.ensure("evaluation", as_of, config, inputs, build, code="recsys.evaluation.evaluate", sources=sources, rebuild=rebuild)
 
 
 class _Evening:

@@ -12,7 +12,8 @@ from torch import Tensor
 from recsys.config import Model
 from recsys.errors import StoreError
 from recsys.histories import Key
-from recsys.model.blocks import build
+from recsys.model import own_parts
+from recsys.model.blocks import Blocks, build
 from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
 from recsys.schema import Schema
@@ -27,6 +28,7 @@ def save(folder: Path, network: Network, model: Model, vocabulary: Vocabulary, k
     save_file(weights, folder / "weights.safetensors")
     facts = {
         "model": model.versioned(),
+        "code": model.code,
         "key": key,
         "sizes": {"n_items": vocabulary.n_items, "n_parameters": network.n_parameters},
         "schema": json.loads(vocabulary.schema.to_json()),
@@ -35,11 +37,13 @@ def save(folder: Path, network: Network, model: Model, vocabulary: Vocabulary, k
     vocabulary.save(folder / "vocabulary")
 
 
-def load(folder: Path) -> tuple[Network, Vocabulary]:
-    """The network, on the CPU and in eval mode, and its vocabulary: built anew from the configuration's text."""
-    facts = json.loads((folder / "model.json").read_text())
+def load(folder: Path, code: str | None = None) -> tuple[Network, Vocabulary]:
+    """The network, on the CPU and in eval mode, and its vocabulary: built anew from the configuration's text.
+
+    `code` is the folder of own parts, where it is not that of the training any more.
+    """
     vocabulary = load_vocabulary(folder)
-    network = build(Model(**facts["model"]), vocabulary)
+    network = build(_configuration(folder, code), vocabulary)
     weights = load_file(folder / "weights.safetensors")
     wanted = {name: tuple(tensor.shape) for name, tensor in _weights(network).items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -51,6 +55,19 @@ def load(folder: Path) -> tuple[Network, Vocabulary]:
         )
     network.load_state_dict(weights, strict=False)
     return network.eval(), vocabulary
+
+
+def sources(folder: Path) -> dict[str, str]:
+    """What the code of the network's parts is: in the version of every step that runs it."""
+    model = _configuration(folder)
+    return own_parts.sources(Blocks.of(model).classes(), model.code)
+
+
+def _configuration(folder: Path, code: str | None = None) -> Model:
+    """Resolved. Where its folder of own parts is gone they may still be importable, and the error says so if they are not."""
+    facts = json.loads((folder / "model.json").read_text())
+    code = code or facts.get("code")
+    return Model(**facts["model"], code=code if own_parts.is_there(code) else None)
 
 
 def key_of(folder: Path) -> Key:

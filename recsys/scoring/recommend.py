@@ -18,6 +18,7 @@ from recsys.arrays import Ints
 from recsys.config import Scoring
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories, shards_of
+from recsys.model import saving
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
@@ -60,7 +61,8 @@ def recommend(
             draft.note(device=night.device)
             draft.counts = night.write(draft.path / "recommendations", progress)
 
-    return store.ensure("scoring", as_of, config, inputs, build, code="recsys.scoring.recommend", rebuild=rebuild)
+    sources = None if model is None else saving.sources(model.path)
+    return store.ensure("scoring", as_of, config, inputs, build, code="recsys.scoring.recommend", sources=sources, rebuild=rebuild)
 
 
 class _Night:

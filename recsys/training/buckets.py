@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from recsys.config import Training
 from recsys.errors import ContractError
+from recsys.model.batching import Batching
 from recsys.model.bucket import Bucket
+from recsys.model.network import Network
 from recsys.model.objectives import Objective
 from recsys.model.reader import Reader, Spans
+from recsys.training.validation_users import ValidationUsers
 
 
 def seed_of(seed: int, *purpose: int) -> int:
@@ -35,12 +39,13 @@ class Validation:
 
 @dataclass
 class Batches:
-    """The batches of one epoch: sequences in random order, each batch as buckets of similar length."""
+    """The batches of one epoch: sequences in random order, each batch as the buckets that its batching makes."""
 
     reader: Reader
     spans: Spans
     per_batch: int
     seed: int
+    batching: Batching
     n_unread: int = 0  # events of each sequence that are targets only
     n_real: int = field(default=0, init=False)  # events that were read so far,
     n_places: int = field(default=0, init=False)  # and places with padding
@@ -49,16 +54,32 @@ class Batches:
         return -(-len(self.spans) // self.per_batch)
 
     def __iter__(self) -> Iterator[list[Bucket]]:
-        order = torch.randperm(len(self.spans), generator=torch.Generator().manual_seed(self.seed))
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(self.spans), generator=generator)
         for rows in order.split(self.per_batch):
-            batch = list(self.reader.buckets(self.spans[rows]))
+            batch = list(self.batching.training(self.reader, self.spans[rows], generator))
             self.n_real += sum(int((b.lengths - self.n_unread).sum()) for b in batch)
             self.n_places += sum(len(b) * (b.item_index.shape[1] - self.n_unread) for b in batch)
             yield batch
 
 
-def hold_out(spans: Spans, reader: Reader, n_users: int, seed: int) -> tuple[Spans, Validation]:
-    """Take the newest target of up to `n_users` drawn users out of their last sequence; of at most half of all users.
+@dataclass(frozen=True)
+class Cases:
+    """The validation cases in buckets, each with the targets (B,) of its rows."""
+
+    network: Network
+    reader: Reader
+    validation: Validation
+    n_places: int  # of a bucket, about
+
+    def __iter__(self) -> Iterator[tuple[Bucket, Tensor]]:
+        spans = self.validation.spans.newest(self.network.max_events)
+        for bucket in self.network.batching.reading(self.reader, spans, self.n_places):
+            yield bucket, self.validation.target[bucket.rows]
+
+
+def hold_out(spans: Spans, reader: Reader, user_id: pa.Array, users: ValidationUsers, n_users: int, seed: int) -> tuple[Spans, Validation]:
+    """Take the newest target of up to `n_users` chosen users out of their last sequence; of at most half of all users.
 
     What the user did after it, if anything, is neither trained on nor read.
     """
@@ -66,9 +87,15 @@ def hold_out(spans: Spans, reader: Reader, n_users: int, seed: int) -> tuple[Spa
     newest_target = torch.cummax(none_yet, 0).values[(spans.end - 1).clamp(min=0)]
     is_last = torch.cat([spans.user[1:] != spans.user[:-1], torch.ones(1, dtype=torch.bool)])
     usable = torch.nonzero(is_last & (newest_target > spans.start))[:, 0]
-    n_chosen = min(n_users, len(usable) // 2)
-    drawn = torch.randperm(len(usable), generator=torch.Generator().manual_seed(seed_of(seed, VALIDATION_USERS)))[:n_chosen]
-    chosen = usable[drawn].sort().values
+    able = spans[usable]
+    generator = torch.Generator().manual_seed(seed_of(seed, VALIDATION_USERS))
+    rows = users.choose(user_id.take(pa.array(able.user.numpy())), able, n_chosen := min(n_users, len(able) // 2), generator)
+    if len(rows) > n_chosen or len(rows.unique()) < len(rows) or not ((rows >= 0) & (rows < len(able))).all():
+        raise ContractError(
+            f"{type(users).__name__}.choose was asked for {n_chosen} of {len(able)} users at most, and gave {len(rows)} rows, "
+            f"{len(rows.unique())} of them different. Give rows of `user_id`, each once."
+        )
+    chosen = usable[rows].sort().values
     place = newest_target[chosen]
     kept = Spans(spans.user, spans.start, spans.end.index_copy(0, chosen, place))
     return kept, Validation(kept[chosen], reader.item_index[place].long())

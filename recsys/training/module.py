@@ -1,21 +1,19 @@
-"""Training as Lightning runs it: the step, the validation, and what is kept of each epoch."""
+"""Training as Lightning runs it: the step, the validation, and what is told of both."""
 
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from recsys.config import Training
 from recsys.errors import ConfigError
 from recsys.model.bucket import Bucket
-from recsys.model.inference import encode
+from recsys.model.inference import places_per_bucket
 from recsys.model.network import Network
 from recsys.model.reader import Reader
-from recsys.training.buckets import STEPS, Batches, Validation, seed_of
+from recsys.training.buckets import STEPS, Batches, Cases, Validation, seed_of
+from recsys.training.optimisation import Optimisation
 
 CHECK_EVERY = 100  # steps between looks at the loss: each look makes a GPU wait
 SCORES_AT_ONCE = 2**24
@@ -23,129 +21,112 @@ K = 10
 
 
 class SequenceModule(LightningModule):
-    """A network with the batches it learns from and the cases that validate it.
+    """A network with the batches it learns from and the cases that validate it: the contract of the slot `module`.
+
+    A subclass replaces what it likes: `training_step`, `validation_step`, `configure_optimizers`, any hook of Lightning's.
+    What is keyword-only in its constructor is set in a configuration, and the rest it hands on:
+    `def __init__(self, *, margin: float = 0.1, **parts: Any)`. Whatever is logged is a column of `epochs.parquet`.
 
     Every epoch starts its random numbers anew from the seed, so that an epoch after a resume goes as it would have gone.
     """
 
+    measure: ClassVar[str] = "ndcg_at_10"  # what `validation_step` logs and the best epoch has most of
+
     def __init__(
-        self, network: Network, reader: Reader, batches: Callable[[int], Batches], validation: Validation, training: Training, seed: int
+        self,
+        network: Network,
+        reader: Reader,
+        batches: Callable[[int], Batches],
+        validation: Validation,
+        optimisation: Optimisation,
+        seed: int,
     ) -> None:
         super().__init__()
         self.network, self.reader, self.validation = network, reader, validation
-        self._batches, self._training, self._seed = batches, training, seed
-        self._losses, self._n_steps = torch.zeros(()), 0
+        self.optimisation, self.seed = optimisation, seed
+        self._batches = batches
+        self._losses, self._n_losses, self._n_steps = torch.zeros(()), 0, 0
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW with the betas of SASRec's code; its decay is for matrices only and spares biases and norms."""
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self._training.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=self._training.learning_rate, betas=(0.9, 0.98), fused=True)
-
-    def train_dataloader(self) -> Batches:
-        self.epoch_batches = self._batches(self.trainer.current_epoch)
-        return self.epoch_batches
-
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(seed_of(self._seed, STEPS, self.trainer.current_epoch))
-        self._losses, self._n_steps = torch.zeros((), device=self.device), 0
+    # What a subclass may replace
 
     def training_step(self, batch: list[Bucket], batch_idx: int) -> Tensor:
-        loss = self.network.loss(batch)
-        self._losses += loss.detach()
-        self._n_steps += 1
-        if batch_idx % CHECK_EVERY == 0:
-            self.check_finite()
-        return loss
+        """Loss of the buckets of one batch, a scalar."""
+        return self.network.loss(batch)
+
+    def validation_step(self, batch: tuple[Bucket, Tensor], batch_idx: int) -> None:
+        """Log measures of some validation cases: histories, and the item_index (B,) that followed each. Gradients are off.
+
+        Here NDCG@10 of that item among all items: 1 / log2(1 + rank), 0 below the first 10.
+        """
+        bucket, target = batch
+        rank = self.ranks(bucket, target).float()
+        ndcg = torch.where(rank <= K, 1 / torch.log2(1 + rank), 0).mean()
+        self.log("ndcg_at_10", ndcg, batch_size=len(target))
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and the schedule of its learning rate, in any form that Lightning takes."""
+        optimizer = self.optimisation.optimizer(self.network.parameters())
+        self.trainer.fit_loop.setup_data()  # so that the length of an epoch is known
+        steps_per_epoch = -(-int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches)
+        scheduler = self.optimisation.scheduler(optimizer, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.optimisation.schedule.per}}
+
+    # What it can use
+
+    def ranks(self, bucket: Bucket, target: Tensor) -> Tensor:
+        """(B,) int64: the place, from 1, of each target (B,) among all items; items with an equal score stand before it."""
+        with torch.autocast(self.device.type, enabled=False):  # in the precision that recommends
+            hidden, catalogue = self.network.encode(bucket).float(), self._catalogue
+            ranks = []
+            n_rows = max(1, SCORES_AT_ONCE // catalogue.n_items)
+            for h, y in zip(hidden.split(n_rows), target.split(n_rows), strict=True):
+                scores = h @ catalogue.vectors.T if catalogue.bias is None else torch.addmm(catalogue.bias, h, catalogue.vectors.T)
+                ranks.append(catalogue.n_items - (scores < scores.gather(1, y[:, None])).sum(1))
+        return torch.cat(ranks)
 
     def train_loss(self) -> float:
-        """Mean loss of the epoch's steps so far."""
+        """Mean loss of the epoch's batches so far."""
         self.check_finite()
-        return float(self._losses) / self._n_steps
+        if not self._n_losses:
+            raise ConfigError(f"training.module: {type(self).__name__}.training_step returns no loss. Return a scalar with a gradient.")
+        return float(self._losses) / self._n_losses
 
     def check_finite(self) -> None:
         """ConfigError if a loss of this epoch was not finite."""
         if not self._losses.isfinite():
             raise ConfigError(
                 f"The training loss is no longer finite in epoch {self.trainer.current_epoch + 1}, at step {self._n_steps} or up to "
-                f"{CHECK_EVERY} before it. Lower training.learning_rate ({self._training.learning_rate:g}), or look in the profile of the "
-                "features for numbers that are beyond all measure."
+                f"{CHECK_EVERY} before it. Lower training.learning_rate ({self.optimisation.learning_rate:g}), or look in the profile of "
+                "the features for numbers that are beyond all measure."
             )
 
-    @torch.no_grad()
-    def ndcg(self) -> float | None:
-        """NDCG@10 of the validation events among all items: 1 / log2(1 + rank), 0 below the first 10. None without any."""
-        if not len(self.validation):
-            return None
-        hidden = encode(self.network, self.reader, self.validation.spans)
-        catalogue = self.network.catalogue()
-        n_rows = max(1, SCORES_AT_ONCE // catalogue.n_items)
-        ranks = []
-        for h, target in zip(hidden.split(n_rows), self.validation.target.to(hidden.device).split(n_rows), strict=True):
-            scores = h @ catalogue.vectors.T if catalogue.bias is None else torch.addmm(catalogue.bias, h, catalogue.vectors.T)
-            worse = (scores < scores.gather(1, target[:, None])).sum(1)
-            ranks.append(catalogue.n_items - worse)  # an item with an equal score stands before the target
-        rank = torch.cat(ranks).cpu().double()
-        return float(torch.where(rank <= K, 1 / torch.log2(1 + rank), 0).mean())
+    # What Lightning asks for
 
+    def train_dataloader(self) -> Batches:
+        self.epoch_batches = self._batches(self.trainer.current_epoch)
+        return self.epoch_batches
 
-class Epochs(Callback):
-    """Keeps a row and a checkpoint of each epoch and the best weights, and stops when `patience` epochs were no better.
+    def val_dataloader(self) -> Cases:
+        return Cases(self.network, self.reader, self.validation, places_per_bucket(self.device.type))
 
-    Without validation (`patience` None) nothing is better than anything, and the last weights are kept.
-    """
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(seed_of(self.seed, STEPS, self.trainer.current_epoch))
+        self._losses, self._n_losses, self._n_steps = torch.zeros((), device=self.device), 0, 0
 
-    def __init__(self, checkpoint: Path, patience: int | None, progress: Callable[[float], None] | None = None) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self.seconds: list[float] = []
-        self.best_weights: dict[str, Tensor] = {}
-        self.progress = progress
-        self._checkpoint, self._patience = checkpoint, patience
-        self._told = 0.0
+    def on_train_batch_end(self, outputs: Any, batch: list[Bucket], batch_idx: int) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        self._n_steps += 1
+        if loss is not None:
+            self._losses += loss.detach() * (self.trainer.accumulate_grad_batches if self.automatic_optimization else 1)
+            self._n_losses += 1
+        if batch_idx % CHECK_EVERY == 0:
+            self.check_finite()
 
-    @property
-    def best(self) -> int:
-        """The best epoch: 0, 1, 2 …"""
-        return len(self.rows) - 1 if self._patience is None else max(range(len(self.rows)), key=lambda i: self.rows[i]["ndcg_at_10"])
+    def on_train_epoch_end(self) -> None:
+        self.log("train_loss", self.train_loss())
 
-    @property
-    def finished(self) -> bool:
-        return self._patience is not None and bool(self.rows) and len(self.rows) - 1 - self.best >= self._patience
+    def on_validation_epoch_start(self) -> None:
+        self._catalogue = self.network.catalogue()
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        trainer.should_stop = self.finished
-
-    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._started = time.monotonic()
-
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        of_epoch = (trainer.fit_loop.epoch_loop.batch_idx + 1) / trainer.num_training_batches
-        done = (trainer.current_epoch + of_epoch) / (trainer.max_epochs or 1)
-        if self.progress is not None and done - self._told >= 0.01:
-            self._told = done
-            self.progress(done)
-
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, SequenceModule)
-        batches = module.epoch_batches
-        row = {
-            "epoch": len(self.rows) + 1,
-            "train_loss": module.train_loss(),
-            "ndcg_at_10": module.ndcg(),
-            "real_token_share": batches.n_real / batches.n_places,
-        }
-        self.rows.append(row)
-        self.seconds.append(time.monotonic() - self._started)
-        if self.best == len(self.rows) - 1:
-            self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in module.network.state_dict().items()}
-        trainer.should_stop = self.finished
-        trainer.save_checkpoint(self._checkpoint, weights_only=False)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.seconds, "best_weights": self.best_weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows, self.seconds, self.best_weights = state["rows"], state["seconds"], state["best_weights"]
+    def on_validation_epoch_end(self) -> None:
+        del self._catalogue

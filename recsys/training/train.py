@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from recsys.config import Model, Training
 from recsys.errors import ConfigError
@@ -27,7 +29,9 @@ from recsys.ranking.ranker import device_of
 from recsys.recipes import resolve
 from recsys.store import Artifact, Draft, Store
 from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, active, hold_out, seed_of, trainable
-from recsys.training.module import Epochs, SequenceModule
+from recsys.training.epochs import Epochs
+from recsys.training.module import SequenceModule
+from recsys.training.parts import Parts
 from recsys.training.warm_start import warm_start
 from recsys.windows import Cut
 
@@ -63,16 +67,19 @@ def train(
     A run that was killed goes on after its last whole epoch.
     """
     resolved = resolve(model)
-    resolved = Blocks.of(resolved).in_canonical_text(resolved)
+    blocks, parts = Blocks.of(resolved), Parts.of(training, model.code)
+    parts.check()
+    resolved, training = blocks.in_canonical_text(resolved), parts.in_canonical_text()
     fitting = {name: value for name, value in training.versioned().items() if name not in ASKED_OF_THE_FLOW}
     config = {"model": resolved.versioned(), "training": fitting, "seed": seed, "cut": str(cut), "key": key, "epochs": epochs}
     inputs = {"sequences": sequences} if warm_from is None else {"sequences": sequences, "warm_from": warm_from}
 
     def write(draft: Draft) -> None:
         with _torch(training):
-            _write(draft, _Task(resolved, training, seed, sequences.path, cut, key, warm_from, epochs), progress)
+            _write(draft, _Task(resolved, parts, seed, sequences.path, cut, key, warm_from, epochs), progress)
 
-    return store.ensure("training", as_of, config, inputs, write, code=__name__, sources=own_parts.digests(model.code), rebuild=rebuild)
+    sources = own_parts.sources(blocks.classes() | parts.classes(), model.code)
+    return store.ensure("training", as_of, config, inputs, write, code=__name__, sources=sources, rebuild=rebuild)
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,17 @@ class _Task:
     """What is trained on what."""
 
     model: Model  # resolved
-    training: Training
+    parts: Parts
     seed: int
     sequences: Path
     cut: Cut
     key: Key
     warm_from: Artifact | None
     epochs: int | None
+
+    @property
+    def training(self) -> Training:
+        return self.parts.training
 
 
 def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) -> None:
@@ -102,20 +113,25 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
     starts, stops = histories.sequences(ends, task.key)
     spans = active(reader.spans(starts, stops), task.training.min_user_events)
     n_validation_users = 0 if task.epochs else task.training.n_validation_users
-    kept, validation = hold_out(spans, reader, n_validation_users, task.seed)
+    validation_users = task.parts.validation_users()
+    kept, validation = hold_out(spans, reader, histories.user_id, validation_users, n_validation_users, task.seed)
     trained = trainable(kept, reader, network.objective, network.max_events, task.training)
 
     def batches(epoch: int) -> Batches:
         n_unread = network.objective.n_trained(network.max_events) - network.objective.n_places(network.max_events)
-        return Batches(reader, trained, task.training.users_per_batch, seed_of(task.seed, ORDER_OF_USERS, epoch), n_unread)
+        seed = seed_of(task.seed, ORDER_OF_USERS, epoch)
+        return Batches(reader, trained, task.training.users_per_batch, seed, network.batching, n_unread)
 
-    module = SequenceModule(network, reader, batches, validation, task.training, task.seed)
+    module = task.parts.one["module"].build(
+        network=network, reader=reader, batches=batches, validation=validation, optimisation=task.parts.optimisation(), seed=task.seed
+    )
     fitted = Epochs(draft.scratch / "last.ckpt", task.training.patience if len(validation) else None, progress)
-    trainer = _fit(module, fitted, task.training, task.epochs or task.training.max_epochs, draft.scratch)
-    network.load_state_dict(fitted.best_weights)
+    trainer = _fit(module, fitted, task.parts, task.epochs or task.training.max_epochs, draft.scratch)
+    if fitted.best_weights:
+        network.load_state_dict(fitted.best_weights)
 
     saving.save(draft.path, network, task.model, vocabulary, task.key)
-    pq.write_table(pa.Table.from_pylist(fitted.rows, EPOCHS), draft.path / "epochs.parquet", compression="zstd")
+    pq.write_table(_table(fitted.rows), draft.path / "epochs.parquet", compression="zstd")
     draft.counts |= {
         "users": int((ends > histories.offsets[:-1]).sum()),
         "trained_users": len(trained.user.unique()),
@@ -126,35 +142,44 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
         "items": vocabulary.n_items,
         "parameters": network.n_parameters,
     }
-    best = dict(fitted.rows[fitted.best])
+    best = {"ndcg_at_10": None, **fitted.rows[fitted.best]}
     draft.metrics |= {"best_epoch": best.pop("epoch"), "n_epochs": len(fitted.rows), **best}
     draft.note(device=str(trainer.strategy.root_device), threads=torch.get_num_threads(), epoch_seconds=fitted.seconds)
     if progress is not None:
         progress(1.0)
 
 
-def _fit(module: SequenceModule, fitted: Epochs, training: Training, max_epochs: int, scratch: Path) -> Trainer:
-    if training.devices not in ("auto", 1):
-        raise ConfigError(f'training.devices is {training.devices!r}: a network is trained on one device. Leave it at "auto" or 1.')
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    """A row per epoch, with whatever the module logged besides."""
+    others = sorted({name for row in rows for name in row} - set(EPOCHS.names))
+    return pa.Table.from_pylist(rows, pa.schema([*EPOCHS, *(pa.field(name, pa.float64()) for name in others)]))
+
+
+def _fit(module: SequenceModule, fitted: Epochs, parts: Parts, max_epochs: int, scratch: Path) -> Trainer:
+    training = parts.training
     on_gpu = device_of(training.accelerator) == "cuda"
-    trainer = Trainer(
+    trainer = parts.trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=1,
         precision="bf16-mixed" if on_gpu else "32-true",
         max_epochs=max_epochs,
         limit_train_batches=training.limit_train_batches or 1.0,
         deterministic=training.deterministic,
+        limit_val_batches=1.0 if len(module.validation) else 0,
+        num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
-        callbacks=[fitted],
+        callbacks=[*parts.built_callbacks(), fitted],
         default_root_dir=scratch,
         logger=False,
-        enable_checkpointing=False,  # Epochs does it, with the best weights in the same file
         enable_model_summary=False,
         enable_progress_bar=fitted.progress is None and sys.stderr.isatty(),
     )
     last = scratch / "last.ckpt"
     with _interruptible():
-        trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        try:
+            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+        except MisconfigurationException as error:
+            raise ConfigError(f"training: Lightning cannot train so: {error}") from error
     return trainer
 
 

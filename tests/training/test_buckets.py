@@ -6,11 +6,13 @@ import torch
 
 from recsys.config import Training
 from recsys.histories import Histories
+from recsys.model.batching import ByLength
 from recsys.model.objectives.causal import CausalLM
 from recsys.model.reader import Reader, Spans
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
 from recsys.training.buckets import Batches, active, hold_out, seed_of, trainable
+from recsys.training.validation_users import RandomUsers
 
 HISTORIES, DICTIONARY = sample(n_users=200)
 VOCABULARY = Vocabulary.fit(HISTORIES, DICTIONARY, HISTORIES.offsets[1:])
@@ -24,7 +26,7 @@ def reading(histories: Histories = HISTORIES, key: str = "user") -> tuple[Reader
 @pytest.mark.parametrize("key", ["user", "session"])
 def test_the_newest_target_is_held_out(key: str) -> None:
     reader, spans = reading(key=key)
-    kept, validation = hold_out(spans, reader, 40, seed=1)
+    kept, validation = hold_out(spans, reader, HISTORIES.user_id, RandomUsers(), 40, seed=1)
     assert len(validation) == 40 and len(set(validation.spans.user.tolist())) == 40
     by_user = {
         u: (a, b) for u, a, b in zip(spans.user.tolist(), spans.start.tolist(), spans.end.tolist(), strict=True)
@@ -41,21 +43,21 @@ def test_the_newest_target_is_held_out(key: str) -> None:
 
 def test_validation_users_are_drawn_by_seed_and_leave_half_of_them_whole() -> None:
     reader, spans = reading()
-    first, again, other = (hold_out(spans, reader, 40, seed)[1].spans.user.tolist() for seed in (1, 1, 2))
+    first, again, other = (hold_out(spans, reader, HISTORIES.user_id, RandomUsers(), 40, seed)[1].spans.user.tolist() for seed in (1, 1, 2))
     assert first == again != other
-    _, most = hold_out(spans, reader, 10_000, seed=1)
+    _, most = hold_out(spans, reader, HISTORIES.user_id, RandomUsers(), 10_000, seed=1)
     assert 60 < len(most) <= len(spans) / 2
-    kept, none = hold_out(spans, reader, 0, seed=1)
+    kept, none = hold_out(spans, reader, HISTORIES.user_id, RandomUsers(), 0, seed=1)
     assert len(none) == 0 and torch.equal(kept.end, spans.end)
 
 
 def test_every_batch_is_drawn_at_random_and_every_sequence_once() -> None:
     reader, spans = reading()
     spans = trainable(spans, reader, CausalLM(), 8, Training())
-    epochs = [list(Batches(reader, spans, 32, seed_of(1, 2, epoch), n_unread=1)) for epoch in (0, 0, 1)]
+    epochs = [list(Batches(reader, spans, 32, seed_of(1, 2, epoch), ByLength(), n_unread=1)) for epoch in (0, 0, 1)]
     assert [len(batch) for batch in epochs[0]] == [len(batch) for batch in epochs[1]]
     for batches in epochs:
-        assert len(batches) == len(Batches(reader, spans, 32, 0)) == -(-len(spans) // 32)
+        assert len(batches) == len(Batches(reader, spans, 32, 0, ByLength())) == -(-len(spans) // 32)
         items = torch.cat([b.item_index[b.real] for batch in batches for b in batch])
         expected = torch.cat([reader.item_index[a:b] for a, b in zip(spans.start, spans.end, strict=True)])
         assert torch.equal(items.sort().values, expected.long().sort().values)
@@ -67,7 +69,7 @@ def test_every_batch_is_drawn_at_random_and_every_sequence_once() -> None:
 def test_the_share_of_real_events_counts_what_is_read() -> None:
     reader, spans = reading()
     spans = trainable(spans, reader, CausalLM(), 8, Training())
-    batches = Batches(reader, spans, 32, seed=1, n_unread=1)
+    batches = Batches(reader, spans, 32, 1, ByLength(), n_unread=1)
     plans = [CausalLM().plan(bucket) for batch in batches for bucket in batch]
     assert batches.n_real == sum(int(plan.bucket.lengths.sum()) for plan in plans)
     assert batches.n_places == sum(plan.bucket.item_index.numel() for plan in plans)
