@@ -58,7 +58,11 @@ class Blocks:
     @property
     def reads_users(self) -> bool:
         """Whether a part embeds user ids, so that the vocabulary has to keep them."""
-        return any(UserId in spec.classes() for spec in (*self.one.values(), *(spec for specs in self.several.values() for spec in specs)))
+        return UserId in self.classes()
+
+    def classes(self) -> set[type]:
+        """Classes of all blocks, nested ones too."""
+        return {cls for spec in (*self.one.values(), *(s for specs in self.several.values() for s in specs)) for cls in spec.classes()}
 
     def check(self, width: int, max_events: int) -> None:
         """ConfigError where blocks cannot be built at this size or do not fit each other, as far as that is known without data."""

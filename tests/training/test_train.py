@@ -180,7 +180,10 @@ def test_warm_start_moves_rows_by_item_id(fit: Fit, make_sequences: Make, sequen
     new = [row for row, place in enumerate(source) if place < 0]
     torch.testing.assert_close(vectors[new], table[[source[row] for row in kept]].mean(0).expand(10, -1))
     assert torch.equal(network.state_dict()["encoder.norm.weight"], before["encoder.norm.weight"])
-    assert torch.equal(network.state_dict()["inputs.features.embeddings.of_device.tables.of_device.weight"], before["inputs.features.embeddings.of_device.tables.of_device.weight"])
+    assert torch.equal(
+        network.state_dict()["inputs.features.embeddings.of_device.tables.of_device.weight"],
+        before["inputs.features.embeddings.of_device.tables.of_device.weight"],
+    )
 
 
 def test_warm_start_from_another_architecture_takes_what_fits(fit: Fit, sequences: Artifact) -> None:
