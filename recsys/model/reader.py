@@ -78,6 +78,7 @@ class Reader:
         weight = histories.weight if histories.is_target is None else histories.weight * histories.is_target
         self.weight = torch.from_numpy(weight[known])  # (n,) float32, 0 where an event is no target
         self.event_at = _times(histories, known) if times else None
+        self._user_end = torch.from_numpy(self._place[histories.offsets[1:]])  # of each user's events that the model knows
 
         def translated(name: str, data: Array) -> Column:
             return to_torch(vocabulary.translate(name, data, dictionary))
@@ -119,13 +120,17 @@ class Reader:
     def bucket(self, spans: Spans, rows: Tensor | None = None, now: int | None = None) -> Bucket:
         """One bucket of all the spans, none of them empty; `rows` says which sequences of a batch they are.
 
-        `now` (µs since 1970) is the moment that the newest event's successor is predicted for.
+        `now` (µs since 1970) is the moment that the newest event's successor is predicted for. Without it that is when the
+        user's next event happened, if the histories know one.
         """
         lengths = spans.lengths
         position = torch.arange(int(lengths.max()))
         real = position < lengths[:, None]
         at = (spans.start[:, None] + position).where(real, spans.start[:, None])  # padding repeats the oldest event
         event_at = None if self.event_at is None else self.event_at[at]
+        next_at = None if self.event_at is None else self.event_at[torch.minimum(at + 1, self._user_end[spans.user, None] - 1)]
+        if next_at is not None and now is not None:
+            next_at = next_at.scatter(1, lengths[:, None] - 1, now)
         return Bucket(
             rows=torch.arange(len(spans)) if rows is None else rows,
             lengths=lengths,
@@ -140,7 +145,7 @@ class Reader:
                 for name, column in self.user_columns.items()
             },
             event_at=event_at,
-            next_at=None if event_at is None else _next(event_at, lengths, now),
+            next_at=next_at,
         )
 
     def buckets(
@@ -171,9 +176,3 @@ def _times(histories: Histories, known: np.ndarray) -> Tensor:
     if histories.event_at is None:
         raise ConfigError("This network reads the times of events, and the data have an order only: choose an encoder without times.")
     return torch.from_numpy(histories.event_at[known])
-
-
-def _next(event_at: Tensor, lengths: Tensor, now: int | None) -> Tensor:
-    """(B, L): the time of the event after each; after the newest, now."""
-    following = torch.cat([event_at[:, 1:], event_at[:, -1:]], dim=1)
-    return following if now is None else following.scatter(1, lengths[:, None] - 1, now)
