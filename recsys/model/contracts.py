@@ -16,6 +16,7 @@ from recsys.model.inputs import InputBlock
 from recsys.model.losses import Loss
 from recsys.model.negatives import Negatives
 from recsys.model.network import Network
+from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
 from recsys.model.reader import Reader, Spans
 
@@ -165,6 +166,41 @@ def draws_as_often_as_it_says(negatives: Negatives, catalogue: Catalogue, n: int
         raise ContractError(f"{_name(negatives)}: item {item} is drawn {often:.3g} times a step and expected {said:.3g} times.")
 
 
+# Pooling and heads of labels
+
+
+def pools_real_events_only(pooling: Pooling, width: int) -> None:
+    """(B, D), and neither padding, however much of it, nor other sequences have a say."""
+    pooling.eval()
+    x, lengths = torch.randn(len(LENGTHS), 7, width), LENGTHS
+    real = torch.arange(9) < lengths[:, None]
+    pooled = pooling(x, real[:, :7])
+    if pooled.shape != (len(lengths), width):
+        raise ContractError(f"{_name(pooling)}: gives {tuple(pooled.shape)} for {len(lengths)} sequences of width {width}.")
+    padded = torch.cat([x, torch.randn(len(lengths), 2, width)], dim=1)
+    padded = padded.where(real[..., None], torch.full_like(padded, torch.nan))
+    _equal(pooled, pooling(padded, real), pooling, "what is in the padding changes it")
+    for row, length in enumerate(lengths.tolist()):
+        alone = pooling(x[row : row + 1, :length], real[row : row + 1, :length])
+        _equal(pooled[row : row + 1], alone, pooling, "it depends on the other sequences of the bucket")
+
+
+def answers_each_sequence_alone(network: Network, reader: Reader, spans: Spans) -> None:
+    """What heads say of a sequence is the same alone, in any order, and beside longer ones."""
+    network.eval()
+    spans = spans[torch.nonzero(spans.lengths)[:, 0]].newest(network.max_events)
+    _, together = network.read(reader.bucket(spans))
+    order = torch.randperm(len(spans))
+    _, permuted = network.read(reader.bucket(spans[order]))
+    for head in network.label_heads:
+        _equal(together[head.name][order], permuted[head.name], head, "permuting the batch does not permute its answers")
+    for row in range(min(len(spans), 8)):
+        one = torch.tensor([row])
+        _, alone = network.read(reader.bucket(spans[one]))
+        for head in network.label_heads:
+            _equal(together[head.name][one], alone[head.name], head, "an answer depends on the other sequences of the batch")
+
+
 # Whole networks
 
 
@@ -197,8 +233,7 @@ def hides_what_it_predicts(network: Network, reader: Reader, spans: Spans) -> No
     spans = spans[torch.nonzero(spans.lengths > 1)[:, 0]].newest(network.objective.n_trained(network.max_events))
     bucket = reader.bucket(spans)
     n_items = network.catalogue().n_items
-    distinct = torch.stack([torch.randperm(n_items)[: bucket.item_index.shape[1]] for _ in range(len(spans))])
-    bucket = replace(bucket, item_index=distinct.where(bucket.real, 0))  # so that a target says which event it is
+    bucket = _with_distinct_items(bucket, n_items)
     plan = network.objective.plan(bucket, torch.Generator().manual_seed(1))
     assert plan.target is not None
     drawn = torch.randperm(len(plan.row))[: 4 * len(spans)]
@@ -210,6 +245,12 @@ def hides_what_it_predicts(network: Network, reader: Reader, spans: Spans) -> No
     again = network.objective.plan(changed, torch.Generator().manual_seed(1))
     at = row, plan.col[chosen]
     _equal(network.hidden(plan)[at], network.hidden(again)[at], network, "a prediction sees the event that it predicts")
+
+
+def _with_distinct_items(bucket: Bucket, n_items: int) -> Bucket:
+    """The bucket with no item twice in a sequence, so that a target says which event it is."""
+    distinct = torch.rand(len(bucket), n_items).argsort(1)[:, : bucket.item_index.shape[1]]
+    return replace(bucket, item_index=distinct.where(bucket.real, 0))
 
 
 def _replaced(bucket: Bucket, row: Tensor, place: Tensor, items: Tensor) -> Bucket:
@@ -226,15 +267,28 @@ def _replaced(bucket: Bucket, row: Tensor, place: Tensor, items: Tensor) -> Buck
 
 
 def evaluates_as_it_recommends(network: Network, reader: Reader, spans: Spans) -> None:
-    """The training-time prediction of a history's last event is what recommending makes of the history before it."""
+    """Where training predicts a history's last event from all before it, that is what recommending makes of the rest.
+
+    Objectives that hide several events at random do so of some histories in some of many plans.
+    """
     network.eval()
     spans = spans[torch.nonzero(spans.lengths >= 2)[:, 0]].newest(network.objective.n_trained(network.max_events))
-    bucket = reader.bucket(spans)
-    plan = network.objective.plan(bucket)
-    states = network.next_item.similarity(network.hidden(plan))
-    trained = states[torch.arange(len(spans)), spans.lengths - 2]
-    recommended = network.encode(reader.bucket(Spans(spans.user, spans.start, spans.end - 1)))
-    _equal(trained, recommended, network, "a prediction in training differs from the same when recommending")
+    bucket = _with_distinct_items(reader.bucket(spans), network.catalogue().n_items)
+    asked = network.objective.reading(bucket.without_last())
+    last = bucket.item_index.gather(1, bucket.lengths[:, None] - 1)[:, 0]
+    recommended, n_compared = network.encode(bucket.without_last()), 0
+    for seed in range(30):
+        plan = network.objective.plan(bucket, torch.Generator().manual_seed(seed))
+        assert plan.target is not None
+        n_hidden = torch.bincount(plan.row, minlength=len(spans)) if plan.hidden is not None or plan.mask is not None else 0 * last + 1
+        alone = (plan.target == last[plan.row]) & (n_hidden[plan.row] == 1)
+        all_read = (plan.col == asked.col[plan.row]) & (plan.bucket.lengths[plan.row] >= spans.lengths[plan.row] - 1)
+        row, col = plan.row[alone & all_read], plan.col[alone & all_read]
+        trained = network.next_item.similarity(network.states(plan)[network.next_item.tower][row, col])
+        _equal(trained, recommended[row], network, "a prediction in training differs from the same when recommending")
+        n_compared += len(row)
+    if not n_compared:
+        raise ContractError(f"{_name(network.objective)}: 30 plans never predict a history's last event from all before it.")
 
 
 def ignores_batch_mates(network: Network, reader: Reader, spans: Spans) -> None:

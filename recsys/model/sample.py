@@ -18,6 +18,9 @@ SCHEMA = Schema(
         Column("shelves", "events", "multi_categorical", "VARCHAR[]"),
         Column("gap_seconds", "events", "numeric", "BIGINT", "log"),
         Column("picture", "events", "vector", "FLOAT[]", size=3),
+        Column("bought", "events", "label", "BIGINT"),
+        Column("spent", "events", "label", "DOUBLE"),
+        Column("reason", "events", "label", "VARCHAR"),
         Column("brand", "items", "categorical", "VARCHAR"),
         Column("genres", "items", "multi_categorical", "VARCHAR[]"),
         Column("price", "items", "numeric", "DOUBLE", "standard"),
@@ -27,6 +30,7 @@ SCHEMA = Schema(
         Column("age", "users", "numeric", "BIGINT", "standard"),
     )
 )
+LABELS = SCHEMA.select("label")
 N_VALUES = 5  # of each category
 
 
@@ -41,7 +45,10 @@ class _Dictionary(Dictionary):
 
 
 def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histories, Dictionary]:
-    """Users with 0 to 20 events in sessions of about 3, nulls everywhere, an item that nobody had, a tenth no targets."""
+    """Users with 0 to 20 events in sessions of about 3, nulls everywhere, an item that nobody had, a tenth no targets.
+
+    A label is known with the event that follows, an hour later.
+    """
     random = np.random.default_rng(seed)
     lengths = random.integers(0, 21, n_users)
     offsets = np.append(0, np.cumsum(lengths))
@@ -57,7 +64,8 @@ def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histori
         is_target=random.random(n) < 0.9,
         weight=random.choice(np.array([1, 2], dtype=np.float32), n),
         schema=SCHEMA,
-        columns=_columns("events", n, random),
+        columns=_columns("events", n, random) | _labels(n),
+        known_at={label.name: (np.arange(n) - first + 1) * HOUR for label in LABELS},
         user_columns=_columns("users", n_users, random),
     )
     dictionary = _Dictionary(
@@ -69,9 +77,22 @@ def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histori
         columns=_columns("items", n_items, random),
         texts={},
         folder=Path(),
-        known={c.name: pa.array([f"{c.name}-{i}" for i in range(N_VALUES)]) for c in SCHEMA.select("categorical", "multi_categorical")},
+        known={c.name: pa.array([f"{c.name}-{i}" for i in range(N_VALUES)]) for c in SCHEMA.columns if c.is_coded},
     )
     return histories, dictionary
+
+
+def _labels(n: int) -> dict[str, Array]:
+    random = np.random.default_rng(n)  # of its own: what else is drawn does not depend on labels
+    bought = random.integers(0, 2, n).astype(np.float32)
+    spent = random.lognormal(3, 1, n).astype(np.float32)
+    reason = random.integers(-1, N_VALUES, n).astype(np.int32)
+    is_null = random.random(n) < 0.2
+    return {
+        "bought": np.where(is_null, np.float32(np.nan), bought),
+        "spent": np.where(is_null, np.float32(np.nan), spent),
+        "reason": reason,
+    }
 
 
 def _columns(table: str, n: int, random: np.random.Generator) -> dict[str, Array]:

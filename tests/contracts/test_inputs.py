@@ -9,12 +9,27 @@ from recsys.errors import ContractError
 from recsys.model import contracts
 from recsys.model.aggregation import Aggregation
 from recsys.model.bucket import Bucket
+from recsys.model.embeddings import FeatureEmbedding
 from recsys.model.inputs import InputBlock
 from recsys.model.items.ids import IdEmbedding
 from recsys.model.reader import Reader, Spans
+from recsys.model.vocabulary import Vocabulary
 from recsys.parts import choices, parse
 
 FEATURES = ["[]", '"all"', '["device", "age"]', '["shelves", "genres", "hobbies"]', '["gap_seconds", "price"]', '["picture", "text"]']
+EMBEDDINGS = [  # an embedding in each of its settings, with numbers of widths that have to be projected
+    'Category(columns=["device", "country"], shared=true, std=0.1)',
+    'Category(columns=["brand", "genres", "hobbies"], shared=true, combiner="sum")',
+    'Category(columns=["shelves"], combiner="max")',
+    'Category(columns=["genres", "hobbies"], combiner="min")',
+    'Scalar(columns=["price", "age"])',
+    'Number(columns=["gap_seconds", "price"])',
+    'JointMLP(columns=["gap_seconds", "price", "age"], sizes=[8, 8], width=5)',
+    'SoftOneHot(columns=["gap_seconds", "age"], n_values=4, width=3)',
+    'Vector(columns=["picture", "text"])',
+    'Vector(columns=["text"], trained=true)',
+    "UserId()",
+]
 CASES = [
     f"{block}(features={features}, aggregation={aggregation}(), layer_norm={norm})"
     for block in choices(InputBlock)
@@ -22,14 +37,30 @@ CASES = [
     for features in FEATURES
     for norm in ("false", "true")
 ]
+CASES += [
+    f'Inputs(features=["device"], embeddings=[{embedding}], aggregation={aggregation}(), layer_norm={norm})'
+    for embedding in EMBEDDINGS
+    for aggregation, norm in (("Concat", "true"), ("SumTimesItem", "false"))
+    if '"device"' not in embedding
+]
+CASES += [
+    f"Inputs(embeddings=[{EMBEDDINGS[0]}, UserId(width=5)], projection=MLP(sizes=[20, 10]))",
+    'Inputs(features="all", feature_width=6, projection=MLP())',
+]
+
+
+def test_every_embedding_is_covered() -> None:
+    for name in choices(FeatureEmbedding):
+        assert any(name in text for text in CASES), f"{name} needs its settings here"
 
 
 def build(world: Any, text: str, width: int = 16) -> tuple[InputBlock, Reader, Spans]:
     """The inputs, a reader with their columns, and everybody's whole history."""
-    supplied = {**world.supplied(), "width": width}
+    vocabulary = Vocabulary.fit(world.histories, world.dictionary, world.histories.offsets[1:], users=True)
+    supplied = {**world.supplied(), "vocabulary": vocabulary, "width": width}
     inputs = parse(text, InputBlock).build(items=IdEmbedding(world.vocabulary.n_items, 16), **supplied)
     columns = {"event_columns": inputs.event_columns, "user_columns": inputs.user_columns}
-    reader = Reader(world.histories, world.dictionary, world.vocabulary, **columns)
+    reader = Reader(world.histories, world.dictionary, vocabulary, **columns)
     return inputs, reader, reader.spans(*world.histories.sequences(world.histories.offsets[1:], "user"))
 
 
@@ -54,6 +85,18 @@ def test_permuting_the_batch_permutes_the_output(world: Any, text: str) -> None:
     order = torch.randperm(len(spans))
     bucket, permuted = reader.bucket(spans), reader.bucket(spans[order])
     torch.testing.assert_close(inputs.eval()(bucket)[order][permuted.real], inputs(permuted)[permuted.real])
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_weights_are_all_there_is_to_save(world: Any, text: str) -> None:
+    """Features of items are in the vocabulary: with its weights, another one built from the text gives the same vectors."""
+    inputs, reader, spans = build(world, text)
+    again, _, _ = build(world, text)
+    bucket = reader.bucket(spans)
+    assert not torch.equal(again.eval()(bucket), inputs.eval()(bucket))
+    again.load_state_dict({name: tensor.clone() for name, tensor in inputs.state_dict().items()})
+    assert torch.equal(again(bucket), inputs(bucket))
+    assert parse(str(parse(text, InputBlock)), InputBlock) == parse(text, InputBlock)
 
 
 class _ReadsNeighbours(InputBlock):
