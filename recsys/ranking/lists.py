@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.arrays import Ints
@@ -60,6 +61,22 @@ def make_lists(
         if progress:
             progress(len(tile))
     return lists
+
+
+def as_table(user_id: pa.Array, lists: Lists, item_id: pa.Array, sources: Sequence[str]) -> pa.Table:
+    """`user_id, rank, item_id, score, source` of the users (U,) in their order, best first: one row per listed item.
+
+    `item_id` are the ids by item code, `sources` the names by the number that lists have of them.
+    """
+    row, place = np.nonzero(lists.item_code >= 0)
+    columns = {
+        "user_id": user_id.take(pa.array(row)),
+        "rank": pa.array(place + 1, pa.int32()),
+        "item_id": item_id.take(pa.array(lists.item_code[row, place])),
+        "score": pa.array(lists.score[row, place], pa.float32()),
+        "source": pa.array(sources, pa.string()).take(pa.array(lists.source[row, place])),
+    }
+    return pa.table(columns)
 
 
 def _filled(sources: Sequence[Source], users: Ints, k: int, excluded: Sequence[Pairs]) -> Lists:

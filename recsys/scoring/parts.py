@@ -5,11 +5,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.ranking.lists import Lists
+from recsys.ranking.lists import Lists, as_table
 
 
 class PartWriter:
@@ -19,7 +18,7 @@ class PartWriter:
     """
 
     def __init__(self, path: Path, user_type: pa.DataType, item_id: pa.Array, sources: Sequence[str]) -> None:
-        self.item_id, self.sources = item_id, pa.array(sources, pa.string())
+        self.item_id, self.sources = item_id, tuple(sources)
         self.schema = pa.schema(
             [("user_id", user_type), ("rank", pa.int32()), ("item_id", item_id.type), ("score", pa.float32()), ("source", pa.string())]
         )
@@ -33,15 +32,7 @@ class PartWriter:
         self._pending = self._thread.submit(self._write, user_id, lists)
 
     def _write(self, user_id: pa.Array, lists: Lists) -> None:
-        row, place = np.nonzero(lists.item_code >= 0)
-        columns = [
-            user_id.take(pa.array(row)),
-            pa.array(place + 1, pa.int32()),
-            self.item_id.take(pa.array(lists.item_code[row, place])),
-            pa.array(lists.score[row, place]),
-            self.sources.take(pa.array(lists.source[row, place])),
-        ]
-        table = pa.Table.from_arrays(columns, schema=self.schema)
+        table = as_table(user_id, lists, self.item_id, self.sources)
         self._file.write_table(table, row_group_size=max(1, len(table)))
 
     def _settle(self) -> None:
