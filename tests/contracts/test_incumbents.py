@@ -21,7 +21,7 @@ from recsys.model.inference import encode
 from recsys.model.items import ItemTable
 from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import choices, parse
+from recsys.parts import parse
 from recsys.ranking.topk import top_k
 
 over_recipes = pytest.mark.parametrize("recipe", recipes.names())
@@ -90,14 +90,15 @@ def test_nothing_but_items_is_scored(world: Any, recipe: str) -> None:
     ).all()
 
 
-@pytest.mark.parametrize("name", choices(ItemTable))
-def test_every_row_of_an_item_table_belongs_to_an_item(world: Any, name: str) -> None:
+@pytest.mark.parametrize("text", ["IdEmbedding()", "IdPlusFeatures()", "Factorised()"])
+def test_every_row_of_an_item_table_belongs_to_an_item(world: Any, text: str) -> None:
     """The padding row of T4R and RecTools is zeroed, then overwritten with random numbers that never train."""
-    table = parse(name, ItemTable).build(**world.supplied())
+    table = parse(text, ItemTable).build(**world.supplied())
     assert len(table.vectors()) == world.vocabulary.n_items
     table.vectors().pow(2).sum().backward()
-    for parameter, column in getattr(table, "row_of", {}).items():
-        assert column != "item_id" or len(getattr(table, parameter)) == world.vocabulary.n_items
+    for module in table.modules():
+        for parameter, column in getattr(module, "row_of", {}).items():
+            assert column != "item_id" or len(getattr(module, parameter)) == world.vocabulary.n_items
 
 
 @pytest.mark.parametrize("encoder", ["GRU()", "LSTM()"])
@@ -174,7 +175,7 @@ def test_a_misspelt_argument_is_refused(world: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("objective", "encoder", "remedy"),
     [
-        ("MaskedLM()", "LSTM()", "LSTM reads left to right; MaskedLM needs both sides. Use CausalLM"),
+        ("MaskedLM()", "LSTM()", "LSTM reads left to right; MaskedLM needs both sides. Use .*CausalLM"),
         ("PermutationLM()", "PreLN()", "needs an encoder with two streams.*XLNet"),
         ("CausalLM()", "PreLN(causal=false)", "PreLN reads both sides; CausalLM needs left to right"),
         ("MaskedLM()", 'HuggingFace(name="gpt2")', "left to right; MaskedLM needs both sides"),

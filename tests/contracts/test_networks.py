@@ -10,9 +10,12 @@ import torch
 from recsys import recipes
 from recsys.errors import ContractError
 from recsys.model import contracts, saving
+from recsys.model.bucket import Bucket
 from recsys.model.encoders import Encoder, View
 from recsys.model.inference import encode
 from recsys.model.network import Network
+from recsys.model.objectives import Plan
+from recsys.model.objectives.causal import CausalLM
 from recsys.model.reader import Spans
 from recsys.ranking.topk import top_k
 
@@ -95,7 +98,7 @@ class _LooksAhead(Encoder):
 
 
 @pytest.mark.parametrize(
-    "contract", [contracts.sees_no_future, contracts.evaluates_as_it_recommends, contracts.ignores_batch_mates], ids=lambda c: c.__name__
+    "contract", [contracts.sees_no_future, contracts.hides_what_it_predicts, contracts.ignores_batch_mates], ids=lambda c: c.__name__
 )
 def test_a_leak_is_found_out(world: Any, contract: Callable[..., None]) -> None:
     """The mistake of Transformers4Rec's own example: a bidirectional encoder under next-item labels (its issues 746, 761)."""
@@ -103,6 +106,19 @@ def test_a_leak_is_found_out(world: Any, contract: Callable[..., None]) -> None:
     leaking = Network(network.inputs, network.objective, _LooksAhead(), list(network.heads), max_events=network.max_events)
     with pytest.raises(ContractError):
         contract(leaking, reader, spans)
+
+
+class _ForgetsTheNewest(CausalLM):
+    def reading(self, bucket: Bucket) -> Plan:
+        return super().reading(bucket.without_last())
+
+
+def test_recommending_from_something_else_than_was_trained_is_found_out(world: Any) -> None:
+    network, reader, spans = world.network()
+    forgets = Network(network.inputs, _ForgetsTheNewest(), network.encoder, list(network.heads), max_events=network.max_events)
+    spans = spans[torch.nonzero(spans.lengths > 2)[:, 0]]
+    with pytest.raises(ContractError, match="differs from the same when recommending"):
+        contracts.evaluates_as_it_recommends(forgets, reader, spans)
 
 
 def test_a_part_without_gradient_is_found_out(world: Any) -> None:
