@@ -8,6 +8,7 @@ import torch
 from recsys.errors import ConfigError
 from recsys.model import contracts
 from recsys.model.heads import Head
+from recsys.model.heads.label import LabelHead
 from recsys.model.heads.next_item import NextItem
 from recsys.model.similarity import Cosine, Similarity
 from recsys.parts import choices
@@ -21,7 +22,8 @@ NEXT_ITEM = [
 
 
 def test_every_head_is_covered() -> None:
-    assert set(choices(Head)) == {"NextItem"}, "a new head needs its contract here"
+    labelled = {name for name, head in choices(Head).items() if issubclass(head, LabelHead)}  # in test_label_heads.py
+    assert set(choices(Head)) - labelled == {"NextItem"}, "a new head needs its contract here"
 
 
 @pytest.mark.parametrize("head", NEXT_ITEM)
