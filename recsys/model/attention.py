@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.errors import ConfigError
-from recsys.model.dropout import Dropout
+from recsys.model.dropout import Dropout, check_share
 from recsys.model.encoders import View
 from recsys.model.items import INITIAL_STD
 
@@ -19,7 +19,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, n_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        check_heads(width, n_heads)
+        check_attention(width, n_heads, dropout)
         self.n_heads, self.dropout = n_heads, dropout
         self.query, self.key_value, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
         initialise(self.query, self.key_value, self.out)
@@ -63,13 +63,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, bias: Tensor | 
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).masked_fill(blind, 0)
 
 
-def check_heads(width: int, n_heads: int) -> None:
-    """ConfigError where heads cannot be of equal width."""
+def check_attention(width: int, n_heads: int, dropout: float = 0.0) -> None:
+    """ConfigError where heads cannot be of equal width, or the share of attention weights that is dropped is none."""
     if n_heads < 1 or width % n_heads:
         raise ConfigError(
             f"width {width} cannot be divided among {n_heads} attention heads. "
             f"Choose model.width as a multiple of {max(n_heads, 1)}, or another n_heads."
         )
+    check_share(dropout, "attention_dropout")
 
 
 def initialise(*layers: nn.Linear) -> None:

@@ -14,8 +14,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ConfigError(f"dropout={p} is outside [0, 1).")
+        check_share(p)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,3 +26,9 @@ class Dropout(nn.Module):
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= n_dropped
         return x * kept.to(x.dtype).mul_(256 / (256 - n_dropped))
+
+
+def check_share(p: float, name: str = "dropout") -> None:
+    """ConfigError where no such share can be dropped."""
+    if not 0 <= p < 1:
+        raise ConfigError(f"{name}={p} is outside [0, 1).")

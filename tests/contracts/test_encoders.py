@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from recsys.errors import ContractError
+from recsys.errors import ConfigError, ContractError
 from recsys.model import contracts
 from recsys.model.encoders import LEFT_TO_RIGHT, Encoder, View
 from recsys.model.encoders.huggingface import ARCHITECTURES
@@ -38,6 +38,33 @@ def test_every_encoder_is_here() -> None:
     assert {text.partition("(")[0] for text in CASES} == MEMBERS.keys()
     for text, directions in CASES.items():
         assert build(text).directions == directions, text
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_its_text_reads_back(text: str) -> None:
+    spec = parse(text, Encoder)
+    assert parse(str(spec), Encoder) == spec
+
+
+@pytest.mark.parametrize("sizes", ["n_heads=3", "n_heads=0", "dropout=1.0", "attention_dropout=-0.1", "attention_dropout=2.0"])
+@pytest.mark.parametrize("text", ["SASRec(", "PreLN(", "Albert(", "LiGR(", "XLNet(", 'HuggingFace(name="bert", '])
+def test_sizes_that_cannot_be_are_refused(text: str, sizes: str) -> None:
+    with pytest.raises(ConfigError, match="heads|outside"):
+        build(f"{text}{sizes})")
+
+
+@over_all
+def test_half_precision(text: str, direction: Any) -> None:
+    """Training in bfloat16 goes the same way, up to rounding."""
+    encoder, x = build(text).eval(), torch.randn(2, 6, WIDTH)
+    times = (torch.arange(6) * HOUR).expand(2, 6)
+    view = View(torch.tensor([6, 4]), direction, times=times, next_times=times + HOUR)
+    whole = encoder(x, view)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = encoder(x, view)
+    assert (half.float() - whole)[0].abs().max() < 0.1 * whole.abs().max()
+    half.float().square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())
 
 
 @pytest.mark.parametrize("text", [text for text, direction in PAIRS if direction == "left to right"])

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.errors import ConfigError
-from recsys.model.attention import check_heads
+from recsys.model.attention import check_attention
 from recsys.model.dropout import Dropout
 from recsys.model.encoders import LEFT_TO_RIGHT, Encoder, View
 from recsys.model.items import INITIAL_STD
@@ -56,7 +56,7 @@ class HSTU(Encoder):
 class _Unit(nn.Module):
     def __init__(self, width: int, n_heads: int, dropout: float) -> None:
         super().__init__()
-        check_heads(width, n_heads)
+        check_attention(width, n_heads)
         self.n_heads = n_heads
         self.norm, self.found_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.project, self.out = nn.Linear(width, 4 * width), nn.Linear(width, width)

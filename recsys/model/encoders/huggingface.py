@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.errors import ConfigError
-from recsys.model.attention import check_heads
+from recsys.model.attention import check_attention
+from recsys.model.dropout import check_share
 from recsys.model.encoders import BOTH_SIDES, EITHER, LEFT_TO_RIGHT, Direction, Encoder, View
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ class HuggingFace(Encoder):
         super().__init__(causal)
         self.architecture = architecture = _architecture(name)
         self.directions = _directions(name, architecture, causal)
-        check_heads(width, n_heads)
+        check_attention(width, n_heads, attention_dropout)
+        check_share(dropout)
         sizes: dict[str, Any] = {
             **dict.fromkeys(architecture.width, width),
             architecture.n_blocks: n_blocks,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from recsys.model.attention import FeedForward, attend, check_heads
+from recsys.model.attention import FeedForward, attend, check_attention
 from recsys.model.dropout import Dropout
 from recsys.model.encoders import Encoder, View
 from recsys.model.items import INITIAL_STD
@@ -72,7 +72,7 @@ class RelativeAttention(nn.Module):
 
     def __init__(self, width: int, n_heads: int, dropout: float) -> None:
         super().__init__()
-        check_heads(width, n_heads)
+        check_attention(width, n_heads, dropout)
         self.n_heads, self.dropout = n_heads, dropout
         self.query, self.key, self.value, self.distance, self.out = (nn.Linear(width, width, bias=False) for _ in range(5))
         self.content_bias, self.distance_bias = (nn.Parameter(torch.empty(n_heads, 1, width // n_heads)) for _ in range(2))
