@@ -94,6 +94,8 @@ def _assigned(
     for spec in embeddings:
         there, names = (users, [USER]) if issubclass(spec.cls, UserId) else (known, spec.arguments.get("columns", ()))
         found = [known_column(there, name, f"{owner}: {spec.cls.__name__}") for name in names]
+        if not found:
+            raise ConfigError(f"{owner}: {spec.cls.__name__}(columns=[]) names no feature. Name one, or leave it out.")
         columns += [_fitting(column, spec.cls, owner) for column in found]
     for column in columns:
         if columns.count(column) > 1:

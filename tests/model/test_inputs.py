@@ -77,6 +77,19 @@ def test_numbers_as_they_are_told() -> None:
     assert inputs(bucket_for(inputs)).shape[-1] == 8
 
 
+def test_each_feature_has_its_own_norm() -> None:
+    """Layer norm per feature before aggregation, which the paper calls essential with numbers (transformers4rec.md 1.5)."""
+    inputs = from_schema(features=["device", "price"], layer_norm=True)
+    bucket = bucket_for(inputs)
+    plain = from_schema(features=["device", "price"])
+    plain.load_state_dict({name: x for name, x in inputs.state_dict().items() if "norm" not in name})
+    unnormed = plain.features(lambda column: plain._read(column, bucket))
+    for x, normed in zip(unnormed, inputs.features(lambda column: inputs._read(column, bucket)), strict=True):
+        torch.testing.assert_close(normed, nn.functional.layer_norm(x, x.shape[-1:]))
+    item = inputs.item_norm(inputs.items.rows(bucket.item_index))
+    torch.testing.assert_close(item.mean(-1), torch.zeros(bucket.item_index.shape), atol=1e-5, rtol=0)
+
+
 def test_numbers_are_projected_to_be_added_up() -> None:
     told = [part(SoftOneHot, columns=["price"], width=5), part(Scalar, columns=["age"])]
     inputs = from_schema(features=["device"], embeddings=told, aggregation=Sum())
@@ -186,6 +199,8 @@ def test_embeddings_that_do_not_fit_their_columns() -> None:
         from_schema(embeddings=[part(Number, columns=["price"]), part(Scalar, columns=["price", "age"])])
     with pytest.raises(ConfigError, match="no argument 'widht'. Did you mean width"):
         part(Category, columns=["device"], widht=3)
+    with pytest.raises(ConfigError, match=r"Number\(columns=\[\]\) names no feature"):
+        from_schema(embeddings=[part(Number, columns=[])])
     with pytest.raises(TypeError, match="embedding_dims"):
         from_schema(embedding_dims={"device": 3})
 

@@ -54,7 +54,7 @@ class FeatureEmbedding(nn.Module, ABC):
     """The contract of the slot `embeddings`: one or several features to vectors.
 
     Its constructor may take `schema`, `vocabulary` and `default_width`: the width to have where nothing else is said, None
-    for one of its own choice.
+    for one of its own choice. Which columns it embeds is its argument `columns`, by name only.
     """
 
     roles: ClassVar[tuple[Role, ...]]  # of columns that it can embed

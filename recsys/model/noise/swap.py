@@ -31,12 +31,11 @@ class SwapNoise(Noise):
 
 def _sources(real: Tensor, p: float) -> Tensor:
     """(B, L): the flat place that each place reads: its own, or with probability p that of another real event."""
-    own = torch.arange(real.numel(), device=real.device).view(real.shape)
-    events = own[real]
+    source = torch.arange(real.numel(), device=real.device)
+    events = source[real.flatten()]
     n = len(events)
-    if n < 2:
-        return own
-    rank = torch.arange(n, device=real.device)
-    other = events[(rank + torch.randint(1, n, (n,), device=real.device)) % n]
-    is_swapped = torch.rand(n, device=real.device) < p
-    return own.masked_scatter(real, torch.where(is_swapped, other, events))
+    if n > 1:
+        steps = torch.randint(1, n, (n,), device=real.device)  # never n, so never back to itself
+        other = events[(torch.arange(n, device=real.device) + steps) % n]
+        source[events] = torch.where(torch.rand(n, device=real.device) < p, other, events)
+    return source.view(real.shape)
