@@ -13,11 +13,14 @@ from rich.text import Text
 from flows import console, deployments
 from recsys import published, recipes, windows
 from recsys.errors import RecsysError, StoreError
+from recsys.schema import Schema
 from recsys.store import Artifact, Store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A nightly batch recommender.")
 show = typer.Typer(help="What is published and why, what ran, and the list of a single user.")
 app.add_typer(show, name="show")
+export = typer.Typer(no_args_is_help=True, help="What lies behind the published lists, as parquet for other systems.")
+app.add_typer(export, name="export")
 
 STEPS = ("features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing")
 
@@ -155,6 +158,40 @@ def path(
         typer.echo(artifacts.find(step, windows.parse_as_of(as_of) if as_of else None, version).path)
 
 
+Target = Annotated[Path, typer.Option("--to", help="A new folder.")]
+
+
+@export.command("vectors")
+@answering
+def export_vectors(to: Target, deployment: Deployment = None, config: Config = None, store: Folder = None, as_of: AsOf = None) -> None:
+    """Vectors of items and users, of the published model: items.parquet and users/part-000.parquet …"""
+    model, histories, night = _model(deployment, config, store, as_of)
+    _check_new(to)
+    from recsys.scoring.vectors import write_vectors  # imports torch
+
+    counts = write_vectors(to, model.path, histories.path, windows.everything(night.moment, Schema.load(histories.path).has_times))
+    typer.echo(f"Vectors of {counts['items']:,} items and {counts['users']:,} users of {windows.label(night.moment)} are in {to}")
+
+
+@export.command("similar")
+@answering
+def export_similar(
+    to: Target,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Similar items per item.")] = 20,
+    deployment: Deployment = None,
+    config: Config = None,
+    store: Folder = None,
+    as_of: AsOf = None,
+) -> None:
+    """The items most like each item, by cosine of the published model's vectors: similar_items.parquet."""
+    model, histories, night = _model(deployment, config, store, as_of)
+    _check_new(to)
+    from recsys.scoring.vectors import write_similar  # imports torch
+
+    n_items = write_similar(to / "similar_items.parquet", model.path, histories.path, k)
+    typer.echo(f"The {k} items most like each of {n_items:,} of {windows.label(night.moment)} are in {to / 'similar_items.parquet'}")
+
+
 def chosen(deployment: str | None, config: Path | None, store: Path | None, settings: list[str]) -> dict[str, Any]:
     """The parameters of a run, checked: a deployment's or a file's, with the overrides in them, which are printed."""
     if deployment is not None and config is not None:
@@ -180,9 +217,28 @@ def _current(store: Store) -> published.Promotion:
     return now
 
 
-def _of_published(store: Store, step: str) -> Artifact:
-    """The step's artifact in what is published, or that it was made from."""
-    now = _current(store)
+def _model(
+    deployment: str | None, config: Path | None, store: Path | None, as_of: str | None
+) -> tuple[Artifact, Artifact, published.Promotion]:
+    """The model and the histories of what is published now, or was for a night; and that promotion."""
+    artifacts = _store(deployment, config, store)
+    night = _current(artifacts)
+    if as_of is not None and as_of != "current":
+        found = published.of_night(artifacts, windows.parse_as_of(as_of))
+        if found is None:
+            raise StoreError(f"Nothing was published for {as_of} in {artifacts.root}. `recsys show` lists the nights.")
+        night = found
+    return _of_published(artifacts, "training", night), _of_published(artifacts, "sequences", night), night
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder} is there already: give a new folder with --to, or remove it.")
+
+
+def _of_published(store: Store, step: str, night: published.Promotion | None = None) -> Artifact:
+    """The step's artifact in what is published (or was for a night), or that it was made from."""
+    now = night or _current(store)
     if step in now.artifacts:
         return store.open(now.artifacts[step])
     if step in ("training", "twin") and "training" not in now.artifacts:

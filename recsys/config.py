@@ -309,6 +309,8 @@ class Scoring(Group):
     k: int = Field(10, ge=1, le=1000, description="Items per user.")
     exclude_seen: bool = Field(True, description="Leave out what the user has had in the seen window.")
     segment: str | None = Field(None, description="User column by which the popular items of users without history are counted.")
+    vectors: bool = Field(False, description="Write the vectors of items and users beside the lists.")
+    similar_items: int = Field(0, ge=0, le=1000, description="Similar items to list for each item, by cosine; 0: no such lists.")
     users_per_tile: int = Free(1024, ge=1, description="Users scored at once: memory against speed.")
     accelerator: Literal["auto", "cpu", "gpu"] = Free("auto", description="Where it runs.")
     threads: int | None = Free(None, description="Torch's threads; all cores unless said.")

@@ -76,6 +76,11 @@ def before(store: Store, as_of: datetime) -> Promotion | None:
     return _newest([p for p in _standing(store) if p.moment < as_of])
 
 
+def of_night(store: Store, as_of: datetime) -> Promotion | None:
+    """What was published for a night last."""
+    return _last_of(_standing(store), as_of)
+
+
 def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
     """The promotion that makes this night finished: its last one, if of the same configuration, whatever code did it.
 

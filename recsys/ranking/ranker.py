@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recsys.arrays import Ints
 from recsys.errors import ConfigError, RecsysError
 from recsys.histories import Dictionary, Histories, Key
 from recsys.model import saving
-from recsys.model.inference import encode
+from recsys.model.inference import read
 from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans
 from recsys.model.vocabulary import USER, Vocabulary
@@ -50,6 +52,11 @@ class Ranker:
         return cls(name, network, vocabulary, dictionary, device, key=saving.key_of(folder))
 
     @property
+    def item_id(self) -> pa.Array:
+        """Of the catalogue's items."""
+        return self.dictionary.item_id.take(pa.array(self.item_code))
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Features that histories have to be loaded with."""
         return tuple(name for name in (*self.network.event_columns, *self.network.user_columns) if name != USER)
@@ -57,8 +64,9 @@ class Ranker:
     def reading(self, histories: Histories, ends: Ints, now: int | None) -> "Reading":
         """What the network predicts after each user's history or last session before the ends (U,), at the moment `now` (µs since 1970)."""
         starts, ends = histories.last_sequences(ends, self.key)
-        reader = self.network.reader(histories, self.dictionary, self.vocabulary)
-        return Reading(self, reader, reader.spans(starts, ends), now, reader.n_unknown(starts, ends))
+        reader = self.network.reader(histories, self.dictionary, self.vocabulary, labels=False)
+        said = {h.name: np.full((histories.n_users, *h.shape), np.nan, dtype=np.float32) for h in self.network.label_heads}
+        return Reading(self, reader, reader.spans(starts, ends), now, reader.n_unknown(starts, ends), said)
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class Reading:
     spans: Spans
     now: int | None
     n_unknown: int  # events that are not read, since the network does not know their item
+    said: dict[str, NDArray[np.float32]]  # by name what other heads say of the users who were read (U,) or (U, C); NaN for nothing
 
     @property
     def name(self) -> str:
@@ -81,12 +90,20 @@ class Reading:
         return self.spans.lengths.numpy()
 
     @torch.inference_mode()
+    def hidden(self, users: Ints) -> tuple[Ints, Tensor]:
+        """Which of the users (B,) the network knows an event of, (n,), and what it compares with the items for each, (n, D)."""
+        spans = self.spans[torch.from_numpy(users)]
+        known = np.flatnonzero(spans.lengths.numpy() > 0)
+        hidden, said = read(self.ranker.network, self.reader, spans[torch.from_numpy(known)], self.now)
+        for name, answers in said.items():
+            self.said[name][users[known]] = answers.cpu().numpy()
+        return known, hidden
+
+    @torch.inference_mode()
     def rank(self, users: Ints, k: int, rows: Ints, item_code: Ints) -> tuple[NDArray[np.float32], Ints]:
         """Scores and item codes (B, k) of a tile of users, without the excluded pairs; −inf and −1 at the end of short lists."""
         ranker = self.ranker
-        spans = self.spans[torch.from_numpy(users)]
-        known = np.flatnonzero(spans.lengths.numpy() > 0)
-        hidden = encode(ranker.network, self.reader, spans[torch.from_numpy(known)], self.now)
+        known, hidden = self.hidden(users)
         place = np.full(len(users), -1)
         place[known] = np.arange(len(known))
         rows, items = exclusions.indexed(place[rows], item_code, ranker.place)

@@ -22,7 +22,9 @@ from recsys.model import saving
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
+from recsys.scoring import vectors
 from recsys.scoring.parts import PartWriter
+from recsys.scoring.predictions import write_predictions
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import everything, microseconds
 
@@ -42,7 +44,8 @@ def recommend(
     progress: Callable[[float], None] | None = None,
     rebuild: bool = False,
 ) -> Artifact:
-    """The artifact with `recommendations/part-000.parquet` …, one part per shard: a list for every user of `sequences`.
+    """The artifact with `recommendations/part-000.parquet` …, one part per shard: a list for every user of `sequences`;
+    of a model's lists also `vectors/` and `similar_items.parquet`, where `scoring` asks for them.
 
     `source` says whose lists they are: "candidate" or "current", which takes the `model`, or "popular_lately" or "popular",
     which takes none. Lists that a model cannot make or fill go on with what was popular lately in `popular_window` (as "6h";
@@ -91,10 +94,20 @@ class _Night:
         advance = counting(self.n_users, progress)
         for shard in self.shards:
             histories = Histories.load(self.folder, [shard], self.columns)
-            counts += self._write_part(folder / f"part-{shard:03}.parquet", histories, advance)
+            counts += self._write_part(folder, shard, histories, advance)
+        if self.ranker is not None:
+            self._write_items(folder.parent, self.ranker)
         return dict(sorted(counts.items()))
 
-    def _write_part(self, path: Path, histories: Histories, advance: Callable[[int], None]) -> Counter[str]:
+    def _write_items(self, folder: Path, ranker: Ranker) -> None:
+        """What is asked for besides the lists."""
+        if self.scoring.vectors:
+            vectors.write_items(folder / "vectors", ranker)
+        if self.scoring.similar_items:
+            similar = vectors.similar_items(ranker.item_id, ranker.catalogue, self.scoring.similar_items)
+            pq.write_table(similar, folder / "similar_items.parquet", compression="zstd")
+
+    def _write_part(self, folder: Path, shard: int, histories: Histories, advance: Callable[[int], None]) -> Counter[str]:
         ends = histories.cut(self.cut)
         sources = self._sources(histories, ends)
         lengths = sources[0].lengths if isinstance(sources[0], Reading) else ends - histories.offsets[:-1]
@@ -102,12 +115,18 @@ class _Night:
         counts: Counter[str] = Counter(users=histories.n_users)
         if isinstance(sources[0], Reading):
             counts["events_of_unknown_items"] = sources[0].n_unknown
-        with PartWriter(path, histories.user_id.type, self.dictionary.item_id, [source.name for source in sources]) as part:
+            if self.scoring.vectors:
+                counts["user_vectors"] = vectors.write_users(folder.parent / "vectors", shard, sources[0], histories.user_id)
+        path, names = folder / f"part-{shard:03}.parquet", [source.name for source in sources]
+        with PartWriter(path, histories.user_id.type, self.dictionary.item_id, names) as part:
             for first in range(0, histories.n_users, USERS_PER_ROW_GROUP):
                 users = np.arange(first, min(first + USERS_PER_ROW_GROUP, histories.n_users))
                 lists = make_lists(sources, users, self.scoring.k, excluded, lengths[users], self.scoring.users_per_tile, advance)
                 part.write(histories.user_id.take(pa.array(users)), lists)
                 counts += _counted(lists, sources)
+        if isinstance(sources[0], Reading) and (heads := sources[0].ranker.network.label_heads):
+            predicted = folder.parent / "predictions" / f"part-{shard:03}.parquet"
+            counts["predictions"] = write_predictions(predicted, histories.user_id, heads, sources[0].said)
         return counts
 
     def _sources(self, histories: Histories, ends: Ints) -> list[Source]:

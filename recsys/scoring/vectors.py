@@ -1,0 +1,108 @@
+"""The vectors behind the lists, for other systems: of items, of users, and which items are alike.
+
+A user's score of an item is the product of their vectors, plus the item's bias where there is one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from recsys.arrays import Ints
+from recsys.histories import Dictionary, Histories, shards_of
+from recsys.model.catalogue import Catalogue
+from recsys.ranking.ranker import Ranker, Reading, device_of
+from recsys.ranking.topk import top_k
+from recsys.windows import Cut, microseconds
+
+USERS_PER_ROW_GROUP = 32_768
+
+
+def item_vectors(item_id: pa.Array, catalogue: Catalogue) -> pa.Table:
+    """`item_id, vector` of the items (V,) of a catalogue, and their `bias` where they have one."""
+    columns = {"item_id": item_id, "vector": _as_lists(catalogue.vectors)}
+    if catalogue.bias is not None:
+        columns["bias"] = pa.array(catalogue.bias.detach().float().cpu().numpy())
+    return pa.table(columns)
+
+
+def user_vectors(reading: Reading, user_id: pa.Array, users: Ints) -> pa.Table:
+    """`user_id, vector` of those of the users (U,), rows of `user_id`, of whom the model knows an event."""
+    known, hidden = reading.hidden(users)
+    return pa.table({"user_id": user_id.take(pa.array(users[known])), "vector": _as_lists(hidden)})
+
+
+@torch.inference_mode()
+def similar_items(item_id: pa.Array, catalogue: Catalogue, k: int) -> pa.Table:
+    """`item_id, rank, similar_item_id, score`: of each item (V,) the k others with the highest cosine of their vectors.
+
+    By the same exact top-k as recommendations, ties in order of the items; without the item itself.
+    """
+    directions = functional.normalize(catalogue.vectors.float(), dim=1)
+    own = torch.arange(len(directions), device=directions.device)
+    score, index = (found.cpu().numpy() for found in top_k(directions, Catalogue(directions), k, own, own))
+    row, place = np.nonzero(index >= 0)
+    return pa.table(
+        {
+            "item_id": item_id.take(pa.array(row)),
+            "rank": pa.array(place + 1, pa.int32()),
+            "similar_item_id": item_id.take(pa.array(index[row, place])),
+            "score": score[row, place],
+        }
+    )
+
+
+def write_vectors(folder: Path, model: Path, sequences: Path, cut: Cut) -> dict[str, int]:
+    """`items.parquet` and `users/part-000.parquet` … of a model and the histories before the cut. Returns counts of both."""
+    dictionary = Dictionary.load(sequences)
+    ranker = Ranker.load("model", model, dictionary, device_of("auto"))
+    write_items(folder, ranker)
+    now = None if cut.at is None else microseconds(cut.at)
+    n_users = 0
+    for shard in shards_of(sequences):
+        histories = Histories.load(sequences, [shard], ranker.columns)
+        n_users += write_users(folder, shard, ranker.reading(histories, histories.cut(cut), now), histories.user_id)
+    return {"items": len(ranker.item_code), "users": n_users}
+
+
+def write_similar(file: Path, model: Path, sequences: Path, k: int) -> int:
+    """The item-to-item lists of a model, of the items that may be recommended. Returns the number of items."""
+    ranker = Ranker.load("model", model, Dictionary.load(sequences), device_of("auto"))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(similar_items(ranker.item_id, ranker.catalogue, k), file, compression="zstd")
+    return len(ranker.item_code)
+
+
+def write_items(folder: Path, ranker: Ranker) -> None:
+    """`items.parquet`: those that may be recommended, by item_id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(item_vectors(ranker.item_id, ranker.catalogue), folder / "items.parquet", compression="zstd")
+
+
+def write_users(folder: Path, shard: int, reading: Reading, user_id: pa.Array) -> int:
+    """`users/part-{shard}.parquet`, in the order of the histories. Returns the number of users with a vector."""
+    path = folder / "users" / f"part-{shard:03}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([("user_id", user_id.type), ("vector", pa.list_(pa.float32()))])
+    n_users = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+        for table in _in_groups(reading, user_id):
+            file.write_table(table)
+            n_users += len(table)
+    return n_users
+
+
+def _in_groups(reading: Reading, user_id: pa.Array) -> Iterator[pa.Table]:
+    for first in range(0, len(user_id), USERS_PER_ROW_GROUP):
+        yield user_vectors(reading, user_id, np.arange(first, min(first + USERS_PER_ROW_GROUP, len(user_id))))
+
+
+def _as_lists(vectors: Tensor) -> pa.Array:
+    """(n, D) as a column of lists of float32."""
+    numbers = vectors.detach().float().cpu().contiguous().numpy()
+    return pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), numbers.shape[1]).cast(pa.list_(pa.float32()))
