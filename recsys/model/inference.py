@@ -1,8 +1,11 @@
-"""Hidden states of many sequences, in buckets."""
+"""What a network makes of many sequences, in buckets."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from recsys.model.bucket import Bucket
 from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans
 
@@ -20,12 +23,36 @@ def encode(network: Network, reader: Reader, spans: Spans, now: int | None = Non
 
     Of each span the network reads its newest events. `now` is the moment of the prediction, in µs since 1970.
     """
-    device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
-    hidden = torch.zeros(len(spans), network.next_item.width, device=device)
-    for bucket in network.batching.reading(reader, spans.newest(network.max_events), places_per_bucket(device.type), now):
-        bucket = bucket.to(device)
+    hidden = torch.zeros(len(spans), network.next_item.width, device=_device(network))
+    for bucket in _read(network, reader, spans, now):
         hidden[bucket.rows] = network.encode(bucket).float()
-    network.train(was_training)
     return hidden
+
+
+@torch.no_grad()
+def read(network: Network, reader: Reader, spans: Spans, now: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """In one pass what `encode` gives, with no columns where the network does not recommend, and by name what every other head
+    says of the newest event of each span: (S,), or of C classes (S, C); NaN for an empty one."""
+    device = _device(network)
+    hidden = torch.zeros(len(spans), network.next_item.width if network.recommends else 0, device=device)
+    said = {head.name: torch.full((len(spans), *head.shape), torch.nan, device=device) for head in network.label_heads}
+    for bucket in _read(network, reader, spans, now):
+        recommending, answers = network.read(bucket)
+        if recommending is not None:
+            hidden[bucket.rows] = recommending.float()
+        for name, answer in answers.items():
+            said[name][bucket.rows] = answer
+    return hidden, said
+
+
+def _read(network: Network, reader: Reader, spans: Spans, now: int | None) -> Iterator[Bucket]:
+    """Buckets on the network's device, while it is in eval mode."""
+    device, was_training = _device(network), network.training
+    network.eval()
+    for bucket in network.batching.reading(reader, spans.newest(network.max_events), places_per_bucket(device.type), now):
+        yield bucket.to(device)
+    network.train(was_training)
+
+
+def _device(network: Network) -> torch.device:
+    return next(network.parameters()).device

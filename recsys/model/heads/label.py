@@ -45,6 +45,11 @@ class LabelHead(Head, ABC):
         self.name, self.tower, self.event_columns = name or label, tower, (label,)
         self.pooling = pooling or Last()
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one answer: (), or (C,)."""
+        return () if self.classes is None else (len(self.classes),)
+
     def select(self, hidden: Tensor, plan: Plan) -> Predictions:
         column = plan.bucket.event_columns[self.label]
         assert isinstance(column, Tensor), "a label is one number or class"
