@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from recsys.errors import ConfigError
 from recsys.model.encoders import View
 from recsys.model.encoders.xlnet import XLNet, distances, from_distances
 
@@ -85,6 +86,11 @@ def test_a_place_that_sees_nothing_finds_nothing() -> None:
     view = View(torch.full((B,), L), "both sides", torch.ones(L, L, dtype=torch.bool).tril(-1).expand(B, L, L), query)
     a, b = (encoder(torch.randn(B, L, D), view)[:, 0] for _ in range(2))
     torch.testing.assert_close(a, b)
+
+
+def test_a_second_stream_without_a_mask_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a mask"):
+        View(LENGTHS, "left to right", query=torch.randn(D))
 
 
 @pytest.mark.parametrize("n_places", [1, 2, 5])

@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from recsys.errors import ConfigError
+
 Direction = Literal["left to right", "both sides"]
 LEFT_TO_RIGHT: frozenset[Direction] = frozenset({"left to right"})
 BOTH_SIDES: frozenset[Direction] = frozenset({"both sides"})
@@ -25,6 +27,10 @@ class View:
     times: Tensor | None = None  # (B, L) int64, µs
     next_times: Tensor | None = None  # (B, L) int64, µs: when what is predicted there happens
     rotary_base: float | None = None  # of the angles by which queries and keys are turned, where positions are `Rotary`
+
+    def __post_init__(self) -> None:
+        if self.query is not None and self.mask is None:
+            raise ConfigError("A second stream needs a mask: by length and direction alone its places would see what they predict.")
 
     def attention_mask(self, n_places: int) -> Tensor | None:
         """(B, 1, L or 1, L) bool of what may be seen; None from left to right, where padding is in nobody's sight.
