@@ -5,9 +5,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recsys.recommender import Recommender, fit, load, recommend
+    from recsys.recommender import Recommender, fit, item_vectors, load, recommend, similar_items, user_vectors
 
-__all__ = ["Recommender", "fit", "load", "recommend"]
+__all__ = ["Recommender", "fit", "item_vectors", "load", "recommend", "similar_items", "user_vectors"]
 __version__ = "0.1.0"
 
 # Torch's threads spin while they wait for each other. Beside other busy processes that made training steps 3 to 4 times

@@ -41,6 +41,7 @@ from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, device_of, misfit
 from recsys.recipes import resolve
 from recsys.schema import Schema
+from recsys.scoring import vectors
 from recsys.training.train import train
 from recsys.validation import closest, validated
 from recsys.windows import everything, microseconds
@@ -89,6 +90,26 @@ class Recommender:
             source = self.folder / name
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target / name)
         return target
+
+
+def item_vectors(model: Recommender) -> Any:
+    """`item_id, vector`, and `bias` where the model has one, of all items that the model knows."""
+    return _like(model, vectors.item_vectors(model.vocabulary.item_id, model.network.catalogue()))
+
+
+def similar_items(model: Recommender, k: int = 10) -> Any:
+    """`item_id, rank, similar_item_id, score`: for each item the k others with the highest cosine of their vectors."""
+    return _like(model, vectors.similar_items(model.vocabulary.item_id, model.network.catalogue(), k))
+
+
+def user_vectors(model: Recommender, users: Any = None, *, events: Any = None, as_of: str | datetime | None = None) -> Any:
+    """`user_id, vector` of the users, as for `recommend`; without those of whom the model knows no event.
+
+    A user's score of an item is the product of their vectors, plus the item's bias.
+    """
+    ranking, user_id = _asked(model, users, events, as_of)
+    row = ranking.rows(user_id)
+    return _like(model, vectors.user_vectors(ranking.reading, ranking.histories.user_id, row[row >= 0]), events)
 
 
 def fit(
@@ -165,14 +186,8 @@ def recommend(
     """
     if k < 1:
         raise ConfigError(f"k is {k}: a list has at least one item.")
-    known = users if hasattr(users, "columns") or hasattr(users, "column_names") else None
-    ranking = model._ranking if events is None else _Ranking(model, _newer(model, events, known, as_of))
-    if ranking is None:
-        raise ConfigError("This model was loaded without histories: give recommend(model, …, events=…) the users' events.")
-    asked = frames.to_arrow(known, "users")[model.data.get("users", {}).get("user", "user_id")] if known is not None else users
-    table = ranking.table(asked, k, exclude_seen)
-    in_pandas = model.in_pandas if events is None else frames.is_pandas(events)
-    return table.to_pandas() if in_pandas else table
+    ranking, user_id = _asked(model, users, events, as_of)
+    return _like(model, ranking.table(user_id, k, exclude_seen), events)
 
 
 class _Ranking:
@@ -192,11 +207,13 @@ class _Ranking:
         counts = np.where(index >= 0, np.append(model.vocabulary.n_events, 0)[index], 0)
         self.popular = Popularity(counts[None], None, self.dictionary.eligible, None).sources(self.histories)["popular"]
 
-    def table(self, users: Any, k: int, exclude_seen: bool) -> pa.Table:
-        """The lists of some users, or of everybody."""
-        known = self.histories.user_id
-        user_id = known if users is None else frames.ids(users, known.type)
-        row = pc.fill_null(pc.index_in(user_id, value_set=known), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    def rows(self, user_id: pa.Array) -> Ints:
+        """Where the users (U,) stand in the histories, −1 where they do not."""
+        return pc.fill_null(pc.index_in(user_id, value_set=self.histories.user_id), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+    def table(self, user_id: pa.Array, k: int, exclude_seen: bool) -> pa.Table:
+        """The lists of some users."""
+        row = self.rows(user_id)
         sources: list[Source] = [self.reading, *self.popular]
         made = make_lists(sources, row[row >= 0], k, self.excluded[exclude_seen], self.reading.lengths[row[row >= 0]])
         lists = self._of_strangers(len(row), k)
@@ -209,6 +226,23 @@ class _Ranking:
         scores, codes = self.popular[0].rank(np.zeros(1, dtype=np.int64), k, nothing, nothing)
         source = np.where(codes >= 0, 1, -1).astype(np.int8)
         return Lists(np.repeat(codes, n, axis=0), np.repeat(scores, n, axis=0), np.repeat(source, n, axis=0))
+
+
+def _asked(model: Recommender, users: Any, events: Any, as_of: str | datetime | None) -> tuple[_Ranking, pa.Array]:
+    """The model at work on the histories that are asked for, and the ids of the users that are, each once."""
+    known = users if hasattr(users, "columns") or hasattr(users, "column_names") else None
+    ranking = model._ranking if events is None else _Ranking(model, _newer(model, events, known, as_of))
+    if ranking is None:
+        raise ConfigError("This model was loaded without histories: give the users' events, as recommend(model, …, events=…).")
+    if known is not None:
+        users = frames.to_arrow(known, "users")[model.data.get("users", {}).get("user", "user_id")]
+    return ranking, ranking.histories.user_id if users is None else frames.ids(users, ranking.histories.user_id.type)
+
+
+def _like(model: Recommender, table: pa.Table, events: Any = None) -> Any:
+    """In pandas where the events were."""
+    in_pandas = model.in_pandas if events is None else frames.is_pandas(events)
+    return table.to_pandas() if in_pandas else table
 
 
 def _settings(recipe: str | Model | Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[Model, Training]:

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "features": NEUTRAL | {"features"},
     "sequences": NEUTRAL | {"sequences"},
     "frames": NEUTRAL | {"features", "sequences", "frames"},  # as a flow does: a notebook's tables through the first steps,
-    "recommender": MODEL | {"ranking", "training", "features", "frames", "recommender"},  # and what follows
+    "recommender": MODEL | {"ranking", "training", "scoring", "features", "frames", "recommender"},  # and what follows
 }
 FILES = sorted([*(ROOT / "recsys").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
 MODULES = {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in FILES}

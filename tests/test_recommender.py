@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recsys import Recommender, fit, load, recommend
+from recsys import Recommender, fit, item_vectors, load, recommend, similar_items, user_vectors
 from recsys.config import Model
 from recsys.errors import ConfigError, ContractError, SourceError, StoreError
 from recsys.model.encoders.preln import PreLN
@@ -188,6 +188,23 @@ def test_sessions(tmp_path: Path) -> None:
     elsewhere = load(tmp_path / "model", data=data)
     assert elsewhere.sequences.key == "session"
     pd.testing.assert_frame_equal(recommend(elsewhere, events=events), recommend(model))
+
+
+def test_vectors_make_the_scores(model: Recommender) -> None:
+    users, items = (table.set_index(table.columns[0]).vector for table in (user_vectors(model, [100, 7]), item_vectors(model)))
+    assert list(users.index) == [100] and sorted(items.index) == sorted(EVENTS.item_id.unique())
+    for row in recommend(model, [100]).itertuples():
+        assert items[row.item_id] @ users[100] == pytest.approx(row.score, abs=1e-4)
+    pd.testing.assert_frame_equal(user_vectors(model, events=EVENTS), user_vectors(model))
+
+
+def test_similar_items_are_of_one_direction(model: Recommender) -> None:
+    items = item_vectors(model).set_index("item_id").vector
+    similar = similar_items(model, k=3)
+    assert len(similar) == 3 * len(items) and (similar.item_id != similar.similar_item_id).all()
+    for row in similar.itertuples():
+        a, b = items[row.item_id], items[row.similar_item_id]
+        assert row.score == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
 
 
 @pytest.mark.parametrize(
