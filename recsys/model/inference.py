@@ -24,7 +24,7 @@ def encode(network: Network, reader: Reader, spans: Spans, now: int | None = Non
     Of each span the network reads its newest events. `now` is the moment of the prediction, in µs since 1970.
     """
     hidden = torch.zeros(len(spans), network.next_item.width, device=_device(network))
-    for bucket in _read(network, reader, spans, now):
+    for bucket in buckets(network, reader, spans, now):
         hidden[bucket.rows] = network.encode(bucket).float()
     return hidden
 
@@ -36,7 +36,7 @@ def read(network: Network, reader: Reader, spans: Spans, now: int | None = None)
     device = _device(network)
     hidden = torch.zeros(len(spans), network.next_item.width if network.recommends else 0, device=device)
     said = {head.name: torch.full((len(spans), *head.shape), torch.nan, device=device) for head in network.label_heads}
-    for bucket in _read(network, reader, spans, now):
+    for bucket in buckets(network, reader, spans, now):
         recommending, answers = network.read(bucket)
         if recommending is not None:
             hidden[bucket.rows] = recommending.float()
@@ -45,8 +45,9 @@ def read(network: Network, reader: Reader, spans: Spans, now: int | None = None)
     return hidden, said
 
 
-def _read(network: Network, reader: Reader, spans: Spans, now: int | None) -> Iterator[Bucket]:
-    """Buckets on the network's device, while it is in eval mode."""
+@torch.no_grad()
+def buckets(network: Network, reader: Reader, spans: Spans, now: int | None = None) -> Iterator[Bucket]:
+    """What the network reads of the spans that are not empty, in buckets on its device; it is in eval mode meanwhile."""
     device, was_training = _device(network), network.training
     network.eval()
     for bucket in network.batching.reading(reader, spans.newest(network.max_events), places_per_bucket(device.type), now):

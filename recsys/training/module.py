@@ -1,7 +1,7 @@
 """Training as Lightning runs it: the step, the validation, and what is told of both."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -13,6 +13,7 @@ from recsys.model.inference import places_per_bucket
 from recsys.model.network import Network
 from recsys.model.reader import Reader
 from recsys.training.buckets import STEPS, Batches, Cases, Validation, seed_of
+from recsys.training.labels import Labels
 from recsys.training.optimisation import Optimisation
 
 CHECK_EVERY = 100  # steps between looks at the loss: each look makes a GPU wait
@@ -30,7 +31,7 @@ class SequenceModule(LightningModule):
     Every epoch starts its random numbers anew from the seed, so that an epoch after a resume goes as it would have gone.
     """
 
-    measure: ClassVar[str] = "ndcg_at_10"  # what `validation_step` logs and the best epoch has most of
+    measure = "ndcg_at_10"  # what is logged in validation and the best epoch has most of; "skill" without a NextItem head
 
     def __init__(
         self,
@@ -46,6 +47,8 @@ class SequenceModule(LightningModule):
         self.optimisation, self.seed = optimisation, seed
         self._batches = batches
         self._losses, self._n_losses, self._n_steps = torch.zeros(()), 0, 0
+        if not network.recommends:
+            self.measure = "skill"
 
     # What a subclass may replace
 
@@ -59,6 +62,8 @@ class SequenceModule(LightningModule):
         Here NDCG@10 of that item among all items: 1 / log2(1 + rank), 0 below the first 10.
         """
         bucket, target = batch
+        if not self.network.recommends:
+            return
         rank = self.ranks(bucket, target).float()
         ndcg = torch.where(rank <= K, 1 / torch.log2(1 + rank), 0).mean()
         self.log("ndcg_at_10", ndcg, batch_size=len(target))
@@ -126,7 +131,16 @@ class SequenceModule(LightningModule):
         self.log("train_loss", self.train_loss())
 
     def on_validation_epoch_start(self) -> None:
-        self._catalogue = self.network.catalogue()
+        self._labels = Labels(self.network)
+        if self.network.recommends:
+            self._catalogue = self.network.catalogue()
+
+    def on_validation_batch_end(self, outputs: Any, batch: tuple[Bucket, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            self._labels.update(batch[0])
 
     def on_validation_epoch_end(self) -> None:
-        del self._catalogue
+        self.log_dict(self._labels.metrics())
+        del self._labels
+        if self.network.recommends:
+            del self._catalogue

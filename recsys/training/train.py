@@ -101,7 +101,7 @@ class _Task:
 
 
 def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) -> None:
-    histories, dictionary = Histories.load(task.sequences), Dictionary.load(task.sequences)
+    histories, dictionary = Histories.load(task.sequences).as_known(task.cut), Dictionary.load(task.sequences)
     ends = histories.cut(task.cut)
     users = Blocks.of(task.model).reads_users
     vocabulary = Vocabulary.fit(histories, dictionary, ends, task.training.min_item_events, users=users)
@@ -115,12 +115,13 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
     n_validation_users = 0 if task.epochs else task.training.n_validation_users
     validation_users = task.parts.validation_users()
     kept, validation = hold_out(spans, reader, histories.user_id, validation_users, n_validation_users, task.seed)
+    learning = reader.without_labels_of(validation.spans)
     trained = trainable(kept, reader, network.objective, network.max_events, task.training)
 
     def batches(epoch: int) -> Batches:
         n_unread = network.objective.n_trained(network.max_events) - network.objective.n_places(network.max_events)
         seed = seed_of(task.seed, ORDER_OF_USERS, epoch)
-        return Batches(reader, trained, task.training.users_per_batch, seed, network.batching, n_unread)
+        return Batches(learning, trained, task.training.users_per_batch, seed, network.batching, n_unread)
 
     module = task.parts.one["module"].build(
         network=network, reader=reader, batches=batches, validation=validation, optimisation=task.parts.optimisation(), seed=task.seed

@@ -25,6 +25,7 @@ from recsys.model.reader import Reader
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
 from recsys.parts import choices, part
+from recsys.training.labels import measure
 from recsys.windows import Cut
 
 POOLINGS = choices(Pooling)
@@ -298,7 +299,8 @@ def test_each_head_learns_a_planted_signal(world: Any, head: str) -> None:
         optimizer.zero_grad()
         network.loss([bucket]).backward()
         optimizer.step()
-    metrics = measured(network, network.reader(others, dictionary, vocabulary), others)
+    found = measured(network, network.reader(others, dictionary, vocabulary), others)
+    metrics = {name.partition("/")[2]: value for name, value in found.items()}
     if "auroc" in metrics:
         assert metrics["auroc"] > 0.95 and metrics["accuracy"] > 0.85, metrics
     elif "rmse" in metrics:
@@ -308,15 +310,9 @@ def test_each_head_learns_a_planted_signal(world: Any, head: str) -> None:
 
 
 def measured(network: Any, reader: Reader, histories: Histories) -> dict[str, float]:
-    """Metrics of the one head, at everybody's newest event; all that is read is at most 8 events, and so is all that is planted."""
+    """Metrics of the one head, at the newest event of everybody whose whole history is read."""
     spans = reader.spans(*histories.sequences(histories.offsets[1:], "user"))
-    bucket = reader.bucket(spans[torch.nonzero(spans.lengths <= 8)[:, 0]])
-    (head,) = network.eval().label_heads
-    with torch.no_grad():
-        _, said = network.read(bucket)
-    label = bucket.event_columns[head.label]
-    newest = head.targets(label).gather(1, bucket.lengths[:, None] - 1)[:, 0]
-    return head.metrics(said[head.name], head.own_terms(newest))
+    return measure(network, reader, spans[torch.nonzero(spans.lengths <= 8)[:, 0]])
 
 
 def test_metrics_by_hand(world: Any) -> None:
@@ -324,10 +320,17 @@ def test_metrics_by_hand(world: Any) -> None:
     found = heads["Binary"].metrics(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0.0, 0.0, 1.0, 1.0]))
     assert found["auroc"] == pytest.approx(0.75) and found["accuracy"] == pytest.approx(0.75)
     assert found["log_loss"] == pytest.approx(-(math.log(0.9) + math.log(0.6) + math.log(0.35) + math.log(0.8)) / 4)
+    assert found["skill"] == pytest.approx(1 - found["log_loss"] / math.log(2))
     assert math.isnan(heads["Binary"].metrics(torch.tensor([0.1]), torch.tensor([1.0]))["auroc"])
     found = heads["Regression"].metrics(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 2.0]))
-    assert found == {"mae": pytest.approx(2.0), "rmse": pytest.approx(math.sqrt(5))}
+    assert found == {"mae": pytest.approx(2.0), "rmse": pytest.approx(math.sqrt(5)), "skill": pytest.approx(math.nan, nan_ok=True)}
+    assert heads["Regression"].metrics(torch.tensor([2.0, 4.0]), torch.tensor([1.0, 5.0]))["skill"] == pytest.approx(1 - 1 / 4)
     said = functional.one_hot(torch.tensor([0, 3]), 5) * 0.5 + 0.1
     found = heads["MultiClass"].metrics(said, torch.tensor([0, 1]))
-    assert found == {"accuracy": pytest.approx(0.5), "log_loss": pytest.approx(-(math.log(0.6) + math.log(0.1)) / 2)}
+    log_loss = -(math.log(0.6) + math.log(0.1)) / 2
+    assert found == {
+        "accuracy": pytest.approx(0.5),
+        "log_loss": pytest.approx(log_loss),
+        "skill": pytest.approx(1 - log_loss / math.log(2)),
+    }
     assert heads["MultiClass"].classes.to_pylist() == pa.array([f"reason-{i}" for i in range(5)]).to_pylist()

@@ -47,11 +47,13 @@ class Binary(LabelHead):
         return output.sigmoid()
 
     def metrics(self, said: Tensor, label: Tensor) -> dict[str, float]:
-        both = bool((label == 0).any() and (label == 1).any())
+        log_loss = float(functional.binary_cross_entropy(said, label))
+        constant = float(functional.binary_cross_entropy(label.mean().expand_as(label), label))
         return {
-            "auroc": float(binary_auroc(said, label.long())) if both else torch.nan,
+            "auroc": float(binary_auroc(said, label.long())) if constant else torch.nan,  # with one value only it is not defined
             "accuracy": float(binary_accuracy(said, label.long())),
-            "log_loss": float(functional.binary_cross_entropy(said, label)),
+            "log_loss": log_loss,
+            "skill": 1 - log_loss / constant if constant else torch.nan,
         }
 
     def check(self, column: Tensor) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
+from recsys.model.bucket import Bucket
 from recsys.model.heads import Head, Predictions
 from recsys.model.items import INITIAL_STD, ItemTable
 from recsys.model.objectives import Plan
@@ -51,18 +52,28 @@ class LabelHead(Head, ABC):
         return () if self.classes is None else (len(self.classes),)
 
     def select(self, hidden: Tensor, plan: Plan) -> Predictions:
-        column = plan.bucket.event_columns[self.label]
-        assert isinstance(column, Tensor), "a label is one number or class"
-        events, target, real = hidden[:, : column.shape[1]], self.targets(column), plan.bucket.real
-        known = real & (~target.isnan() if target.is_floating_point() else target >= 0)
         if self.of == "event":
-            row, col = torch.nonzero(known, as_tuple=True)
-            chosen = events[row, col]
+            target, known = self._targets(plan.bucket)
+            chosen, target = hidden[:, : known.shape[1]][known], target[known]
         else:
-            newest = (plan.bucket.lengths - 1).clamp(min=0)
-            row = torch.nonzero(known.gather(1, newest[:, None])[:, 0])[:, 0]
-            col, chosen = newest[row], self.pooling(events[row], real[row])
-        return Predictions(chosen, target[row, col], torch.ones(len(row), device=hidden.device))
+            row, target = self.newest(plan.bucket)
+            real = plan.bucket.real[row]
+            chosen = self.pooling(hidden[row, : real.shape[1]], real)
+        return Predictions(chosen, target, torch.ones(len(target), device=hidden.device))
+
+    def newest(self, bucket: Bucket) -> tuple[Tensor, Tensor]:
+        """The sequences whose newest event has a known label, (n,) int64, and that label as it is learned, (n,)."""
+        target, known = self._targets(bucket)
+        newest = (bucket.lengths - 1).clamp(min=0)[:, None]
+        row = torch.nonzero(known.gather(1, newest)[:, 0])[:, 0]
+        return row, target[row, newest[row, 0]]
+
+    def _targets(self, bucket: Bucket) -> tuple[Tensor, Tensor]:
+        """The label of each event as it is learned (B, L), and where it is known."""
+        column = bucket.event_columns[self.label]
+        assert isinstance(column, Tensor), "a label is one number or class"
+        target = self.targets(column)
+        return target, bucket.real & (~target.isnan() if target.is_floating_point() else target >= 0)
 
     def loss(self, predictions: Predictions, items: ItemTable) -> Tensor:
         """Mean over the known labels; 0 without any."""
@@ -92,7 +103,10 @@ class LabelHead(Head, ABC):
 
     @abstractmethod
     def metrics(self, said: Tensor, label: Tensor) -> dict[str, float]:
-        """Quality of answers (N,) or (N, C) to labels (N,) in their own terms, N > 0; NaN where it is not defined."""
+        """Quality of answers (N,) or (N, C) to labels (N,) in their own terms, N > 0; NaN where it is not defined.
+
+        Among them `skill`: the share of the error of the best constant answer that the head does without (Brier and Allen 1951).
+        """
 
     def own_terms(self, target: Tensor) -> Tensor:
         """The label in the terms of the answers, of the label as it is learned."""

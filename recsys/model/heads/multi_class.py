@@ -61,7 +61,10 @@ class MultiClass(LabelHead):
         return output.softmax(1)
 
     def metrics(self, said: Tensor, label: Tensor) -> dict[str, float]:
+        log_loss = float(functional.nll_loss(said.log().clamp(min=-100), label))
+        constant = float(torch.special.entr(label.bincount() / len(label)).sum())
         return {
             "accuracy": float(multiclass_accuracy(said, label, num_classes=len(self.classes), average="micro")),
-            "log_loss": float(functional.nll_loss(said.log().clamp(min=-100), label)),
+            "log_loss": log_loss,
+            "skill": 1 - log_loss / constant if constant else torch.nan,
         }

@@ -1,5 +1,6 @@
 """The head for a number."""
 
+import math
 from typing import Literal
 
 from torch import Tensor
@@ -56,4 +57,9 @@ class Regression(LabelHead):
         return target * self.scale.std + self.scale.mean
 
     def metrics(self, said: Tensor, label: Tensor) -> dict[str, float]:
-        return {"mae": float(mean_absolute_error(said, label)), "rmse": float(mean_squared_error(said, label, squared=False))}
+        squared, constant = float(mean_squared_error(said, label)), float(label.var(correction=0))
+        return {
+            "mae": float(mean_absolute_error(said, label)),
+            "rmse": math.sqrt(squared),
+            "skill": 1 - squared / constant if constant else math.nan,  # also known as R²
+        }
