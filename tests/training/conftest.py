@@ -1,5 +1,11 @@
 """A shop whose customers walk in a ring, as a sequences artifact: what comes next is known, and popularity knows nothing of it."""
 
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -122,3 +128,43 @@ def fit(store: Store) -> Callable[..., Artifact]:
         )
 
     return run
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from recsys.config import Model, Training
+    from recsys.store import Store
+    from recsys.training.train import train
+    from recsys.windows import Cut
+
+    def die(done):
+        if done > 0.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    root, model, training = sys.argv[1:]
+    store = Store(Path(root))
+    sequences = store.find("sequences")
+    model, training = Model.model_validate_json(model), Training.model_validate_json(training)
+    train(store, sequences.as_of, model, training, 1, sequences, Cut(at=sequences.as_of), key="user", progress=die)
+"""
+
+
+@pytest.fixture
+def kill_halfway(sequences: Artifact, tmp_path: Path) -> Callable[..., Store]:
+    """Repeats a training in a process and a store of its own, and kills it after half of it. Returns the store."""
+
+    def kill(undisturbed: Artifact, **model: Any) -> Store:
+        def copy(draft: Draft) -> None:
+            shutil.copytree(sequences.path, draft.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run.json", "manifest.json"))
+
+        other = Store(tmp_path / "other")
+        other.ensure("sequences", AS_OF, {}, {}, copy, code="recsys.histories")
+        config = undisturbed.manifest["config"]
+        texts = [json.dumps({**config["model"], **model}), json.dumps(config["training"])]
+        killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(other.root), *texts], capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert list(other.root.rglob("last.ckpt")) and not other.artifacts("training")
+        return other
+
+    return kill

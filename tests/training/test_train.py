@@ -1,6 +1,4 @@
-import json
 import signal
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from recsys.windows import Cut, holdout
 
 Fit = Callable[..., Artifact]
 Make = Callable[..., Artifact]
+Kill = Callable[..., Store]
 
 BEST_NDCG = 0.6 + 0.25 / np.log2(3) + 0.15 / np.log2(4)  # of who knows the ring: the three next articles by their chances
 
@@ -70,51 +69,19 @@ def test_the_randomness_of_others_is_left_alone(fit: Fit, sequences: Artifact) -
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-KILLED = """
-    import os, signal, sys
-    from pathlib import Path
-    from recsys.config import Model, Training
-    from recsys.store import Store
-    from recsys.training.train import train
-    from recsys.windows import Cut
-
-    def die(done):
-        if done > 0.5:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    root, model, training = sys.argv[1:]
-    store = Store(Path(root))
-    sequences = store.find("sequences")
-    model, training = Model.model_validate_json(model), Training.model_validate_json(training)
-    train(store, sequences.as_of, model, training, 1, sequences, Cut(at=sequences.as_of), key="user", progress=die)
-"""
-
-
-def test_a_killed_training_goes_on_to_the_same_bytes(fit: Fit, store: Store, sequences: Artifact, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_to_the_same_bytes(fit: Fit, kill_halfway: Kill, sequences: Artifact) -> None:
     settings = {"max_epochs": 4}
     undisturbed = fit(sequences, training=settings)
-    other = Store(tmp_path / "other")
-    copy = other.ensure("sequences", sequences.as_of, {}, {}, lambda d: _copy(sequences, d.path), code="recsys.histories")
-    model, training = (undisturbed.manifest["config"][name] for name in ("model", "training"))
-    texts = [json.dumps(value) for value in (model, training)]
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(other.root), *texts], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not other.artifacts("training")
+    other = kill_halfway(undisturbed)
     (checkpoint,) = other.root.rglob("last.ckpt")
     epochs_before = torch.load(checkpoint, weights_only=True)["callbacks"]["Epochs"]["rows"]
     assert len(epochs_before) == 2
 
     shares: list[float] = []
-    resumed = fit(copy, training=settings, store=other, progress=shares.append)
+    resumed = fit(other.find("sequences"), training=settings, store=other, progress=shares.append)
     assert shares[0] > 0.5, "it started from the beginning"
     assert resumed.content == undisturbed.content
     assert not list(other.root.rglob("last.ckpt"))
-
-
-def _copy(artifact: Artifact, folder: Path) -> None:
-    for name in artifact.manifest["files"]:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes((artifact.path / name).read_bytes())
 
 
 def test_a_training_that_had_finished_is_not_continued(fit: Fit, sequences: Artifact) -> None:
