@@ -69,8 +69,10 @@ class Blocks:
         size = {"width": width, "max_events": max_events}
         objective = self._built_early("objective", size)
         size["n_places"] = objective.n_places(max_events) if objective is not None else max_events
-        self._built_early("positions", size)
+        positions = self._built_early("positions", size)
         encoder = self._built_early("encoder", size)
+        if positions is not None and encoder is not None:
+            positions.check(encoder)
         if objective is not None and encoder is not None:
             direction_of(objective, encoder)
 

@@ -54,10 +54,12 @@ class Network(nn.Module):
         check_names(towers, [head.tower for head in heads])
         self.inputs, self.objective, self.encoder = inputs, objective, encoder
         self.direction = direction_of(objective, encoder)
+        self.positions = positions or NoPositions()
+        self.positions.check(encoder)
         for tower in towers:
             direction_of(objective, tower.encoder)
+            tower.positions.check(tower.encoder)
         self.heads = nn.ModuleList(heads)
-        self.positions = positions or NoPositions()
         self.towers = nn.ModuleList(towers)
         self.merge, self.fusion = merge or Merge(len(towers) + 1), fusion
         self.max_events, self.batching = max_events, batching or ByLength()
@@ -136,9 +138,10 @@ class Network(nn.Module):
 
     def _encoded(self, inputs: InputBlock, positions: Positions, encoder: Encoder, plan: Plan) -> Tensor:
         events = self.objective.places(inputs(plan.bucket), plan)
-        return encoder(positions(events, plan.lengths), self._view(plan, direction_of(self.objective, encoder)))
+        view = self._view(plan, direction_of(self.objective, encoder), positions.rotary_base)
+        return encoder(positions(events, plan.lengths), view)
 
-    def _view(self, plan: Plan, direction: Direction) -> View:
+    def _view(self, plan: Plan, direction: Direction, rotary_base: float | None) -> View:
         times, next_times = plan.bucket.event_at, plan.bucket.next_at
         if plan.query and times is not None and next_times is not None:
             newest = next_times.gather(1, (plan.bucket.lengths - 1).clamp(min=0)[:, None])
@@ -146,7 +149,7 @@ class Network(nn.Module):
                 torch.cat([x, newest], dim=1).scatter(1, plan.bucket.lengths[:, None], newest) for x in (times, next_times)
             )
         query = self.objective.mask if plan.two_streams and isinstance(self.objective, Masking) else None
-        return View(plan.lengths, direction, plan.mask, query, times, next_times)
+        return View(plan.lengths, direction, plan.mask, query, times, next_times, rotary_base)
 
     def loss(self, buckets: Sequence[Bucket], generator: torch.Generator | None = None) -> Tensor:
         """Loss of a training step on the buckets of one batch. A scalar."""

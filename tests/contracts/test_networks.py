@@ -1,6 +1,7 @@
 """Every recipe as a whole network, over all features: what must hold of any combination of parts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from recsys import recipes
-from recsys.errors import ContractError
+from recsys.errors import ConfigError, ContractError
 from recsys.model import contracts, saving
 from recsys.model.bucket import Bucket
 from recsys.model.encoders import Encoder, View
@@ -92,6 +93,25 @@ def test_every_sequence_has_its_own_row(world: Any, recipe: str, inputs: str) ->
         torch.testing.assert_close(hidden[row], alone[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("encoder", ["PreLN()", "SASRec(n_heads=2)", "Albert()", "LiGR()"])
+def test_rotary_positions_reach_the_encoder(world: Any, encoder: str) -> None:
+    """Without any positions, the order of the events before the newest changes nothing for one block of attention."""
+    given = {"encoder": encoder.replace("()", "(n_blocks=1)").replace("2)", "2, n_blocks=1)"), "width": 16}
+    for positions, knows_order in (("NoPositions()", False), ("Rotary()", True)):
+        network, reader, spans = world.network(**given, positions=positions, initialisation="Normal(std=0.3)")
+        bucket = reader.bucket(spans[torch.nonzero(spans.lengths >= 8)[:, 0]].newest(8))
+        order = torch.tensor([2, 0, 1, 3, 5, 4, 6, 7])
+        shuffled = replace(bucket, item_index=bucket.item_index[:, order])
+        a, b = network.eval().encode(bucket), network.encode(shuffled)
+        assert torch.allclose(a, b, atol=1e-5) != knows_order
+    contracts.sees_no_future(*world.network(**given, positions="Rotary()"))
+
+
+def test_rotary_positions_are_refused_where_nothing_turns(world: Any) -> None:
+    with pytest.raises(ConfigError, match="Rotary.*PreLN"):
+        world.network(encoder="GRU()", positions="Rotary()")
+
+
 class _LooksAhead(Encoder):
     def forward(self, x: torch.Tensor, view: View) -> torch.Tensor:
         return x + x.flip(1).cumsum(1).flip(1)
@@ -108,15 +128,14 @@ def test_a_leak_is_found_out(world: Any, contract: Callable[..., None]) -> None:
         contract(leaking, reader, spans)
 
 
-class _ForgetsTheNewest(CausalLM):
+class _ForgetsItems(CausalLM):
     def reading(self, bucket: Bucket) -> Plan:
-        return super().reading(bucket.without_last())
+        return super().reading(replace(bucket, item_index=torch.zeros_like(bucket.item_index)))
 
 
 def test_recommending_from_something_else_than_was_trained_is_found_out(world: Any) -> None:
     network, reader, spans = world.network()
-    forgets = Network(network.inputs, _ForgetsTheNewest(), network.encoder, list(network.heads), max_events=network.max_events)
-    spans = spans[torch.nonzero(spans.lengths > 2)[:, 0]]
+    forgets = Network(network.inputs, _ForgetsItems(), network.encoder, list(network.heads), max_events=network.max_events)
     with pytest.raises(ContractError, match="differs from the same when recommending"):
         contracts.evaluates_as_it_recommends(forgets, reader, spans)
 
