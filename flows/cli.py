@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
@@ -124,14 +125,39 @@ def show_recommendations(
 
 @show.command("model")
 @answering
-def show_model(deployment: Deployment = None, config: Config = None, settings: Settings = None) -> None:
+def show_model(
+    deployment: Deployment = None,
+    config: Config = None,
+    settings: Settings = None,
+    flat: Annotated[bool, typer.Option("--flat", help="As JSON with dotted names: encoder.n_blocks.")] = False,
+) -> None:
     """The building blocks of a configuration, with what its recipe fills in."""
     model = recipes.resolve(deployments.night(chosen(deployment, config, None, settings or [])).model)
     from recsys.model.blocks import Blocks  # imports torch
 
     assert model.width is not None and model.max_events is not None, "recipes fill these in"
     Blocks.of(model).check(model.width, model.max_events)
-    console.show_blocks(model)
+    if flat:
+        from recsys.model.hyperparameters import to_flat
+
+        typer.echo(json.dumps(to_flat(model), indent=1))
+    else:
+        console.show_blocks(model)
+
+
+@app.command()
+@answering
+def check(
+    part: Annotated[str, typer.Argument(help="A building block as in a configuration: 'team.losses.Focal(gamma=2.0)'.")],
+    code: Annotated[str | None, typer.Option(help="Folder with own parts, as model.code.")] = None,
+) -> None:
+    """Run the contracts of a building block's slot on sample data: what holds, what is broken and how."""
+    from recsys.model import own_parts, properties  # imports torch
+
+    own_parts.put_on_path(code)
+    slot, spec = properties.find(part)
+    if not console.show_properties(slot.__name__, str(spec), properties.properties(slot, spec)):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """What the commands print for people, on standard output."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from recsys import published
 from recsys.config import Model
+from recsys.errors import RecsysError
 from recsys.store import Artifact, Store
 from recsys.windows import label
 
@@ -88,6 +89,28 @@ def show_blocks(model: Model) -> None:
     """Every setting and building block of a model, as a configuration would give it."""
     given = model.model_dump(exclude_none=True).items()
     _print(_table("", ["setting", "value"], [[f"model.{name}", _text(value)] for name, value in given], flexible={"value"}))
+
+
+def show_properties(slot: str, part: str, properties: Iterable[tuple[str, Callable[[], None]]]) -> bool:
+    """What holds of a part and what is broken, with how. Whether all holds."""
+    found = {name: _problem(check) for name, check in properties}
+    broken = {name: problem for name, problem in found.items() if problem}
+    _print(_table(f"{part}, {slot}", ["property", ""], [[name, "broken" if name in broken else "holds"] for name in found]))
+    for name, problem in broken.items():
+        _print(f"\n{name}: {problem}")
+    _print(f"\n{len(broken)} of {len(found)} properties are broken." if broken else f"\nAll {len(found)} properties hold.")
+    return not broken
+
+
+def _problem(check: Callable[[], None]) -> str:
+    """What breaks a property, in words; nothing where it holds."""
+    try:
+        check()
+    except RecsysError as error:
+        return str(error)
+    except Exception as error:  # somebody's own part: anything can happen in it
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _show_nights(store: Store, nights: int) -> None:

@@ -13,6 +13,7 @@ from recsys.model.bucket import Bucket, Column
 from recsys.model.catalogue import Catalogue
 from recsys.model.encoders import Direction, Encoder, View
 from recsys.model.inputs import InputBlock
+from recsys.model.items import ItemTable
 from recsys.model.losses import Loss
 from recsys.model.negatives import Negatives
 from recsys.model.network import Network
@@ -113,6 +114,16 @@ def keeps_earlier_positions(positions: Positions, width: int) -> None:
     before, after = positions(x[:, :5], torch.tensor([5, 3])), positions(x, torch.tensor([6, 3]))
     _equal(before[0], after[0, :5], positions, "appending an event changes what is before it")
     _equal(before[1, :3], after[1, :3], positions, "padding changes what is before it")
+
+
+def rows_are_vectors(table: ItemTable, n_items: int) -> None:
+    """(V, D), and the vector of an item that an event reads is the one that is ranked."""
+    table.eval()
+    vectors = table.vectors()
+    if vectors.shape != (n_items, table.width):
+        raise ContractError(f"{_name(table)}: gives {tuple(vectors.shape)} for {n_items} items of width {table.width}.")
+    index = torch.randint(n_items, (5, 7))
+    _equal(table.rows(index), vectors[index], table, "a row of the table is not the vector of its item")
 
 
 # Losses
