@@ -51,20 +51,14 @@ class FeatureVectors(nn.Module):
         known = [column for table in tables for column in schema.features(table)]
         users = [Column(USER, "users", "user")] if "users" in tables else []
         specs, columns = _assigned(known, users, features, embeddings, owner)
-        default_width = width or common_width
-        built = [spec.build(schema=schema, vocabulary=vocabulary, default_width=default_width) for spec in specs]
-        self.columns = {column.name: column for column in columns}
-        self.embeddings = nn.ModuleDict({module_name(*embedding.columns): embedding for embedding in built})
-        widths = [(name, w, isinstance(e, Numbers)) for e in built for name, w in e.widths.items()]
+        built = [spec.build(schema=schema, vocabulary=vocabulary, default_width=width or common_width) for spec in specs]
         if common_width is not None:
-            _check_widths([(name, w) for name, w, of_numbers in widths if not of_numbers], common_width, owner)
-        self.to_common = nn.ModuleDict(
-            {module_name(name): nn.Linear(w, common_width) for name, w, _ in widths if common_width is not None and w != common_width}
-        )
-        self.widths = {name: common_width or w for name, w, _ in widths}
-        # A number's norm would be the same for every number.
-        norms = {name: nn.LayerNorm(w) for name, w in self.widths.items() if layer_norm and w > 1}
-        self.norms = nn.ModuleDict({module_name(name): norm for name, norm in norms.items()})
+            _check_widths(built, common_width, owner)
+        widths = {name: w for embedding in built for name, w in embedding.widths.items()}
+        self.columns = {column.name: column for column in columns}
+        self.widths = {name: common_width or w for name, w in widths.items()}
+        self.embeddings = nn.ModuleDict({module_name(*embedding.columns): embedding for embedding in built})
+        self.finish = nn.ModuleDict({module_name(name): _finish(w, self.widths[name], layer_norm) for name, w in widths.items()})
 
     def names(self, table: Table) -> tuple[str, ...]:
         """Names of the columns of a table that are embedded."""
@@ -75,15 +69,17 @@ class FeatureVectors(nn.Module):
         found: list[Tensor] = []
         for embedding in self._embeddings:
             found += embedding([read(self.columns[name]) for name in embedding.columns])
-        return [self._finished(module_name(name), vector) for name, vector in zip(self.widths, found, strict=True)]
+        return [self.finish[module_name(name)](vector) for name, vector in zip(self.widths, found, strict=True)]
 
     @property
     def _embeddings(self) -> list[FeatureEmbedding]:
         return [embedding for embedding in self.embeddings.values() if isinstance(embedding, FeatureEmbedding)]
 
-    def _finished(self, key: str, vector: Tensor) -> Tensor:
-        vector = self.to_common[key](vector) if key in self.to_common else vector
-        return self.norms[key](vector) if key in self.norms else vector
+
+def _finish(width: int, out_width: int, layer_norm: bool) -> nn.Module:
+    """What follows an embedding. The norm of a single number would be the same for every number, so it has none."""
+    projection = nn.Linear(width, out_width) if width != out_width else nn.Identity()
+    return nn.Sequential(projection, nn.LayerNorm(out_width) if layer_norm and out_width > 1 else nn.Identity())
 
 
 def _assigned(
@@ -116,8 +112,10 @@ def _fitting(column: Column, cls: type[FeatureEmbedding], owner: str) -> Column:
     )
 
 
-def _check_widths(widths: Sequence[tuple[str, int]], common_width: int, owner: str) -> None:
-    other = [f"{name} ({width})" for name, width in widths if width != common_width]
+def _check_widths(embeddings: Sequence[FeatureEmbedding], common_width: int, owner: str) -> None:
+    """ConfigError for features of another width. Numbers are projected, so theirs may be any."""
+    widths = {name: width for embedding in embeddings if not isinstance(embedding, Numbers) for name, width in embedding.widths.items()}
+    other = [f"{name} ({width})" for name, width in widths.items() if width != common_width]
     if other:
         raise ConfigError(
             f"{owner}: features that are added up have one width, here {common_width}, and {', '.join(other)} "

@@ -73,7 +73,8 @@ def test_numbers_as_they_are_told() -> None:
     together = part(JointMLP, columns=["price", "age"], sizes=[16], width=6)
     inputs = from_schema(features=(), embeddings=[together, part(Scalar, columns=["gap_seconds"])], layer_norm=True)
     assert inputs.features.widths == {"price, age": 6, "gap_seconds": 1}
-    assert len(inputs.features.norms) == 1, "one number alone has no norm"
+    norms = [finish[1] for finish in inputs.features.finish.values()]
+    assert [isinstance(norm, nn.LayerNorm) for norm in norms] == [True, False], "one number alone has no norm"
     assert inputs(bucket_for(inputs)).shape[-1] == 8
 
 
@@ -82,7 +83,7 @@ def test_each_feature_has_its_own_norm() -> None:
     inputs = from_schema(features=["device", "price"], layer_norm=True)
     bucket = bucket_for(inputs)
     plain = from_schema(features=["device", "price"])
-    plain.load_state_dict({name: x for name, x in inputs.state_dict().items() if "norm" not in name})
+    plain.load_state_dict({name: x for name, x in inputs.state_dict().items() if name in plain.state_dict()})
     unnormed = plain.features(lambda column: plain._read(column, bucket))
     for x, normed in zip(unnormed, inputs.features(lambda column: inputs._read(column, bucket)), strict=True):
         torch.testing.assert_close(normed, nn.functional.layer_norm(x, x.shape[-1:]))
@@ -97,7 +98,7 @@ def test_numbers_are_projected_to_be_added_up() -> None:
     of = inputs.features
     bucket = bucket_for(inputs)
     (age,) = of.embeddings.of_age([Feature.of_users(bucket, "age")])
-    projected = age @ of.to_common.of_age.weight.T + of.to_common.of_age.bias
+    projected = age @ of.finish.of_age[0].weight.T + of.finish.of_age[0].bias
     torch.testing.assert_close(of(lambda column: inputs._read(column, bucket))[1], projected)
 
 
