@@ -2,10 +2,11 @@
 
 Each file of `sql/lists/` is a rule: it returns the offending rows, and its first line says what they are. It may read
 
-    lists      user_id, rank, item_id, score, source: tonight's lists
-    users      user_id, n_items_left: everybody, with the number of eligible items that may be recommended to them
-    items      item_code, item_id, eligible: the dictionary
-    left_out   user_id, item_code, reason ('seen' or 'blocked'): pairs that must not be recommended
+    lists        user_id, rank, item_id, score, source: tonight's lists
+    predictions  user_id, head, class, value: what the model's other heads say; empty where it has none
+    users        user_id, n_items_left: everybody, with the number of eligible items that may be recommended to them
+    items        item_code, item_id, eligible: the dictionary
+    left_out     user_id, item_code, reason ('seen' or 'blocked'): pairs that must not be recommended
 
 and the variables `k`, `source` and `segmented`. Shares (coverage, fallbacks, overlap) have limits in the configuration instead.
 """
@@ -128,6 +129,10 @@ def _tables(connection: duckdb.DuckDBPyConnection, lists: Lists) -> None:
     _view(connection, "parts_of_users", lists.sequences / "users")
     connection.execute("create table items as select file_row_number::int as item_code, item_id, eligible from dictionary")
     user_type = _type(connection, "parts_of_users", "user_id")
+    if (lists.scoring / "predictions").is_dir():
+        _view(connection, "predictions", lists.scoring / "predictions")
+    else:
+        connection.execute(f"create table predictions (user_id {user_type}, head varchar, class varchar, value float)")
     connection.execute(f"create table left_out (user_id {user_type}, item_code int, reason varchar)")
     for table, count in (("seen", "n_seen"), ("blocked", "n_blocked")):
         if table == "blocked" or lists.exclude_seen:

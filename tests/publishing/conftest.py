@@ -1,6 +1,6 @@
 """A small shop by hand: the sequences and scoring artifacts of a night, with every kind of user that a contract looks at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -48,8 +48,10 @@ class Shop:
     def sequences(self, store: Store, as_of: datetime) -> Artifact:
         return store.ensure("sequences", as_of, {"shop": repr(self)}, {}, self._write_sequences, code="recsys.windows")
 
-    def scoring(self, store: Store, as_of: datetime, rows: list[Row], schema: pa.Schema | None = None) -> Artifact:
-        """The lists of all shards; `schema` where it is not to be the right one."""
+    def scoring(
+        self, store: Store, as_of: datetime, rows: list[Row], schema: pa.Schema | None = None, predictions: Sequence[Row] = ()
+    ) -> Artifact:
+        """The lists of all shards, and predictions where there are some; `schema` where that of the lists is not to be the right one."""
 
         def build(draft: Draft) -> None:
             (draft.path / "recommendations").mkdir()
@@ -59,7 +61,18 @@ class Shop:
                 table = pa.Table.from_pylist(own, schema or self._lists_schema())
                 pq.write_table(table, draft.path / "recommendations" / f"part-{number:03d}.parquet")
 
-        config = {"rows": rows, "schema": str(schema), "ids": self.as_id.__name__}
+            if predictions:
+                (draft.path / "predictions").mkdir()
+                said = [{**r, "user_id": self.as_id(r["user_id"])} for r in predictions]
+                types = {
+                    "user_id": self._lists_schema().field("user_id").type,
+                    "head": pa.string(),
+                    "class": pa.string(),
+                    "value": pa.float32(),
+                }
+                pq.write_table(pa.Table.from_pylist(said, pa.schema(list(types.items()))), draft.path / "predictions" / "part-000.parquet")
+
+        config = {"rows": rows, "schema": str(schema), "ids": self.as_id.__name__, "predictions": str(predictions)}
         return store.ensure("scoring", as_of, config, {}, build, code="recsys.windows")
 
     def _lists_schema(self) -> pa.Schema:

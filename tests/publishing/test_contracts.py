@@ -23,7 +23,8 @@ SHARES = {"user_coverage", "fallback_share", "overlap"}
 
 def kept(store: Store, as_of: datetime, shop: Any, rows: list[Row], limits: Publishing = LOOSE, **changes: Any) -> Artifact:
     given = {"source": "candidate", "last": None, "exclude_seen": True, "segment": None, "schema": None, **changes}
-    lists, sequences = shop.scoring(store, as_of, rows, given.pop("schema")), shop.sequences(store, as_of)
+    lists = shop.scoring(store, as_of, rows, given.pop("schema"), given.pop("predictions", ()))
+    sequences = shop.sequences(store, as_of)
     scoring = Scoring(k=shop.k, exclude_seen=given.pop("exclude_seen"), segment=given.pop("segment"))
     return keep_contracts(store, as_of, limits, scoring, lists, sequences, **given)
 
@@ -44,6 +45,12 @@ def test_good_lists_keep_every_contract(store: Store, nights: list[datetime], sh
     assert found["fallback_share"]["value"] == 0.0
     assert found["overlap"]["value"] is None  # nothing was published before
     assert {row["value"] for rule, row in found.items() if rule not in SHARES} == {0.0}
+
+
+def test_good_predictions_keep_every_contract(store: Store, nights: list[datetime], shop: Any, with_strings: Any) -> None:
+    rows = [said(1, "a"), said(1, "b"), {**said(1), "head": "spent"}, said(4, "a")]
+    for ids in (shop, with_strings):
+        assert checks(kept(store, nights[0], ids, ids.rows(), predictions=rows))["predictions"]["passed"]
 
 
 def test_seen_items_may_be_recommended_where_nobody_excludes_them(store: Store, nights: list[datetime], shop: Any) -> None:
@@ -129,6 +136,10 @@ def unchanged(rows: list[Row]) -> list[Row]:
     return rows
 
 
+def said(user: int, class_: str | None = None, value: float = 0.5) -> Row:
+    return {"user_id": user, "head": "bought", "class": class_, "value": value}
+
+
 # rule → (what is done to good lists, what the message shows, limits, further arguments)
 BROKEN: dict[str, list[tuple[Callable[[list[Row]], list[Row]], str, Publishing, dict[str, Any]]]] = {
     "columns": [
@@ -169,6 +180,11 @@ BROKEN: dict[str, list[tuple[Callable[[list[Row]], list[Row]], str, Publishing, 
     "sources": [
         (change(2, 3, source="current"), "1 × .*: .*source='current'", LOOSE, {}),
         (change(2, 3, source=None), "source=None", LOOSE, {}),
+    ],
+    "predictions": [
+        (unchanged, "1 × .*: user_id=99 head='bought'.* is_known=False", LOOSE, {"predictions": [said(99)]}),
+        (unchanged, "1 × .*: user_id=2 .*value=nan", LOOSE, {"predictions": [said(1), said(2, value=float("nan"))]}),
+        (unchanged, "2 × .*: user_id=4 .*times=2", LOOSE, {"predictions": [said(4, "b"), said(4, "b")]}),
     ],
     "user_coverage": [(unchanged, "0.8, and the limit is 0.99", Publishing(min_user_coverage=0.99), {})],
     "fallback_share": [
