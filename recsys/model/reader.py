@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,6 +92,10 @@ class Reader:
         self.user_columns = {name: translated(name, histories.user_columns[name]) for name in user_columns if name != USER}
         if USER in user_columns:
             self.user_columns[USER] = torch.from_numpy(index_in(histories.user_id, vocabulary.known(USER), USER) + 1)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Reader":
+        """Itself, since nobody changes it: who copies a training (to average its weights, say) does not copy the events."""
+        return self
 
     def spans(self, starts: Ints, ends: Ints) -> Spans:
         """The sequences `starts` … `ends` − 1 (S,) of the histories, without what the model does not know."""

@@ -47,7 +47,7 @@ class SequenceModule(LightningModule):
         self.optimisation, self.seed = optimisation, seed
         self._batches = batches
         self._losses, self._n_losses, self._n_steps = torch.zeros(()), 0, 0
-        if not network.recommends:
+        if not network.recommends and self.measure == SequenceModule.measure:
             self.measure = "skill"
 
     # What a subclass may replace

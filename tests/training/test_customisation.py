@@ -1,5 +1,6 @@
 """How training goes is a matter of building blocks: of each kind one of somebody's own, named in a configuration and seen at work."""
 
+import copy
 import subprocess
 import sys
 import textwrap
@@ -24,7 +25,9 @@ from recsys.model import own_parts, saving
 from recsys.model.blocks import Blocks
 from recsys.model.inference import encode
 from recsys.model.losses.softmax import CrossEntropy
-from recsys.model.reader import Spans
+from recsys.model.reader import Reader, Spans
+from recsys.model.sample import sample
+from recsys.model.vocabulary import Vocabulary
 from recsys.parts import part
 from recsys.recipes import resolve
 from recsys.store import Artifact, Store
@@ -432,6 +435,22 @@ def test_own_code_of_every_kind_is_in_the_version(own: Fit, code: Path) -> None:
     assert not edited.reused and edited.content != first.content, "what runs is what is in the files now"
     (code / "team_training.py").write_text("from recsys.model.encoders.hstu import HSTU\n")
     assert own_parts.sources([], str(code))["recsys"] != own_parts.sources([], None)["recsys"], "and what they import of ours"
+
+
+def test_evaluating_and_scoring_a_model_have_the_code_of_its_parts_in_their_version(own: Fit, code: Path) -> None:
+    plain, damped = own(training={"max_epochs": 1}), own(model={"network": "team_training.Damped(damping=0.5)"}, training={"max_epochs": 1})
+    before = saving.sources(damped.path)
+    assert before["recsys"] == saving.sources(damped.path)["recsys"] and "team_training.py" in before
+    hstu = own(model={"encoder": "HSTU(n_blocks=1, n_heads=2)"}, training={"max_epochs": 1})
+    assert saving.sources(hstu.path)["recsys"] != saving.sources(plain.path)["recsys"]
+    (code / "team_training.py").write_text(textwrap.dedent(OWN).replace("self.damping *", "2 * self.damping *"))
+    assert saving.sources(damped.path)["team_training.py"] != before["team_training.py"]
+
+
+def test_copying_a_training_copies_no_events() -> None:
+    histories, dictionary = sample()
+    reader = Reader(histories, dictionary, Vocabulary.fit(histories, dictionary, histories.offsets[1:]))
+    assert copy.deepcopy({"module": reader})["module"] is reader
 
 
 def test_a_class_of_this_process_is_in_the_version_by_its_source(own: Fit) -> None:
