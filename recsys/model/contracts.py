@@ -17,6 +17,7 @@ from recsys.model.items import ItemTable
 from recsys.model.losses import Loss
 from recsys.model.negatives import Negatives
 from recsys.model.network import Network
+from recsys.model.noise import Noise
 from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
 from recsys.model.reader import Reader, Spans
@@ -114,6 +115,23 @@ def keeps_earlier_positions(positions: Positions, width: int) -> None:
     before, after = positions(x[:, :5], torch.tensor([5, 3])), positions(x, torch.tensor([6, 3]))
     _equal(before[0], after[0, :5], positions, "appending an event changes what is before it")
     _equal(before[1, :3], after[1, :3], positions, "padding changes what is before it")
+
+
+def changes_real_events_only(noise: Noise, bucket: Bucket) -> None:
+    """In training some events are read as others. Lengths, weights, users and the padding stay, and so does the bucket it is given."""
+    before = bucket.item_index.clone()
+    noise.train()
+    noisy = [noise(bucket) for _ in range(20)]
+    if not torch.equal(bucket.item_index, before):
+        raise ContractError(f"{_name(noise)}: it writes into the bucket that labels are made of.")
+    for changed in noisy:
+        if not (torch.equal(changed.lengths, bucket.lengths) and torch.equal(changed.weight, bucket.weight)):
+            raise ContractError(f"{_name(noise)}: it changes lengths or weights, which say what is predicted.")
+        _equal(changed.item_index[~bucket.real].float(), before[~bucket.real].float(), noise, "it changes what is in the padding")
+    if all(torch.equal(changed.item_index, before) for changed in noisy):
+        raise ContractError(f"{_name(noise)}: it changes no item in training.")
+    if not torch.equal(noise.eval()(bucket).item_index, before):
+        raise ContractError(f"{_name(noise)}: it changes items when the model is evaluated or recommends.")
 
 
 def rows_are_vectors(table: ItemTable, n_items: int) -> None:

@@ -24,6 +24,7 @@ from recsys.model import contracts, saving
 from recsys.model.aggregation import Aggregation
 from recsys.model.blocks import build
 from recsys.model.catalogue import Catalogue
+from recsys.model.embeddings import FeatureEmbedding
 from recsys.model.encoders import Encoder, View
 from recsys.model.hyperparameters import SLOTS
 from recsys.model.inference import encode
@@ -33,9 +34,11 @@ from recsys.model.items.ids import IdEmbedding
 from recsys.model.losses import Loss
 from recsys.model.negatives import Negatives
 from recsys.model.network import Network
+from recsys.model.noise import Noise
 from recsys.model.objectives import Objective
 from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
+from recsys.model.projection import Projection
 from recsys.model.reader import Reader, Spans
 from recsys.model.sample import sample
 from recsys.model.similarity import Similarity
@@ -104,7 +107,7 @@ class World:
 @cache
 def world() -> World:
     histories, dictionary = sample()
-    return World(histories, dictionary, Vocabulary.fit(histories, dictionary, histories.offsets[1:]))
+    return World(histories, dictionary, Vocabulary.fit(histories, dictionary, histories.offsets[1:], users=True))
 
 
 def _of_encoder(spec: Spec[Any]) -> Iterator[Property]:
@@ -152,6 +155,14 @@ def _of_items(spec: Spec[Any]) -> Iterator[Property]:
     yield "rows are vectors", lambda: contracts.rows_are_vectors(world().built(spec), world().vocabulary.n_items)
 
 
+def _of_noise(spec: Spec[Any]) -> Iterator[Property]:
+    def real_events_only() -> None:
+        _, reader, spans = world().network(inputs='Inputs(features="all")')
+        contracts.changes_real_events_only(world().built(spec), reader.bucket(spans))
+
+    yield "changes real events only, in training", real_events_only
+
+
 def _of_negatives(spec: Spec[Any]) -> Iterator[Property]:
     yield "draws as often as it says", lambda: contracts.draws_as_often_as_it_says(world().built(spec), _predictions()[2])
 
@@ -167,10 +178,17 @@ def _of_objective(spec: Spec[Any]) -> Iterator[Property]:
         yield _named(contract), partial(lambda c: c(*world().network(**fields)), contract)
 
 
+_IN_INPUTS: dict[type, str] = {
+    Aggregation: 'Inputs(features="all", aggregation={})',
+    FeatureEmbedding: "Inputs(embeddings=[{}])",
+    Noise: 'Inputs(features="all", noise={})',
+    Projection: 'Inputs(features="all", projection={})',
+}
+
 _ALONE: dict[type, Callable[[Spec[Any]], Iterator[Property]]] = {
     Encoder: _of_encoder, InputBlock: _of_inputs, Positions: _of_positions, Loss: _of_loss, ItemTable: _of_items,
     Negatives: _of_negatives, Pooling: _of_pooling, Objective: _of_objective,
-    Similarity: lambda spec: iter(()), Aggregation: lambda spec: iter(()),  # in networks only
+    Noise: _of_noise, **dict.fromkeys([Similarity, *_IN_INPUTS], lambda spec: iter(())),  # the last in networks only
 }  # fmt: skip
 
 
@@ -185,8 +203,8 @@ def _in_network(slot: type, spec: Spec[Any]) -> dict[str, Any] | None:
         return {"encoder": text, "objective": "CausalLM()" if "left to right" in encoder.directions else "MaskedLM()"}
     if slot is Similarity:
         return {"heads": (f"NextItem(similarity={text})",)}
-    if slot is Aggregation:
-        return {"inputs": f'Inputs(features="all", aggregation={text})'}
+    if slot in _IN_INPUTS:
+        return {"inputs": _IN_INPUTS[slot].format(text)}
     for field, contract in SLOTS.items():
         if contract is slot:
             several = [text] if field == "towers" else [text, "NextItem()"] if not _recommends(spec) else [text]

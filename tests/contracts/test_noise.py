@@ -1,11 +1,13 @@
 """Every noise: in training only, on real events only, on what is read and never on what is to be predicted."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, ContractError
+from recsys.model import contracts
 from recsys.model.bucket import Bucket, Ragged
 from recsys.model.noise import Noise
 from recsys.parts import choices, part
@@ -85,3 +87,36 @@ def test_probabilities() -> None:
     for p in (-0.1, 1.0):
         with pytest.raises(ConfigError, match="p is a probability"):
             part(MEMBERS["SwapNoise"], p=p).build()
+
+
+class _WritesIntoLabels(Noise):
+    def changed(self, bucket: Bucket) -> Bucket:
+        bucket.item_index.copy_(torch.randint_like(bucket.item_index, 5))
+        return bucket
+
+
+class _NeverRests(Noise):
+    def forward(self, bucket: Bucket) -> Bucket:
+        return self.changed(bucket)
+
+    def changed(self, bucket: Bucket) -> Bucket:
+        return replace(bucket, item_index=(bucket.item_index + 1).where(bucket.real, 0))
+
+
+class _DropsEvents(Noise):
+    def changed(self, bucket: Bucket) -> Bucket:
+        return replace(bucket, weight=0 * bucket.weight)
+
+
+@pytest.mark.parametrize(
+    ("broken", "how"),
+    [(_WritesIntoLabels, "writes into the bucket"), (_NeverRests, "when the model is evaluated"), (_DropsEvents, "lengths or weights")],
+)
+def test_broken_noise_is_found_out(world: Any, broken: type[Noise], how: str) -> None:
+    with pytest.raises(ContractError, match=f"{broken.__name__}: .*{how}"):
+        contracts.changes_real_events_only(broken(0.5), bucket_of(world))
+
+
+@over_all
+def test_ours_is_not(world: Any, name: str) -> None:
+    contracts.changes_real_events_only(build(world, name), bucket_of(world))

@@ -12,27 +12,41 @@ from flows.cli import app
 from recsys.errors import ConfigError
 from recsys.model import properties
 from recsys.model.aggregation import Aggregation
+from recsys.model.embeddings import FeatureEmbedding
 from recsys.model.encoders import Encoder
+from recsys.model.fusion import Fusion
 from recsys.model.heads import Head
 from recsys.model.inputs import InputBlock
 from recsys.model.items import ItemTable
 from recsys.model.losses import Loss
 from recsys.model.negatives import Negatives
+from recsys.model.noise import Noise
 from recsys.model.objectives import Objective
 from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
+from recsys.model.projection import Projection
 from recsys.model.similarity import Similarity
 from recsys.parts import choices
 
-SLOTS = (Loss, Encoder, InputBlock, Positions, Objective, Head, ItemTable, Similarity, Aggregation, Negatives, Pooling)
+SLOTS = (
+    Loss, Encoder, InputBlock, Positions, Objective, Head, ItemTable, Similarity, Aggregation, Negatives, Pooling,
+    FeatureEmbedding, Noise, Projection, Fusion,
+)  # fmt: skip
 NEEDY = {  # what cannot be built without arguments
     "Binary": 'Binary(label="bought")',
+    "Category": 'Category(columns=["device", "genres"])',
     "Combined": "Combined(blocks=[IdEmbedding(), Features()])",
     "Factorised": "Factorised(inner_width=5)",
     "HuggingFace": 'HuggingFace(name="gpt2")',
+    "JointMLP": 'JointMLP(columns=["price", "age"])',
     "Module": "Module(module=torch.nn.Linear(in_features=16, out_features=16), causal=true)",
     "MultiClass": 'MultiClass(label="reason")',
+    "Number": 'Number(columns=["gap_seconds"])',
     "Regression": 'Regression(label="spent")',
+    "Scalar": 'Scalar(columns=["age"])',
+    "SoftOneHot": 'SoftOneHot(columns=["price"])',
+    "UserFeatures": 'UserFeatures(features="all")',
+    "Vector": 'Vector(columns=["picture", "text"])',
     "WeightedSum": "WeightedSum(losses=[CrossEntropy(), BPR()])",
 }
 TEXTS = [(slot, NEEDY.get(name, f"{name}()")) for slot in SLOTS for name in choices(slot)]
