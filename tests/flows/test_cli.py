@@ -1,20 +1,23 @@
 """The `recsys` command as a person uses it: what it prints, and how it ends."""
 
+import json
 import shutil
 import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
 from flows.cli import app
-from recsys import published
+from recsys import load, published, recommend
 from recsys.config import Data, Shop
 from recsys.demo import prepare
+from recsys.model.hyperparameters import from_flat
 from recsys.store import Store
 
 AS_OF = "2025-06-02"
@@ -136,6 +139,29 @@ def test_path_says_where_there_is_no_model_or_no_twin(store: Store, config: Path
     assert Path(model.strip()).is_dir() and "has no twin: it was itself trained before the holdout" in twin
 
 
+def test_export_vectors_and_similar_items_of_what_is_published(store: Store, config: Path, tmp_path: Path) -> None:
+    done = recsys("export", "vectors", "--config", config, "--to", tmp_path / "vectors")
+    assert done.exit_code == 0, done.output
+    items, users = (pq.read_table(tmp_path / "vectors" / part) for part in ("items.parquet", "users"))
+    assert f"Vectors of {len(items)} items and {len(users)} users of {AS_OF}" in " ".join(done.stdout.split())
+    done = recsys("export", "similar", "--config", config, "--to", tmp_path / "similar", "--k", 5, "--as-of", AS_OF)
+    assert done.exit_code == 0, done.output
+    similar = pq.read_table(tmp_path / "similar" / "similar_items.parquet")
+    assert len(similar) == 5 * len(items) and set(similar["item_id"].to_pylist()) == set(items["item_id"].to_pylist())
+    again = recsys("export", "vectors", "--config", config, "--to", tmp_path / "vectors")
+    assert again.exit_code == 1 and "is there already" in again.stderr
+    never = recsys("export", "similar", "--config", config, "--to", tmp_path / "never", "--as-of", "2024-01-01")
+    assert never.exit_code == 1 and "Nothing was published for 2024-01-01" in never.stderr
+
+
+def test_the_published_model_loads_in_a_notebook(store: Store, config: Path) -> None:
+    model = load(recsys("path", "training", "--config", config).stdout.strip(), data={"events": {"time": "event_at"}})
+    events = pq.read_table(store.find("features").path / "events.parquet")
+    lists = recommend(model, k=3, events=events, as_of=AS_OF)
+    assert set(lists["user_id"].to_pylist()) == set(events["user_id"].to_pylist())
+    assert "model" in set(lists["source"].to_pylist())
+
+
 def test_an_experiment_prints_paired_intervals_and_publishes_nothing(store: Store, config: Path) -> None:
     tried = recsys("experiment", "--config", config, "--set", "model.encoder=PreLN(n_blocks=1)")
     assert tried.exit_code == 0, tried.output
@@ -149,6 +175,14 @@ def test_show_model_names_every_block() -> None:
     assert shown.exit_code == 0, shown.output
     assert "NextItem(loss=CrossEntropy(temperature=0.5))" in shown.stdout
     assert "SASRec(" in shown.stdout
+
+
+def test_show_model_flat_is_read_back() -> None:
+    shown = recsys("show", "model", "--flat", "--set", "model.loss=CrossEntropy(temperature=0.5)")
+    assert shown.exit_code == 0, shown.output
+    flat = json.loads(shown.stdout)
+    assert flat["heads.0.loss.temperature"] == 0.5
+    assert from_flat(flat).heads == ("NextItem(loss=CrossEntropy(temperature=0.5))",)
 
 
 @pytest.mark.parametrize(

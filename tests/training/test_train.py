@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from recsys.errors import ConfigError, ContractError
 from recsys.histories import Dictionary, Histories
-from recsys.model.saving import load
+from recsys.model.saving import key_of, load
 from recsys.store import Artifact, Store
 from recsys.training.warm_start import warm_start
 from recsys.windows import Cut, holdout
@@ -170,6 +170,7 @@ def test_a_warm_start_is_ahead(fit: Fit, sequences: Artifact) -> None:
 def test_sessions_and_windows(fit: Fit, sequences: Artifact) -> None:
     by_user, by_session = fit(sequences, training={"max_epochs": 1}), fit(sequences, training={"max_epochs": 1}, key="session")
     assert by_session.counts["trained_sequences"] > by_user.counts["trained_sequences"] == by_user.counts["trained_users"]
+    assert (key_of(by_session.path), key_of(by_user.path)) == ("session", "user"), "whoever ranks with it need not guess"
     windows = fit(sequences, training={"max_epochs": 1, "long_histories": "windows"}, model={"max_events": 4})
     assert windows.counts["trained_sequences"] > windows.counts["trained_users"] == by_user.counts["trained_users"]
 
