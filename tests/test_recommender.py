@@ -1,5 +1,6 @@
 """A model from a table and lists from a model, as in a notebook."""
 
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,17 @@ def test_similar_items_are_of_one_direction(model: Recommender) -> None:
 def test_bad_input_is_refused_as_by_a_night(events: Any, arguments: dict[str, Any], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         fit("sasrec", events, **{"max_epochs": 1, **arguments})
+
+
+def test_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/notebook.md, one after the other."""
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "notebook.md").read_text()
+    names: dict[str, Any] = {"events": EVENTS, "users": USERS}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "docs/notebook.md", "exec"), names)
+    assert set(names["lists"].columns) == {"user_id", "rank", "item_id", "score", "source"}
+    assert len(names["readers"]) == EVENTS.user_id.nunique() and len(names["alike"]) == 5 * len(names["items"])
 
 
 def test_bad_requests_are_refused(model: Recommender) -> None:
