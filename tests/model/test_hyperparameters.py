@@ -75,6 +75,8 @@ def arguments(annotation: Any) -> st.SearchStrategy[Any]:
     slot = slot_of(annotation)
     if get_origin(annotation) in (Union, UnionType):
         return st.one_of(*map(arguments, get_args(annotation)))
+    if slot is nn.Module:  # of another library: any of its classes, with any of their arguments
+        return st.builds(lambda n, bias: part(nn.Linear, in_features=n, out_features=n, bias=bias), st.integers(1, 99), st.booleans())
     if slot is not None and inspect.isabstract(slot):
         one = specs(slot)
         return st.lists(one, max_size=2) if get_origin(annotation) not in (None, Spec) else one
