@@ -10,6 +10,7 @@ import pytest
 from recsys.config import Data, Shop
 from recsys.demo import best_lists, prepare
 from recsys.demo.shop import CUSTOMER_DAYS, DAY, OPENING, SUCCESSORS, VISIT, Day, World, simulate
+from recsys.demo.tables import BOUGHT, CATEGORIES
 from recsys.errors import ConfigError, SourceError
 from recsys.windows import parse_as_of
 
@@ -243,3 +244,25 @@ def ndcg(world: World, day: Day, who: np.ndarray, places: np.ndarray) -> np.ndar
     hits, places = hits[hits.any(axis=1)], places[hits.any(axis=1)]
     discount = 1 / np.log2(np.arange(2, 2 + K))
     return np.take_along_axis(hits, places, axis=1) @ discount / np.cumsum(discount)[np.minimum(hits.sum(axis=1), K) - 1]
+
+
+# Labels
+
+
+def test_what_is_bought_depends_on_its_kind_and_nothing_else_on_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Purchases can be foretold from what is visited, and who visits what is the same whatever is bought."""
+    shop = Data(demo=Shop(n_users=600, n_items=100), history="20d", seen="20d")
+    data = prepare(shop, parse_as_of("2025-03-01"), tmp_path / "a")
+    assert data.events is not None and data.items is not None
+    assert data.events.label == ("purchased", "hours_until_return")
+    query = f"""select category, avg((event_type = 'purchase')::int) as share, count(*) as n
+        from events join '{data.items.path}' using (item_id) group by category"""
+    found = {category: (share, n) for category, share, n in events_of(data).query("events", query).fetchall()}
+    for category, chance in zip(CATEGORIES, BOUGHT, strict=True):
+        share, n = found[category]
+        assert abs(share - chance) < 4 * (chance * (1 - chance) / n) ** 0.5, category
+    monkeypatch.setattr("recsys.demo.tables.BOUGHT", np.zeros(len(BOUGHT)))
+    other = prepare(shop, parse_as_of("2025-03-01"), tmp_path / "b")
+    visits = "user_id, item_id, event_at, session_id, dwell_seconds"
+    assert events_of(data).project(visits).order("all").fetchall() == events_of(other).project(visits).order("all").fetchall()
+    assert events_of(other).filter("event_type = 'purchase'").fetchall() == []
