@@ -141,6 +141,7 @@ class Shop(Group):
     ids: Literal["integer", "string"] = Field("integer", description="Kind of user and item ids.")
 
     segments: ClassVar[tuple[str, ...]] = ("country", "membership")  # categorical columns of its users
+    labels: ClassVar[tuple[str, ...]] = ("purchased", "hours_until_return")  # of its events, computed by sql/labels
 
 
 class Data(Group):
@@ -159,6 +160,11 @@ class Data(Group):
     def segments(self) -> tuple[str, ...]:
         """The users' categorical columns."""
         return self.demo.segments if self.demo is not None else self.users.categorical if self.users is not None else ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What heads can predict of the events."""
+        return self.demo.labels if self.demo is not None else self.events.label if self.events is not None else ()
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":

@@ -75,7 +75,7 @@ def prepare(data: Data, as_of: datetime, folder: Path) -> Data:
             session="session_id",
             categorical=("device", "channel"),
             log_numeric=("dwell_seconds",),
-            label=("purchased", "hours_until_return"),  # sql/labels computes both
+            label=data.demo.labels,
         ),
         "items": Items(
             path=str(items),

@@ -1,5 +1,6 @@
 """From the text of a configuration to building blocks, and from those to a network."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from recsys.model.embeddings.user import UserId
 from recsys.model.encoders import Encoder
 from recsys.model.fusion import Fusion
 from recsys.model.heads import Head
+from recsys.model.heads.label import LabelHead
+from recsys.model.heads.next_item import NextItem
 from recsys.model.initialisation import Initialisation
 from recsys.model.inputs import InputBlock
 from recsys.model.items import ItemTable
@@ -75,6 +78,19 @@ class Blocks:
             positions.check(encoder)
         if objective is not None and encoder is not None:
             direction_of(objective, encoder)
+
+    def check_heads(self, labels: Collection[str]) -> None:
+        """ConfigError where no head recommends, or one is to learn a label that the events do not have."""
+        heads = self.several["heads"]
+        if not any(issubclass(head.cls, NextItem) for head in heads):
+            raise ConfigError('model.heads: none of them recommends, which is what a night is for. Add "NextItem()".')
+        for head in heads:
+            if issubclass(head.cls, LabelHead) and (label := head.arguments.get("label")) not in (None, *labels):
+                there = ", ".join(labels) or "none"
+                raise ConfigError(
+                    f"model.heads: {head} learns a label that the events do not have; they have: {there}. Name {label!r} in "
+                    "data.events.label, where it is a column of the events or a file of sql/labels."
+                )
 
     def in_canonical_text(self, model: Model) -> Model:
         """The configuration with every block spelt in one way: "PreLN" and "PreLN()" are one version."""

@@ -9,6 +9,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from recsys.errors import ConfigError
 from recsys.model.heads.label import LabelHead, Of
 from recsys.model.items import INITIAL_STD
+from recsys.model.names import module_name
 from recsys.model.pooling import Pooling
 from recsys.model.towers import MERGED
 from recsys.model.vocabulary import Vocabulary
@@ -43,16 +44,19 @@ class MultiClass(LabelHead):
         self.classes = vocabulary.values[label]
         if len(self.classes) < 2:
             raise ConfigError(f"MultiClass: the label {label!r} has {len(self.classes)} classes before the training's end, and needs two.")
-        # One row per index of the vocabulary, the unknown class too, so that a warm start moves them as it moves embeddings.
-        self.class_vectors = nn.Parameter(torch.empty(vocabulary.n_values(label), width).normal_(std=INITIAL_STD))
-        self.class_bias = nn.Parameter(torch.zeros(vocabulary.n_values(label)))
-        self.row_of = {"class_vectors": (label,), "class_bias": (label,)}
+        # Named by the label and with one row per index of the vocabulary, the unknown class too, so that a warm start moves rows
+        # by class as it moves those of embeddings, and never those of another label.
+        self._vectors, self._bias = (f"{kind}_{module_name(label)}" for kind in ("vectors", "bias"))
+        self.register_parameter(self._vectors, nn.Parameter(torch.empty(vocabulary.n_values(label), width).normal_(std=INITIAL_STD)))
+        self.register_parameter(self._bias, nn.Parameter(torch.zeros(vocabulary.n_values(label))))
+        self.row_of = {self._vectors: (label,), self._bias: (label,)}
 
     def targets(self, column: Tensor) -> Tensor:
         return column.long() - 1
 
     def output(self, hidden: Tensor) -> Tensor:
-        return functional.linear(hidden, self.class_vectors[1:], self.class_bias[1:])
+        vectors, bias = self.get_parameter(self._vectors), self.get_parameter(self._bias)
+        return functional.linear(hidden, vectors[1:], bias[1:])
 
     def costs(self, output: Tensor, target: Tensor) -> Tensor:
         return functional.cross_entropy(output.float(), target, reduction="none")
