@@ -27,8 +27,8 @@ class Labels:
         _, said = self.network.read(bucket)
         for head in self.network.label_heads:
             known, target = head.newest(bucket)
-            self._said[head.name].append(said[head.name][known])
-            self._label[head.name].append(head.own_terms(target))
+            self._said[head.name].append(said[head.name][known].cpu())  # a few numbers, and metrics are not all made for a GPU
+            self._label[head.name].append(head.own_terms(target).cpu())
 
     def metrics(self) -> dict[str, float]:
         """`{head}/{metric}` of every head, without those that are not defined, and `skill`: the mean over the heads, by weight,

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from recsys.config import Model
+from recsys.config import Data, Features, Model, Sequences, Shop, Training
+from recsys.demo import prepare
 from recsys.errors import ConfigError
-from recsys.histories import Histories
+from recsys.features.tables import build_features
+from recsys.histories import Dictionary, Histories
 from recsys.model import saving
 from recsys.model.blocks import Blocks, build
 from recsys.model.inference import encode, read
@@ -18,8 +21,12 @@ from recsys.model.network import Network
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
 from recsys.recipes import resolve
+from recsys.sequences.build import build_sequences
+from recsys.store import Store
 from recsys.training.labels import Labels, measure
+from recsys.training.train import train
 from recsys.training.warm_start import warm_start
+from recsys.windows import holdout, parse_as_of
 
 
 def network_of(vocabulary: Vocabulary, *heads: str, seed: int = 0) -> tuple[Network, Model]:
@@ -105,3 +112,25 @@ def test_saved_heads_answer_the_same(world: tuple, tmp_path: Path) -> None:
     assert torch.equal(hidden, hidden_again) and torch.equal(hidden, encode(network, reader, spans))
     for name, answers in said.items():
         torch.testing.assert_close(answers, said_again[name], equal_nan=True, rtol=0, atol=0)
+
+
+def test_labels_alone_are_trained_by_their_skill(tmp_path: Path) -> None:
+    """A network without lists is trained and evaluated from Python; the epoch with the most skill is kept."""
+    as_of, store = parse_as_of("2025-06-01"), Store(tmp_path)
+    data = prepare(Data(demo=Shop(n_users=120, n_items=60)), as_of, tmp_path / "shop")
+    sequences = build_sequences(store, as_of, Sequences(), build_features(store, as_of, data, Features(min_day_volume=0)))
+    cut = holdout(as_of, "3d")
+    model = Model(width=16, max_events=20, heads=('Binary(label="purchased", of="event")', 'Regression(label="hours_until_return")'))
+    trained = train(store, as_of, model, Training(max_epochs=3, learning_rate=0.01), 1, sequences, cut, key="user")
+    rows = pq.read_table(trained.path / "epochs.parquet").to_pylist()
+    assert [row["ndcg_at_10"] for row in rows] == [None] * len(rows)
+    assert trained.metrics["best_epoch"] == 1 + max(range(len(rows)), key=lambda i: rows[i]["skill"])
+    assert {"purchased/auroc", "hours_until_return/rmse"} <= rows[0].keys()
+
+    network, vocabulary = saving.load(trained.path)
+    histories, dictionary = Histories.load(sequences.path), Dictionary.load(sequences.path)
+    ends = histories.cut(cut)
+    for known, n_heads in ((histories, 2), (histories.as_known(cut), 0)):  # at the cut, nobody knows what follows the newest event
+        reader = network.reader(known, dictionary, vocabulary)
+        found = measure(network, reader, reader.spans(*histories.last_sequences(ends, "user")))
+        assert len({name.partition("/")[0] for name in found} - {"skill"}) == n_heads
