@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +81,19 @@ def _write(tables: Tables, folder: Path) -> None:
         return [{**row, "shard": zlib.crc32(str(row["user_id"]).encode()) % tables.n_shards} for row in found]
 
     events = sorted(events_of(tables.events), key=lambda row: row.get("hour", 0))
-    for column in tables.columns:  # known at the event, unless the row says since which hour
-        for row in events if column.role == "label" and tables.has_times else ():
-            since = row.get(known_at(column.name))
-            row[known_at(column.name)] = None if row[column.name] is None else row["event_at"] if since is None else _moment({"hour": since})
+    labels = [c.name for c in tables.columns if c.role == "label" and tables.has_times]
+    for row, name in product(events, labels):  # known at the event, unless the row says since which hour
+        known = row["event_at"] if known_at(name) not in row else _moment({"hour": row[known_at(name)]})
+        row[known_at(name)] = None if row[name] is None else known
     for place, row in enumerate(events):
         row["event_order"] = sum(before["user_id"] == row["user_id"] for before in events[:place])
     shard = {row["user_id"]: row["shard"] for row in events_of([*tables.events, *tables.older])}
     shard |= {row["user_id"]: zlib.crc32(str(row["user_id"]).encode()) % tables.n_shards for row in tables.users}
-    moments = [known_at(c.name) for c in tables.columns if c.role == "label" and tables.has_times]
     sessions = pa.array([row["session_id"] for row in events]).type if any(row["session_id"] is not None for row in events) else pa.int64()
     write(
         "events", events, ["shard", "user_id", "event_order"], item_id=item_type, event_order=pa.int64(), event_at=TIME,
-        event_type=pa.string(), weight=pa.float32(), session_id=sessions, **tables.types("events"), **dict.fromkeys(moments, TIME),
+        event_type=pa.string(), weight=pa.float32(), session_id=sessions, **tables.types("events"),
+        **dict.fromkeys(map(known_at, labels), TIME),
     )  # fmt: skip
 
     pairs: dict[tuple[Any, ...], Row] = {}

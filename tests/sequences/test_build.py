@@ -136,6 +136,21 @@ def test_features_as_codes_and_numbers(build: Build) -> None:
     assert histories.columns["device"].dtype == np.int32 and tags.values.dtype == np.int32
 
 
+def test_a_label_is_null_at_every_cut_before_it_was_known(build: Build) -> None:
+    """The first is known at its event, the last three hours after it."""
+    events = [dict(row) for row in RICH["events"]]
+    events[2] |= {"bought_known_at": 6, "reason_known_at": 6}
+    histories = Histories.load(build(**{**RICH, "events": events}).path)
+    np.testing.assert_array_equal(histories.known_at["bought"], [microseconds(at(1)), NEVER, microseconds(at(6))])
+    for hour, bought, reason in ((1, [], []), (4, [1.0], [0]), (6, [1.0], [0]), (7, [1.0, 0.0], [0, 1])):
+        known = histories.as_known(Cut(at=at(hour)))
+        assert known.columns["bought"][~np.isnan(known.columns["bought"])].tolist() == bought
+        assert known.columns["reason"][known.columns["reason"] >= 0].tolist() == reason
+    last = histories.as_known(Cut(last=1))  # without the newest event of each: of user 1, what was known before hour 2
+    assert last.columns["bought"][0] == 1 and np.isnan(last.columns["bought"][1:]).all()
+    assert Histories.load(build(**{**RICH, "events": events}).path, columns=["device"]).known_at == {}
+
+
 def test_only_the_columns_asked_for(build: Build) -> None:
     artifact = build(**RICH)
     some = Histories.load(artifact.path, columns=["device", "age"])
