@@ -1,0 +1,52 @@
+"""docs/customise.md: its code runs top to bottom as one program, and its tables name what there is."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recsys import recipes
+from recsys.parts import choices
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "customise.md").read_text()
+
+
+def test_its_code_runs(tmp_path: Path) -> None:
+    """About a minute: each piece trains a small model or two."""
+    program = tmp_path / "customise.py"
+    program.write_text("\n".join(re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "LSTM reads left to right; MaskedLM needs both sides." in done.stdout
+    assert "'Repeated': n_times=" in done.stdout and "is no JSON value" in done.stdout
+
+
+def rows() -> list[tuple[str, set[str]]]:
+    """Contract and members of each row of the table of what can be replaced, where it names members of ours."""
+    cells = re.findall(r"^\| [^|]+ \| [^|]+ \| `(recsys\.[\w.]+)` \| ([\w, ]+) \|$", TEXT, flags=re.MULTILINE)
+    return [(contract, set(members.split(", "))) for contract, members in cells]
+
+
+@pytest.mark.parametrize(("contract", "members"), rows(), ids=[contract for contract, _ in rows()])
+def test_the_table_of_parts_names_every_member(contract: str, members: set[str]) -> None:
+    module, _, name = contract.rpartition(".")
+    assert set(choices(getattr(importlib.import_module(module), name))) == members
+
+
+def test_the_table_has_a_row_for_every_slot() -> None:
+    from recsys.model.hyperparameters import SLOTS
+
+    assert len(rows()) >= 20
+    listed = {contract.rpartition(".")[2] for contract, _ in rows()}
+    assert {slot.__name__ for slot in SLOTS.values()} <= listed
+
+
+def test_recipes_that_it_names_are_there() -> None:
+    named = set(re.findall(r'fit\("(\w+)"', TEXT)) | set(re.findall(r'recipe="(\w+)"', TEXT))
+    assert len(named) >= 5 and named <= set(recipes.names())
