@@ -22,8 +22,8 @@ class LabelHead(Head, ABC):
     """Learns one label column of the events. Where it is null, nothing is learned.
 
     Of the sequence it learns the label of the newest event that is read, from the pooled states; of each event the label
-    of every event that is read, each from its own state, which therefore must not know what comes after it. Its answer
-    is about the newest event either way.
+    of every event that is read, each from its own state, which therefore must not know what comes after it: many more labels,
+    and so the better choice where the encoder reads from left to right. Its answer is about the newest event either way.
     """
 
     classes: pa.Array | None = None  # (C,) strings, of a head with an answer for each class
