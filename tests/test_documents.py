@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 
 from flows import deployments
 from flows.cli import app
+from recsys.config import Model
+from recsys.model.blocks import Blocks
+from recsys.recipes import resolve
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -50,6 +53,8 @@ def test_configurations_are_valid(document: Path) -> None:
         parameters.pop("store", None)
         if "data" in parameters:
             deployments.night(parameters)
+        else:
+            Blocks.of(resolve(Model(**parameters["model"])))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -60,7 +65,7 @@ def test_commands_exist_with_their_options(document: Path) -> None:
 
 
 def test_the_readme_has_what_is_tested_here() -> None:
-    assert len(commands(ROOT / "README.md")) >= 5 and len(blocks(ROOT / "README.md", "yaml")) == 1
+    assert len(commands(ROOT / "README.md")) >= 5 and len(blocks(ROOT / "README.md", "yaml")) == 2
 
 
 def shop(folder: Path) -> None:
@@ -86,9 +91,9 @@ def shop(folder: Path) -> None:
 def test_own_tables_become_lists(tmp_path: Path) -> None:
     """The README's example, its paths and its night's date as they stand there but for the folder, and a short training."""
     shop(tmp_path)
-    (text,) = blocks(ROOT / "README.md", "yaml")
+    text, _ = blocks(ROOT / "README.md", "yaml")
     (tmp_path / "shop.yaml").write_text(text.replace("/data/shop", str(tmp_path)))
-    nightly, show, show_user, path, _ = commands(ROOT / "README.md")
+    nightly, show, show_user, path, *_ = commands(ROOT / "README.md")
 
     def run(*arguments: str) -> str:
         done = subprocess.run([str(RECSYS), *arguments], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
