@@ -11,6 +11,7 @@ from recsys.histories import Dictionary, Histories
 from recsys.schema import Column, Schema
 
 HOUR = 3_600_000_000  # µs
+START = 1_700_000_000_000_000  # µs since 1970 of everybody's first event, as far from 0 as the times of data are
 
 SCHEMA = Schema(
     (
@@ -59,13 +60,13 @@ def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histori
         user_id=pa.array(np.arange(n_users) + 1000),
         offsets=offsets,
         item_code=random.integers(0, n_items - 1, n).astype(np.int32),
-        event_at=(np.arange(n) - first) * HOUR,
+        event_at=START + (np.arange(n) - first) * HOUR,
         session=(counted - counted[first]).astype(np.int32),
         is_target=random.random(n) < 0.9,
         weight=random.choice(np.array([1, 2], dtype=np.float32), n),
         schema=SCHEMA,
         columns=_columns("events", n, random) | _labels(n),
-        known_at={label.name: (np.arange(n) - first + 1) * HOUR for label in LABELS},
+        known_at={label.name: START + (np.arange(n) - first + 1) * HOUR for label in LABELS},
         user_columns=_columns("users", n_users, random),
     )
     dictionary = _Dictionary(

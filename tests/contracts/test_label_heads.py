@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from recsys.model.heads.label import LabelHead
 from recsys.model.objectives import Plan
 from recsys.model.pooling import Attention, First, Last, Mean, Pooling
 from recsys.model.reader import Reader
-from recsys.model.sample import sample
+from recsys.model.sample import START, sample
 from recsys.model.vocabulary import Vocabulary
 from recsys.parts import choices, part
 from recsys.training.labels import measure
@@ -239,7 +239,7 @@ def test_histories_without_the_label_are_refused(world: Any) -> None:
 def test_what_was_unknown_at_the_cut_is_null(world: Any) -> None:
     """In the sample a label is known with the event that follows, an hour later: at a cut the newest label before it is null."""
     histories = world.histories
-    known = histories.as_known(Cut(at=datetime(1970, 1, 1, 5, tzinfo=timezone.utc)))
+    known = histories.as_known(Cut(at=datetime.fromtimestamp(START / 10**6, timezone.utc) + timedelta(hours=5)))
     place = np.arange(len(histories.item_code)) - np.repeat(histories.offsets[:-1], np.diff(histories.offsets))
     for label in LABEL_OF.values():
         kept = place + 1 < 5

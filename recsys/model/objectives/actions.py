@@ -46,7 +46,8 @@ class DenseAllAction(CausalLM):
     def plan(self, bucket: Bucket, generator: torch.Generator | None = None) -> Plan:
         at = _times(bucket)
         n_targets = (bucket.weight > 0).cumsum(1)  # up to and with each place
-        until = torch.searchsorted(at, at.where(bucket.real, 0) + self.window, right=True) - 1
+        moment = at.where(bucket.real, at[:, :1])  # of padding that of an event too, which is then found
+        until = torch.searchsorted(at, moment + self.window, right=True) - 1
         within = n_targets.gather(1, until) - n_targets
         drawn = n_targets + 1 + (torch.rand(at.shape, generator=generator, device=at.device) * within).long()
         place = torch.searchsorted(n_targets, drawn)  # of the target with that number
