@@ -146,3 +146,13 @@ def test_a_part_without_gradient_is_found_out(world: Any) -> None:
     buckets = list(reader.buckets(spans.newest(9)))
     with pytest.raises(ContractError, match="no gradient reaches unused.weight"):
         contracts.gradients_reach(network, lambda: network.loss(buckets))
+
+
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_biases_are_vectors(world: Any, recipe: str) -> None:
+    """By that weight decay and first weights tell them from matrices, and spare them."""
+    embeddings = "[SoftOneHot(columns=['price']), Number(columns=['age'])]"
+    network, *_ = world.network(recipe=recipe, inputs=f"Inputs(features='all', embeddings={embeddings})")
+    biases = {name: p for name, p in network.named_parameters() if "bias" in name or "intercept" in name}
+    assert any("intercept" in name for name in biases)
+    assert {name for name, bias in biases.items() if bias.ndim > 1} == set()

@@ -204,7 +204,7 @@ def test_hstu_place_by_place() -> None:
     for i in range(L):
         for j in range(i + 1):
             elapsed = [*seconds[1:], 2_000_000][i] - seconds[j]
-            added = bias.of_place[i - j, 0] + bias.of_span[min(128, int(math.log(max(1, elapsed)) / 0.301)), 0]
+            added = bias.of_place[i - j] + bias.of_span[min(128, int(math.log(max(1, elapsed)) / 0.301))]
             for head in range(n_heads):
                 part = slice(head * D // n_heads, (head + 1) * D // n_heads)
                 found[i, part] += functional.silu(q[i, part] @ k[j, part] + added) * v[j, part] / (i + 1)

@@ -32,7 +32,7 @@ def pair() -> tuple[XLNet, Any]:
         for linear, weight in into.items():
             linear.weight.data = weight.data.reshape(D, D).T
         attention.out.weight.data = their.o.data.reshape(D, D)
-        attention.content_bias.data, attention.distance_bias.data = their.r_w_bias.data[:, None], their.r_r_bias.data[:, None]
+        attention.content_bias.data, attention.distance_bias.data = their.r_w_bias.data.flatten(), their.r_r_bias.data.flatten()
         mine.attention_norm.load_state_dict(their.layer_norm.state_dict())
         mine.inner_norm.load_state_dict(layer.ff.layer_norm.state_dict())
         mine.inner.wide.load_state_dict(layer.ff.layer_1.state_dict())

@@ -57,7 +57,7 @@ class Number(Numbers):
         width = width or default_width or NUMBER_WIDTH
         self.widths = dict.fromkeys(self.columns, width)
         self.slope = nn.Parameter(torch.empty(len(self.columns), width).normal_(std=INITIAL_STD))
-        self.intercept = nn.Parameter(torch.zeros(len(self.columns), width))
+        self.intercept = nn.ParameterList(torch.zeros(width) for _ in self.columns)
         self.null = nn.Parameter(torch.zeros(len(self.columns), width))
 
     def forward(self, features: Sequence[Feature]) -> list[Tensor]:
@@ -85,7 +85,7 @@ class SoftOneHot(Numbers):
         self.widths = dict.fromkeys(self.columns, width)
         # As wide as nn.Linear(1, n_values) begins: with small weights every number would be the same mean of all vectors.
         self.slope = nn.Parameter(torch.empty(n, n_values).uniform_(-1, 1))
-        self.intercept = nn.Parameter(torch.empty(n, n_values).uniform_(-1, 1))
+        self.intercept = nn.ParameterList(torch.empty(n_values).uniform_(-1, 1) for _ in range(n))
         self.values = nn.Parameter(torch.empty(n, n_values, width).normal_(std=INITIAL_STD))
         self.null = nn.Parameter(torch.zeros(n, width))
 

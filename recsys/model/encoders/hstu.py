@@ -81,19 +81,21 @@ class _Bias(nn.Module):
 
     def __init__(self, n_places: int, n_buckets: int) -> None:
         super().__init__()
-        self.of_place, self.of_span = (
-            nn.Parameter(torch.empty(n, 1).normal_(std=INITIAL_STD)) if n else None for n in (n_places, n_buckets)
-        )
+        self.of_place, self.of_span = (nn.Parameter(torch.empty(n).normal_(std=INITIAL_STD)) if n else None for n in (n_places, n_buckets))
 
     def forward(self, n_places: int, span: Tensor | None) -> Tensor:
         """(B or 1, 1, L, L); span (B, L, L) of buckets."""
         bias = torch.zeros(())
         if self.of_place is not None:
             place = torch.arange(n_places, device=self.of_place.device)
-            bias = functional.embedding((place[:, None] - place).clamp(min=0), self.of_place)[None, None, ..., 0]
+            bias = _looked_up((place[:, None] - place).clamp(min=0), self.of_place)[None, None]
         if self.of_span is not None and span is not None:
-            bias = bias + functional.embedding(span, self.of_span)[:, None, ..., 0]
+            bias = bias + _looked_up(span, self.of_span)[:, None]
         return bias
+
+
+def _looked_up(index: Tensor, numbers: Tensor) -> Tensor:
+    return functional.embedding(index, numbers[:, None])[..., 0]
 
 
 def _spans(view: View) -> Tensor:

@@ -75,7 +75,7 @@ class RelativeAttention(nn.Module):
         check_attention(width, n_heads, dropout)
         self.n_heads, self.dropout = n_heads, dropout
         self.query, self.key, self.value, self.distance, self.out = (nn.Linear(width, width, bias=False) for _ in range(5))
-        self.content_bias, self.distance_bias = (nn.Parameter(torch.empty(n_heads, 1, width // n_heads)) for _ in range(2))
+        self.content_bias, self.distance_bias = (nn.Parameter(torch.empty(width)) for _ in range(2))
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=INITIAL_STD)
 
@@ -85,8 +85,9 @@ class RelativeAttention(nn.Module):
             layer(of).unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)
             for layer, of in ((self.query, x), (self.key, context), (self.value, context), (self.distance, distance))
         )
-        by_distance = from_distances((q + self.distance_bias) @ r.transpose(-2, -1)) / q.shape[-1] ** 0.5
-        found = attend(q + self.content_bias, k, v, seen, by_distance, self.dropout if self.training else 0.0)
+        content_bias, distance_bias = (bias.view(self.n_heads, 1, -1) for bias in (self.content_bias, self.distance_bias))
+        by_distance = from_distances((q + distance_bias) @ r.transpose(-2, -1)) / q.shape[-1] ** 0.5
+        found = attend(q + content_bias, k, v, seen, by_distance, self.dropout if self.training else 0.0)
         return self.out(found.transpose(1, 2).flatten(2))
 
 
