@@ -21,7 +21,7 @@ import json
 import pkgutil
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
@@ -140,6 +140,7 @@ def _is_foreign(cls: type) -> bool:
 
 def _resolve(node: ast.Call, slot: Any, text: str) -> Spec[Any]:
     cls = class_named(dotted(node.func, text), slot, text)
+    _settable(cls, [k.arg for k in node.keywords if k.arg], text)  # before the values, whose slots are those of the arguments
     hints = annotations(cls)
     arguments = {k.arg: _value(k.value, hints.get(k.arg or ""), text) for k in node.keywords if k.arg}
     return Spec(cls, _checked(cls, arguments, text))
@@ -246,13 +247,9 @@ def _specs(value: Any) -> list[Spec[Any]]:
 
 def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
     """The arguments, after checking that each is a keyword-only parameter and has a value of its type."""
-    settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY or _is_foreign(cls)}
+    settable = _settable(cls, arguments, text)
     hints = annotations(cls)
     for name, value in arguments.items():
-        if name not in settable:
-            close = difflib.get_close_matches(name, settable, n=3, cutoff=0.4)
-            hint = f"Did you mean {' or '.join(close)}?" if close else f"It takes: {', '.join(settable) or 'nothing'}."
-            raise ConfigError(f"{text!r}: {cls.__name__} has no argument {name!r}. {hint}")
         problem = _misfit(value, hints.get(name, Any))
         if problem:
             raise ConfigError(f"{text!r}: {name}={value!r} does not fit {cls.__name__}: {problem}.")
@@ -260,6 +257,17 @@ def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
     if missing:
         raise ConfigError(f"{text!r}: {cls.__name__} needs {', '.join(missing)}.")
     return arguments
+
+
+def _settable(cls: type, names: Iterable[str], text: str) -> dict[str, inspect.Parameter]:
+    """The parameters that a configuration may set. ConfigError where one of the names is none of them."""
+    settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY or _is_foreign(cls)}
+    for name in names:
+        if name not in settable:
+            close = difflib.get_close_matches(name, settable, n=3, cutoff=0.4)
+            hint = f"Did you mean {' or '.join(close)}?" if close else f"It takes: {', '.join(settable) or 'nothing'}."
+            raise ConfigError(f"{text!r}: {cls.__name__} has no argument {name!r}. {hint}")
+    return settable
 
 
 def _misfit(value: Any, annotation: Any) -> str | None:

@@ -158,6 +158,7 @@ def test_nested_canonical_text_reads_back_equal(spec: Spec[Loss]) -> None:
         ("Anything(numbers=[1, '2'])", "does not fit Anything"),
         ("GBCE(t=0.5, sampling='often')", "sampling='often' does not fit GBCE: Input should be 'uniform' or 'popular'"),
         ("GBCE(n_items=3, t=0.5)", "GBCE has no argument 'n_items'"),
+        ("Weighted(loses=[CrossEntropy()])", "Weighted has no argument 'loses'. Did you mean losses"),
         ("GBCE()", "GBCE needs t"),
         ("CrossEntropy(0.1)", "arguments are given by name"),
         ("CrossEntropy(**{'temperature': 2})", "given once and by name"),
