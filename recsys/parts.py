@@ -214,7 +214,7 @@ def annotations(cls: type) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     for init in _constructors(cls):
-        found = {**get_type_hints(init), **found}
+        found = {**get_type_hints(init, include_extras=True), **found}
     return found
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 
@@ -17,7 +18,7 @@ class Projection(nn.Module, ABC):
 class MLP(Projection):
     """Hidden layers of the given sizes, each with a ReLU, then a linear layer."""
 
-    def __init__(self, in_width: int, width: int, *, sizes: Sequence[int] = (64,)) -> None:
+    def __init__(self, in_width: int, width: int, *, sizes: Sequence[PositiveInt] = (64,)) -> None:
         super().__init__()
         before = [in_width, *sizes]
         hidden = [layer for a, b in zip(before, sizes, strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]

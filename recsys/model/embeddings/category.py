@@ -6,6 +6,7 @@ from typing import Literal
 
 import pyarrow.compute as pc
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
@@ -38,7 +39,7 @@ class Category(FeatureEmbedding):
         default_width: int | None = None,
         *,
         columns: Sequence[str],
-        width: int | None = None,
+        width: PositiveInt | None = None,
         std: float = INITIAL_STD,
         combiner: Combiner = "mean",
         shared: bool = False,

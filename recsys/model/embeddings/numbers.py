@@ -4,6 +4,7 @@ from abc import ABC
 from collections.abc import Sequence
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.embeddings import Feature, FeatureEmbedding
@@ -51,7 +52,7 @@ class Number(Numbers):
     """x ↦ x·w + b for each number by itself."""
 
     def __init__(
-        self, vocabulary: Vocabulary, default_width: int | None = None, *, columns: Sequence[str], width: int | None = None
+        self, vocabulary: Vocabulary, default_width: int | None = None, *, columns: Sequence[str], width: PositiveInt | None = None
     ) -> None:
         super().__init__(vocabulary, columns)
         width = width or default_width or NUMBER_WIDTH
@@ -77,8 +78,8 @@ class SoftOneHot(Numbers):
         default_width: int | None = None,
         *,
         columns: Sequence[str],
-        n_values: int = 10,
-        width: int | None = None,
+        n_values: PositiveInt = 10,
+        width: PositiveInt | None = None,
     ) -> None:
         super().__init__(vocabulary, columns)
         n, width = len(self.columns), width or default_width or NUMBER_WIDTH
@@ -108,8 +109,8 @@ class JointMLP(Numbers):
         default_width: int | None = None,
         *,
         columns: Sequence[str],
-        sizes: Sequence[int] = (64,),
-        width: int | None = None,
+        sizes: Sequence[PositiveInt] = (64,),
+        width: PositiveInt | None = None,
     ) -> None:
         super().__init__(vocabulary, columns)
         width = width or default_width or NUMBER_WIDTH * len(self.columns)

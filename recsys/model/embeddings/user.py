@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.embeddings import Feature, FeatureEmbedding
@@ -20,7 +21,7 @@ class UserId(FeatureEmbedding):
     roles = ("user",)
 
     def __init__(
-        self, vocabulary: Vocabulary, default_width: int | None = None, *, width: int | None = None, std: float = INITIAL_STD
+        self, vocabulary: Vocabulary, default_width: int | None = None, *, width: PositiveInt | None = None, std: float = INITIAL_STD
     ) -> None:
         super().__init__()
         n_rows = len(vocabulary.known(USER)) + 1

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
@@ -32,7 +33,7 @@ class Vector(FeatureEmbedding):
         default_width: int | None = None,
         *,
         columns: Sequence[str],
-        width: int | None = None,
+        width: PositiveInt | None = None,
         trained: bool = False,
     ) -> None:
         super().__init__()

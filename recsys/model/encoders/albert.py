@@ -1,5 +1,6 @@
 """Transformer blocks that share their weights."""
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
@@ -22,20 +23,19 @@ class Albert(Encoder):
         self,
         width: int,
         *,
-        n_blocks: int = 2,
-        n_hidden_groups: int = 1,
-        n_inner_groups: int = 1,
-        n_heads: int = 2,
-        inner_width_factor: int = 4,
+        n_blocks: PositiveInt = 2,
+        n_hidden_groups: PositiveInt = 1,
+        n_inner_groups: PositiveInt = 1,
+        n_heads: PositiveInt = 2,
+        inner_width_factor: PositiveInt = 4,
         dropout: float = 0.2,
         attention_dropout: float = 0.0,
         causal: bool | None = None,
     ) -> None:
         super().__init__(causal)
-        if not 1 <= n_hidden_groups <= n_blocks or n_inner_groups < 1:
+        if n_hidden_groups > n_blocks:
             raise ConfigError(
-                f"Albert: n_blocks={n_blocks} in n_hidden_groups={n_hidden_groups} of n_inner_groups={n_inner_groups} layers cannot be: "
-                "each group needs a block of its own and at least one layer (1 ≤ n_hidden_groups ≤ n_blocks, 1 ≤ n_inner_groups)."
+                f"Albert: n_hidden_groups={n_hidden_groups} is above n_blocks={n_blocks}: each group needs a block of its own."
             )
         self.n_blocks = n_blocks
         self.dropout = Dropout(dropout)

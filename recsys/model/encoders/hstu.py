@@ -1,6 +1,7 @@
 """Hierarchical sequential transduction units, which know when events happened."""
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,8 +31,8 @@ class HSTU(Encoder):
         width: int,
         n_places: int,
         *,
-        n_blocks: int = 2,
-        n_heads: int = 1,
+        n_blocks: PositiveInt = 2,
+        n_heads: PositiveInt = 1,
         dropout: float = 0.2,
         position_bias: bool = True,
         time_bias: bool = True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -120,9 +121,9 @@ class HuggingFace(Encoder):
         n_places: int,
         *,
         name: str,
-        n_blocks: int = 2,
-        n_heads: int = 2,
-        inner_width_factor: int = 4,
+        n_blocks: PositiveInt = 2,
+        n_heads: PositiveInt = 2,
+        inner_width_factor: PositiveInt = 4,
         dropout: float = 0.2,
         attention_dropout: float = 0.0,
         options: dict[str, Any] | None = None,

@@ -1,5 +1,6 @@
 """Pre-norm transformer blocks."""
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.attention import Attention, FeedForward
@@ -16,9 +17,9 @@ class PreLN(Encoder):
         self,
         width: int,
         *,
-        n_blocks: int = 2,
-        n_heads: int = 2,
-        inner_width_factor: int = 4,
+        n_blocks: PositiveInt = 2,
+        n_heads: PositiveInt = 2,
+        inner_width_factor: PositiveInt = 4,
         dropout: float = 0.2,
         attention_dropout: float = 0.0,
         causal: bool | None = None,

@@ -3,6 +3,7 @@
 from abc import ABC
 from typing import ClassVar
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.dropout import Dropout
@@ -15,7 +16,7 @@ class _Recurrent(Encoder, ABC):
     directions = LEFT_TO_RIGHT
     cells: ClassVar[type[nn.GRU] | type[nn.LSTM]]
 
-    def __init__(self, width: int, *, n_layers: int = 1, dropout: float = 0.2) -> None:
+    def __init__(self, width: int, *, n_layers: PositiveInt = 1, dropout: float = 0.2) -> None:
         super().__init__()
         self.dropout = Dropout(dropout)
         self.recurrence = self.cells(width, width, n_layers, batch_first=True, dropout=dropout if n_layers > 1 else 0.0)

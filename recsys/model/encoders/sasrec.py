@@ -1,5 +1,6 @@
 """SASRec's own blocks."""
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.attention import Attention, FeedForward
@@ -19,8 +20,8 @@ class SASRec(Encoder):
         self,
         width: int,
         *,
-        n_blocks: int = 2,
-        n_heads: int = 1,
+        n_blocks: PositiveInt = 2,
+        n_heads: PositiveInt = 1,
         dropout: float = 0.2,
         attention_dropout: float = 0.0,
         causal: bool | None = None,

@@ -1,6 +1,7 @@
 """XLNet: relative attention, and a second stream for predictions in a random order."""
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.attention import FeedForward, attend, check_attention
@@ -23,9 +24,9 @@ class XLNet(Encoder):
         self,
         width: int,
         *,
-        n_blocks: int = 2,
-        n_heads: int = 2,
-        inner_width_factor: int = 4,
+        n_blocks: PositiveInt = 2,
+        n_heads: PositiveInt = 2,
+        inner_width_factor: PositiveInt = 4,
         dropout: float = 0.2,
         attention_dropout: float = 0.0,
         causal: bool | None = None,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
@@ -31,7 +32,7 @@ class UserFeatures(Fusion):
         *,
         features: Chosen = (),
         embeddings: Sequence[Spec[FeatureEmbedding]] = (),
-        feature_width: int | None = None,
+        feature_width: PositiveInt | None = None,
         layer_norm: bool = False,
         how: Literal["concat", "sum", "multiply"] = "concat",
     ) -> None:

@@ -6,6 +6,7 @@ the model keeps. User features are spread over the user's events.
 
 from collections.abc import Sequence
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.aggregation import Aggregation, Concat
@@ -43,7 +44,7 @@ class Inputs(InputBlock):
         *,
         features: Chosen = (),
         embeddings: Sequence[Spec[FeatureEmbedding]] = (),
-        feature_width: int | None = None,
+        feature_width: PositiveInt | None = None,
         aggregation: Aggregation | None = None,
         layer_norm: bool = False,
         projection: Spec[Projection] | None = None,
@@ -80,7 +81,7 @@ class Inputs(InputBlock):
         items: ItemTable | None = None,
         features: Chosen = "all",
         embeddings: Sequence[Spec[FeatureEmbedding]] = (),
-        feature_width: int | None = None,
+        feature_width: PositiveInt | None = None,
         aggregation: Aggregation | None = None,
         layer_norm: bool = False,
         projection: Spec[Projection] | None = None,

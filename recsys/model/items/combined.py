@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
@@ -64,7 +65,7 @@ class IdPlusFeatures(Combined):
         *,
         features: Chosen = "all",
         embeddings: Sequence[Spec[FeatureEmbedding]] = (),
-        feature_width: int | None = None,
+        feature_width: PositiveInt | None = None,
         aggregation: Aggregation | None = None,
         layer_norm: bool = False,
     ) -> None:

@@ -1,5 +1,6 @@
 """Item vectors in fewer dimensions than the network."""
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.items import ItemTable
@@ -24,7 +25,7 @@ class Factorised(ItemTable):
         vocabulary: Vocabulary,
         *,
         inner: Spec[ItemTable] | None = None,
-        inner_width: int = 64,
+        inner_width: PositiveInt = 64,
     ) -> None:
         super().__init__()
         self.width = width

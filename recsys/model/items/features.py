@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
@@ -30,7 +31,7 @@ class Features(ItemTable):
         *,
         features: Chosen = "all",
         embeddings: Sequence[Spec[FeatureEmbedding]] = (),
-        feature_width: int | None = None,
+        feature_width: PositiveInt | None = None,
         aggregation: Aggregation | None = None,
         layer_norm: bool = False,
     ) -> None:
