@@ -135,8 +135,7 @@ def show_model(
     model = recipes.resolve(deployments.night(chosen(deployment, config, None, settings or [])).model)
     from recsys.model.blocks import Blocks  # imports torch
 
-    assert model.width is not None and model.max_events is not None, "recipes fill these in"
-    Blocks.of(model).check(model.width, model.max_events)
+    Blocks.of(model).check()
     if flat:
         from recsys.model.hyperparameters import to_flat
 

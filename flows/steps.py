@@ -62,10 +62,8 @@ class Run:
 
 def check(night: Night) -> None:
     """ConfigError where the building blocks are known not to work before any data is read."""
-    resolved = recipes.resolve(night.model)
-    assert resolved.width is not None and resolved.max_events is not None, "recipes fill these in"
-    blocks = Blocks.of(resolved)
-    blocks.check(resolved.width, resolved.max_events)
+    blocks = Blocks.of(recipes.resolve(night.model))
+    blocks.check()
     blocks.check_heads(night.data.labels)
     Parts.of(night.training, night.model.code).check()
 

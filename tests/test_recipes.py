@@ -12,7 +12,7 @@ def test_every_recipe_names_whole_networks_of_parts_that_exist(name: str) -> Non
     model = resolve(Model(recipe=name))
     assert model.recipe == name and model.width and model.max_events and model.loss is None
     blocks = Blocks.of(model)
-    assert blocks.several["heads"] and Blocks.of(blocks.in_canonical_text(model)) == blocks
+    assert blocks.several["heads"] and Blocks.of(blocks.in_canonical_text()) == blocks
     assert resolve(model) == model, "resolving twice changes nothing"
 
 

@@ -1,7 +1,7 @@
 """From the text of a configuration to building blocks, and from those to a network."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -45,6 +45,7 @@ USUAL: dict[str, tuple[type, str]] = {  # what every network has, and hardly any
 class Blocks:
     """The building blocks of a resolved configuration, found and checked but not built."""
 
+    model: Model = field(compare=False)  # as it was written, which is no difference
     one: dict[str, Spec[Any]]  # by field of the `model` group
     several: dict[str, tuple[Spec[Any], ...]]
 
@@ -56,22 +57,23 @@ class Blocks:
         one = {name: _parse(f"model.{name}", getattr(model, name), slot) for name, slot in asked.items()}
         one |= {name: _parse(f"model.{name}", getattr(model, name) or usual, slot) for name, (slot, usual) in USUAL.items()}
         several = {name: tuple(_parse(f"model.{name}", x, slot) for x in getattr(model, name) or ()) for name, slot in SEVERAL.items()}
-        return cls(one, several)
+        return cls(model, one, several)
 
     @property
     def reads_users(self) -> bool:
         """Whether a part embeds user ids, so that the vocabulary has to keep them."""
-        return UserId in self.classes()
+        return any(issubclass(cls, UserId) for cls in self.classes())
 
     def classes(self) -> set[type]:
         """Classes of all blocks, nested ones too."""
         return {cls for spec in (*self.one.values(), *(s for specs in self.several.values() for s in specs)) for cls in spec.classes()}
 
-    def check(self, width: int, max_events: int) -> None:
+    def check(self) -> None:
         """ConfigError where blocks cannot be built at this size or do not fit each other, as far as that is known without data."""
-        size = {"width": width, "max_events": max_events}
+        assert self.model.width is not None and self.model.max_events is not None, "recipes fill these in"
+        size = {"width": self.model.width, "max_events": self.model.max_events}
         objective = self._built_early("objective", size)
-        size["n_places"] = objective.n_places(max_events) if objective is not None else max_events
+        size["n_places"] = self.model.max_events if objective is None else objective.n_places(self.model.max_events)
         positions = self._built_early("positions", size)
         encoder = self._built_early("encoder", size)
         if positions is not None and encoder is not None:
@@ -92,11 +94,11 @@ class Blocks:
                     "data.events.label, where it is a column of the events or a file of sql/labels."
                 )
 
-    def in_canonical_text(self, model: Model) -> Model:
+    def in_canonical_text(self) -> Model:
         """The configuration with every block spelt in one way: "PreLN" and "PreLN()" are one version."""
         one = {name: str(spec) for name, spec in self.one.items()}
         several = {name: tuple(map(str, specs)) or None for name, specs in self.several.items()}
-        return model.model_copy(update={**one, **several})
+        return self.model.model_copy(update={**one, **several})
 
     def _built_early(self, field: str, size: dict[str, Any]) -> Any:
         """A block that needs no data, built to see whether it can be; None for others."""

@@ -69,7 +69,7 @@ def train(
     resolved = resolve(model)
     blocks, parts = Blocks.of(resolved), Parts.of(training, model.code)
     parts.check()
-    resolved, training = blocks.in_canonical_text(resolved), parts.in_canonical_text()
+    resolved, training = blocks.in_canonical_text(), parts.in_canonical_text()
     fitting = {name: value for name, value in training.versioned().items() if name not in ASKED_OF_THE_FLOW}
     config = {"model": resolved.versioned(), "training": fitting, "seed": seed, "cut": str(cut), "key": key, "epochs": epochs}
     inputs = {"sequences": sequences} if warm_from is None else {"sequences": sequences, "warm_from": warm_from}

@@ -48,7 +48,7 @@ class Shops:
             histories, dictionary = Histories.load(sequences.path), Dictionary.load(sequences.path)
             vocabulary = Vocabulary.fit(histories, dictionary, histories.cut(cut))
             resolved = resolve(MODEL)
-            resolved = Blocks.of(resolved).in_canonical_text(resolved)
+            resolved = Blocks.of(resolved).in_canonical_text()
             torch.manual_seed(seed)
             saving.save(draft.path, build(resolved, vocabulary), resolved, vocabulary)
 

@@ -116,15 +116,13 @@ def test_blocks_are_checked_without_building_anything(field: str, text: str, mes
     ],
 )
 def test_what_cannot_be_built_is_known_without_data(fields: dict[str, Any], message: str) -> None:
-    model = resolve(Model(**fields))
-    assert model.width and model.max_events
     with pytest.raises(ConfigError, match=message):
-        Blocks.of(model).check(model.width, model.max_events)
+        Blocks.of(resolve(Model(**fields))).check()
 
 
 def test_blocks_that_need_the_vocabulary_are_left_until_there_is_one() -> None:
     encoder = f"{__name__}.Counted()"
-    Blocks.of(resolve(Model(encoder=encoder))).check(16, 8)
+    Blocks.of(resolve(Model(encoder=encoder))).check()
     assert isinstance(build(SMALL.model_copy(update={"encoder": encoder}), VOCABULARY).encoder, Counted)
 
 

@@ -134,7 +134,7 @@ class Night:
             histories, dictionary = Histories.load(sequences.path), Dictionary.load(sequences.path)
             vocabulary = Vocabulary.fit(histories, dictionary, histories.cut(ends_at), min_item_events)
             resolved = resolve(MODEL)
-            resolved = Blocks.of(resolved).in_canonical_text(resolved)
+            resolved = Blocks.of(resolved).in_canonical_text()
             torch.manual_seed(seed)
             network = build_large(resolved, vocabulary)
             saving.save(draft.path, network, resolved, vocabulary)
