@@ -38,7 +38,7 @@ from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
 from recsys.ranking.lists import Lists, Source, as_table, make_lists
 from recsys.ranking.popularity import Popularity
-from recsys.ranking.ranker import Ranker, device_of, misfit
+from recsys.ranking.ranker import Ranker, device_of, unreadable
 from recsys.recipes import resolve
 from recsys.schema import Schema
 from recsys.scoring import vectors
@@ -62,10 +62,11 @@ class Recommender:
     sequences: Sequences = Sequences()
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the training, as ndcg_at_10 of its best epoch
     in_pandas: bool = False
+    code: str | None = None  # the folder of own parts, where it is not that of the training any more
 
     @cached_property
     def network(self) -> Network:
-        """On the CPU, in eval mode."""
+        """In eval mode; on the CPU until it recommends, which moves it to the GPU where there is one."""
         return self._loaded[0]
 
     @cached_property
@@ -74,7 +75,7 @@ class Recommender:
 
     @cached_property
     def _loaded(self) -> tuple[Network, Vocabulary]:
-        return saving.load(self.folder)
+        return saving.load(self.folder, self.code)
 
     @cached_property
     def _ranking(self) -> "_Ranking | None":
@@ -159,8 +160,8 @@ def load(
     if missing:
         raise StoreError(f"There is no model in {place}: {', '.join(missing)} is missing. Give a folder that holds {', '.join(FILES)}.")
     own_parts.put_on_path(code)
-    key = saving.key_of(place)
-    model = Recommender(place, data=data or {}, sequences=validated(Sequences, {"key": key, **(sequences or {})}, "sequences"))
+    reading = validated(Sequences, {"key": saving.key_of(place), **(sequences or {})}, "sequences")
+    model = Recommender(place, data=data or {}, sequences=reading, code=code)
     assert model.network is not None  # what cannot be built says so now
     return model
 
@@ -255,9 +256,7 @@ def _settings(recipe: str | Model | Mapping[str, Any], settings: Mapping[str, An
     own = {name: value for name, value in settings.items() if name in Model.model_fields}
     model = validated(Model, {**start.model_dump(exclude_none=True), **own}, "model")
     training = validated(Training, {name: value for name, value in settings.items() if name in Training.model_fields}, "training")
-    resolved = resolve(model)
-    assert resolved.width is not None and resolved.max_events is not None, "recipes fill these in"
-    Blocks.of(resolved).check(resolved.width, resolved.max_events)
+    Blocks.of(resolve(model)).check()
     return model, training
 
 
@@ -272,7 +271,7 @@ def _newer(model: Recommender, events: Any, users: Any, as_of: str | datetime | 
     rules = {name: value for name, value in model.data.items() if name == "sql_overlay"}
     features = frames.FEATURES.model_copy(update={"max_orphan_share": 1.0})  # any number of items may be new to the model
     past = frames.read({"events": events, "items": items, "users": users}, {**asked, **rules}, model.sequences, as_of, features)
-    if reason := misfit(model.folder, past.sequences.path):
+    if reason := unreadable(model.network, model.vocabulary, past.sequences.path):
         raise ConfigError(f"The model cannot read these tables: {reason}.")
     return past
 

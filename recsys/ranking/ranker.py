@@ -121,6 +121,11 @@ def misfit(model: Path, histories: Path) -> str | None:
         network, vocabulary = saving.load(model)
     except RecsysError as error:  # an own part that is gone, a parameter of another name, weights that no longer fit
         return str(error)
+    return unreadable(network, vocabulary, histories)
+
+
+def unreadable(network: Network, vocabulary: Vocabulary, histories: Path) -> str | None:
+    """Why a network cannot read the histories of a sequences artifact, in words; None where it can."""
     there = {(c.table, c.name): (c.role, c.type) for c in Schema.load(histories).columns}
     for column in vocabulary.schema.columns:
         if column.name in (*network.event_columns, *network.user_columns):

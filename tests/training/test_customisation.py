@@ -1,6 +1,7 @@
 """How training goes is a matter of building blocks: of each kind one of somebody's own, named in a configuration and seen at work."""
 
 import copy
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -349,6 +350,11 @@ def test_a_trained_model_finds_its_parts_where_they_were(own: Fit, code: Path, t
     load = f"from pathlib import Path; from recsys.model.saving import load; print(load(Path({str(done.path)!r})"
     found = subprocess.run([sys.executable, "-c", f"{load})[0].damping)"], capture_output=True, text=True)
     assert found.stdout.strip() == "0.5", found.stderr
+    edited = Path(shutil.copytree(code, tmp_path / "edited"))
+    (edited / "team_training.py").write_text((code / "team_training.py").read_text() + "\n\nclass Damped(Damped):\n    edited = True\n")
+    asked = f"from recsys import load; print(load({str(done.path)!r}, code={str(edited)!r}).network.edited)"
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert found.stdout.strip() == "True", f"not the code that was asked for: {found.stderr}"
     code.rename(tmp_path / "moved")
     lost = subprocess.run([sys.executable, "-c", f"{load})[0].damping)"], capture_output=True, text=True)
     assert "model.network" in lost.stderr and "Is its folder given as model.code?" in lost.stderr
