@@ -9,12 +9,12 @@ from recsys.model.bucket import Bucket
 from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans
 
-EVENTS_PER_BUCKET = {"cpu": 2**13, "cuda": 2**18}
+PLACES_PER_BUCKET = {"cpu": 2**13, "cuda": 2**18}
 
 
 def places_per_bucket(device: str) -> int:
     """Events and padding that a device of this type reads at once when nothing is learnt."""
-    return EVENTS_PER_BUCKET.get(device, EVENTS_PER_BUCKET["cuda"])
+    return PLACES_PER_BUCKET.get(device, PLACES_PER_BUCKET["cuda"])
 
 
 @torch.no_grad()
@@ -50,9 +50,11 @@ def buckets(network: Network, reader: Reader, spans: Spans, now: int | None = No
     """What the network reads of the spans that are not empty, in buckets on its device; it is in eval mode meanwhile."""
     device, was_training = _device(network), network.training
     network.eval()
-    for bucket in network.batching.reading(reader, spans.newest(network.max_events), places_per_bucket(device.type), now):
-        yield bucket.to(device)
-    network.train(was_training)
+    try:
+        for bucket in network.batching.reading(reader, spans.newest(network.max_events), places_per_bucket(device.type), now):
+            yield bucket.to(device)
+    finally:  # also where the caller stops halfway
+        network.train(was_training)
 
 
 def _device(network: Network) -> torch.device:

@@ -109,6 +109,8 @@ class Reader:
     def without_labels_of(self, spans: Spans) -> "Reader":
         """The same for whoever stands at the end of the spans, one at most of a user, and is asked for the label of their newest
         event: that one, and whatever becomes known of the user with the event that follows, is null."""
+        if not self.labels:
+            return self
         n_events = torch.from_numpy(np.diff(self._place[self._offsets]))
         until = torch.full((len(n_events),), NEVER)
         if self._moments is not None:
@@ -156,16 +158,16 @@ class Reader:
     def buckets(
         self,
         spans: Spans,
-        events_per_bucket: int | None = None,
+        n_places: int | None = None,
         now: int | None = None,
         groups: Callable[[Ints], Sequence[Ints]] = group_by_length,
     ) -> Iterator[Bucket]:
-        """All spans that are not empty, in groups by their lengths, in buckets of at most about `events_per_bucket` places."""
+        """All spans that are not empty, in groups by their lengths, in buckets of at most about `n_places` events and padding."""
         filled = torch.nonzero(spans.lengths)[:, 0]
         for group in groups(spans.lengths[filled].numpy()):
             rows = filled[torch.from_numpy(group)]
             longest = int(spans.lengths[rows].max())
-            for part in rows.split(len(rows) if events_per_bucket is None else max(1, events_per_bucket // longest)):
+            for part in rows.split(len(rows) if n_places is None else max(1, n_places // longest)):
                 yield self.bucket(spans[part], part, now)
 
 

@@ -58,7 +58,7 @@ def test_buckets_hold_what_the_histories_hold() -> None:
     reader = Reader(HISTORIES, DICTIONARY, RARE, **ALL, times=True)
     spans = reader.spans(HISTORIES.offsets[:-1], WHOLE)
     rows = []
-    for bucket in reader.buckets(spans.newest(6), events_per_bucket=40, now=10**15):
+    for bucket in reader.buckets(spans.newest(6), n_places=40, now=10**15):
         assert bucket.item_index.numel() <= 40
         for b, user in enumerate(bucket.rows.tolist()):
             rows.append(user)

@@ -52,11 +52,12 @@ class ReplacedTokenDetection(MaskedLM):
     ) -> list[Tensor]:
         """For each plan an item_index (N,) per hidden place, drawn by the Gumbel-max trick from the generator's scores."""
         targets = torch.cat([plan.target for plan, _ in planned if plan.target is not None]).unique()
-        vectors, bias = network.catalogue().vectors[targets], network.catalogue().bias
+        catalogue = network.catalogue()
+        vectors, bias = catalogue.vectors[targets], None if catalogue.bias is None else catalogue.bias[targets]
         drawn = []
         for plan, states in planned:
             scores = (network.next_item.similarity(states[network.next_item.tower][plan.row, plan.col]) @ vectors.T).float()
-            scores = scores if bias is None else scores + bias[targets]
+            scores = scores if bias is None else scores + bias
             noise = torch.rand(scores.shape, generator=generator, device=scores.device).clamp(min=torch.finfo(torch.float32).tiny)
             drawn.append(targets[(scores - torch.log(-torch.log(noise))).argmax(1)] if len(targets) else plan.row)
         return drawn
