@@ -10,7 +10,7 @@ from recsys.histories import Dictionary, Histories
 from recsys.model.batching import Batching, ByLength
 from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue
-from recsys.model.compatibility import check_heads, direction_of
+from recsys.model.compatibility import check_heads, check_no_times, direction_of
 from recsys.model.encoders import Direction, Encoder, View
 from recsys.model.fusion import Fusion
 from recsys.model.heads import Head, Predictions
@@ -19,7 +19,6 @@ from recsys.model.heads.next_item import NextItem
 from recsys.model.inputs import InputBlock
 from recsys.model.items import ItemTable
 from recsys.model.objectives import Objective, Plan
-from recsys.model.objectives.masked import Masking
 from recsys.model.positions import NoPositions, Positions
 from recsys.model.reader import Reader
 from recsys.model.towers import MAIN, MERGED, Merge, Tower, check_names
@@ -53,11 +52,11 @@ class Network(nn.Module):
         check_heads(inputs, objective, [encoder, *(tower.encoder for tower in towers)], heads)
         check_names(towers, [head.tower for head in heads])
         self.inputs, self.objective, self.encoder = inputs, objective, encoder
-        self.direction = direction_of(objective, encoder)
+        directions = {direction_of(objective, each) for each in (encoder, *(tower.encoder for tower in towers))}
+        self.direction: Direction = "both sides" if "both sides" in directions else "left to right"
         self.positions = positions or NoPositions()
         self.positions.check(encoder)
         for tower in towers:
-            direction_of(objective, tower.encoder)
             tower.positions.check(tower.encoder)
         self.heads = nn.ModuleList(heads)
         self.towers = nn.ModuleList(towers)
@@ -116,11 +115,13 @@ class Network(nn.Module):
     def reader(self, histories: Histories, dictionary: Dictionary, vocabulary: Vocabulary, *, labels: bool = True) -> Reader:
         """The histories as this network reads them, with the columns that its parts ask for; the labels that its heads learn
         can be left out where nothing is learned."""
-        encoders = [self.encoder, *(tower.encoder for tower in self._towers)]
-        times = self.objective.reads_times or any(encoder.reads_times for encoder in encoders)
+        parts = [self.objective, self.encoder, *(tower.encoder for tower in self._towers)]
+        of_times = [part for part in parts if part.reads_times]
+        if histories.event_at is None:
+            check_no_times(of_times)
         learned = tuple(dict.fromkeys(name for head in self._heads for name in head.event_columns if labels))
         columns = {"event_columns": self.event_columns, "user_columns": self.user_columns, "labels": learned}
-        reader = Reader(histories, dictionary, vocabulary, **columns, times=times)
+        reader = Reader(histories, dictionary, vocabulary, **columns, times=bool(of_times))
         for head in self.label_heads if labels else ():
             head.check(reader.labels[head.label])
         return reader
@@ -148,8 +149,7 @@ class Network(nn.Module):
             times, next_times = (
                 torch.cat([x, newest], dim=1).scatter(1, plan.bucket.lengths[:, None], newest) for x in (times, next_times)
             )
-        query = self.objective.mask if plan.two_streams and isinstance(self.objective, Masking) else None
-        return View(plan.lengths, direction, plan.mask, query, times, next_times, rotary_base)
+        return View(plan.lengths, direction, plan.mask, plan.second_stream, times, next_times, rotary_base)
 
     def loss(self, buckets: Sequence[Bucket], generator: torch.Generator | None = None) -> Tensor:
         """Loss of a training step on the buckets of one batch. A scalar."""

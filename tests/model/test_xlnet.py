@@ -90,7 +90,7 @@ def test_a_place_that_sees_nothing_finds_nothing() -> None:
 
 def test_a_second_stream_without_a_mask_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a mask"):
-        View(LENGTHS, "left to right", query=torch.randn(D))
+        View(LENGTHS, "left to right", second_stream=torch.randn(D))
 
 
 @pytest.mark.parametrize("n_places", [1, 2, 5])

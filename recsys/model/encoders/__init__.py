@@ -23,13 +23,13 @@ class View:
     lengths: Tensor  # (B,): places of each sequence; what stands after them is padding
     direction: Direction  # what a place may see: itself and those before it, or all of its sequence
     mask: Tensor | None = None  # (B, L, L) bool: place i may see place j; only where lengths and direction do not say it all
-    query: Tensor | None = None  # (D,): what a second stream starts from, whose place i sees mask[i]; the first also sees itself
+    second_stream: Tensor | None = None  # (D,): what it starts from; its place i sees mask[i], and that of the first also itself
     times: Tensor | None = None  # (B, L) int64, µs
     next_times: Tensor | None = None  # (B, L) int64, µs: when what is predicted there happens
     rotary_base: float | None = None  # of the angles by which queries and keys are turned, where positions are `Rotary`
 
     def __post_init__(self) -> None:
-        if self.query is not None and self.mask is None:
+        if self.second_stream is not None and self.mask is None:
             raise ConfigError("A second stream needs a mask: by length and direction alone its places would see what they predict.")
 
     def attention_mask(self, n_places: int) -> Tensor | None:
@@ -52,7 +52,7 @@ class Encoder(nn.Module, ABC):
     """
 
     directions: Set[Direction] = EITHER
-    two_streams: ClassVar[bool] = False  # whether it reads `View.query`
+    two_streams: ClassVar[bool] = False  # whether it reads `View.second_stream`
     reads_rotary: ClassVar[bool] = False  # whether it reads `View.rotary_base`
     reads_times: bool = False  # whether it reads `View.times` and `View.next_times`
 

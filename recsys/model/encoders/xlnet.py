@@ -14,7 +14,7 @@ class XLNet(Encoder):
     """The transformer of XLNet (Yang et al. 2019, arXiv:1906.08237): post-norm blocks that know how far apart two places are.
 
     Order is in its attention (Transformer-XL, Dai et al. 2019, arXiv:1901.02860, section 3.3), so `positions` is NoPositions().
-    With `View.query` it returns the states of the query stream, which sees what the mask says; the content stream beside it
+    With `View.second_stream` it returns the states of that, the query stream, which sees what the mask says; the content stream beside it
     also sees itself. Without, there is one stream, as in any transformer.
     """
 
@@ -42,12 +42,12 @@ class XLNet(Encoder):
         one_sided = view.mask is None and view.direction == "left to right"
         distance = self.dropout(distances(D, L, 0 if one_sided else 1 - L, x.device).to(x.dtype))
         content = self.dropout(x)
-        if view.query is None:
+        if view.second_stream is None:
             for block in self.blocks:
                 content = block(content, content, distance, seen)
             return self.dropout(content)
         itself = torch.eye(L, dtype=torch.bool, device=x.device)
-        query = self.dropout(view.query.to(x.dtype).expand_as(x))
+        query = self.dropout(view.second_stream.to(x.dtype).expand_as(x))
         for i, block in enumerate(self.blocks):
             context, query = content, block(query, content, distance, seen)
             if i + 1 < len(self.blocks):  # nobody reads the last block's content

@@ -33,7 +33,7 @@ class Plan:
     hidden: Tensor | None = None  # (B, L) bool: events that are not shown at all, neither their item nor anything else of them
     query: bool = False
     mask: Tensor | None = None  # (B, places, places) bool: place i may see place j, where the direction does not say it all
-    two_streams: bool = False
+    second_stream: Tensor | None = None  # (D,): what an encoder with two streams starts the one that predicts from
 
     @property
     def lengths(self) -> Tensor:

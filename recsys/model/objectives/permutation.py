@@ -39,13 +39,13 @@ class PermutationLM(Masking):
         mask = bucket.real[:, None] & (order[:, None] < order[:, :, None]) | (bucket.real & ~chosen)[:, None]
         row, col = torch.nonzero(chosen, as_tuple=True)
         target, weight = bucket.item_index[row, col], bucket.weight[row, col]
-        return Plan(bucket, row, col, target, weight, mask=mask, two_streams=True)
+        return Plan(bucket, row, col, target, weight, mask=mask, second_stream=self.mask)
 
     def reading(self, bucket: Bucket) -> Plan:
         place = torch.arange(bucket.item_index.shape[1] + 1, device=bucket.lengths.device)
         seen = (place < bucket.lengths[:, None])[:, None].expand(-1, len(place), -1)
         row = torch.arange(len(bucket), device=bucket.lengths.device)
-        return Plan(bucket, row, bucket.lengths, query=True, mask=seen, two_streams=True)
+        return Plan(bucket, row, bucket.lengths, query=True, mask=seen, second_stream=self.mask)
 
     def _spans(self, bucket: Bucket, generator: torch.Generator | None) -> Tensor:
         """(B, L) bool: spans of random length, each at a random place of a stretch of its own."""
