@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 
 from recsys.ranking.lists import Lists, as_table
 
+USERS_PER_ROW_GROUP = 32_768  # of every table of users; fixed, so that equal lists give equal bytes
+
 
 class PartWriter:
     """One part: `user_id, rank, item_id, score, source`, by user and rank. Holds at most one table that is not yet written.

@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.model.heads.label import LabelHead
-
-USERS_PER_ROW_GROUP = 32_768
+from recsys.scoring.parts import USERS_PER_ROW_GROUP
 
 
 def write_predictions(path: Path, user_id: pa.Array, heads: Sequence[LabelHead], said: Mapping[str, NDArray[np.float32]]) -> int:

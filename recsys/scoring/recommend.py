@@ -23,12 +23,11 @@ from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
 from recsys.scoring import vectors
-from recsys.scoring.parts import PartWriter
+from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
 from recsys.scoring.predictions import write_predictions
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import everything, microseconds
 
-USERS_PER_ROW_GROUP = 32_768  # inside of it users are taken by length; fixed, so that equal lists give equal bytes
 MODELS = ("candidate", "current")
 
 

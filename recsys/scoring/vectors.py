@@ -18,9 +18,8 @@ from recsys.histories import Dictionary, Histories, shards_of
 from recsys.model.catalogue import Catalogue
 from recsys.ranking.ranker import Ranker, Reading, device_of
 from recsys.ranking.topk import top_k
+from recsys.scoring.parts import USERS_PER_ROW_GROUP
 from recsys.windows import Cut, microseconds
-
-USERS_PER_ROW_GROUP = 32_768
 
 
 def item_vectors(item_id: pa.Array, catalogue: Catalogue) -> pa.Table:
