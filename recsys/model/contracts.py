@@ -21,6 +21,7 @@ from recsys.model.noise import Noise
 from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
 from recsys.model.reader import Reader, Spans
+from recsys.model.sample import HOUR
 
 TOLERANCE = 1e-5  # of float32 hidden states of size one
 LENGTHS = torch.tensor([7, 3, 1, 5, 7])
@@ -336,8 +337,8 @@ def ignores_batch_mates(network: Network, reader: Reader, spans: Spans) -> None:
 
 def _encoded(encoder: Encoder, x: Tensor, lengths: Tensor, direction: Direction) -> Tensor:
     encoder.eval()
-    times = torch.arange(x.shape[1]).expand(x.shape[:2]) * 3_600_000_000
-    return encoder(x, View(lengths, direction, times=times, next_times=times + 3_600_000_000))
+    times = torch.arange(x.shape[1]).expand(x.shape[:2]) * HOUR
+    return encoder(x, View(lengths, direction, times=times, next_times=times + HOUR))
 
 
 def _equal(a: Tensor, b: Tensor, part: nn.Module, otherwise: str) -> None:

@@ -22,10 +22,12 @@ from recsys.grammar import call, dotted
 from recsys.histories import Dictionary, Histories
 from recsys.model import contracts, saving
 from recsys.model.aggregation import Aggregation
-from recsys.model.blocks import build
+from recsys.model.blocks import SEVERAL, build
 from recsys.model.catalogue import Catalogue
 from recsys.model.embeddings import FeatureEmbedding
 from recsys.model.encoders import Encoder, View
+from recsys.model.heads import Head
+from recsys.model.heads.next_item import NextItem
 from recsys.model.hyperparameters import SLOTS
 from recsys.model.inference import encode
 from recsys.model.inputs import InputBlock
@@ -40,7 +42,7 @@ from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
 from recsys.model.projection import Projection
 from recsys.model.reader import Reader, Spans
-from recsys.model.sample import sample
+from recsys.model.sample import HOUR, sample
 from recsys.model.similarity import Similarity
 from recsys.model.vocabulary import Vocabulary
 from recsys.parts import Spec, choices, class_named, parse
@@ -122,8 +124,8 @@ def _of_encoder(spec: Spec[Any]) -> Iterator[Property]:
 
     def gradients() -> None:
         built, x, weight = world().built(spec), torch.randn(4, 6, WIDTH), torch.randn(4, 6, WIDTH)
-        times = torch.arange(6).expand(4, 6) * 3_600_000_000
-        view = View(torch.full((4,), 6), sorted(built.directions)[0], times=times, next_times=times + 3_600_000_000)
+        times = torch.arange(6).expand(4, 6) * HOUR
+        view = View(torch.full((4,), 6), sorted(built.directions)[0], times=times, next_times=times + HOUR)
         contracts.gradients_reach(built, lambda: (built(x, view) * weight).sum())
 
     yield "gradients reach every parameter", gradients
@@ -205,17 +207,12 @@ def _in_network(slot: type, spec: Spec[Any]) -> dict[str, Any] | None:
         return {"heads": (f"NextItem(similarity={text})",)}
     if slot in _IN_INPUTS:
         return {"inputs": _IN_INPUTS[slot].format(text)}
+    if slot is Head:
+        return {"heads": (text,) if issubclass(spec.cls, NextItem) else (text, "NextItem()")}
     for field, contract in SLOTS.items():
         if contract is slot:
-            several = [text] if field == "towers" else [text, "NextItem()"] if not _recommends(spec) else [text]
-            return {field: tuple(several) if field in ("heads", "towers") else text}
+            return {field: (text,) if field in SEVERAL else text}
     return None
-
-
-def _recommends(spec: Spec[Any]) -> bool:
-    from recsys.model.heads.next_item import NextItem
-
-    return issubclass(spec.cls, NextItem)
 
 
 def _of_network(fields: dict[str, Any]) -> Iterator[Property]:
