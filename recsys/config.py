@@ -222,7 +222,7 @@ class Model(Group):
     positions: Part | None = Field(None, description='Position encoding, e.g. "Learned()" or "NoPositions()".')
     objective: Part | None = Field(None, description='Which positions are predicted, e.g. "CausalLM()".')
     encoder: Part | None = Field(None, description='The sequence encoder, e.g. "PreLN(n_blocks=2, n_heads=2)".')
-    loss: Part | None = Field(None, description='Loss of the default NextItem head, e.g. "CrossEntropy(label_smoothing=0.1)".')
+    loss: Part | None = Field(None, description='Loss of the recipe\'s NextItem head, e.g. "CrossEntropy(label_smoothing=0.1)".')
     heads: tuple[Part, ...] | None = Field(None, description='Heads, e.g. ["NextItem(loss=CrossEntropy())"]; instead of `loss`.')
     towers: tuple[Part, ...] | None = Field(
         None, description="Inputs and encoders beside the main ones, e.g. \"Tower(name='context', inputs=Inputs(), encoder=GRU())\"."
@@ -243,7 +243,7 @@ class Model(Group):
     @model_validator(mode="after")
     def _loss_or_heads(self) -> "Model":
         if self.loss is not None and self.heads is not None:
-            raise ValueError("`loss` is the loss of the default NextItem head: name it or `heads`, not both")
+            raise ValueError("`loss` is the loss of the recipe's NextItem head: name it or `heads`, not both")
         return self
 
 

@@ -7,6 +7,7 @@ is built or imported here, so that a configuration can be shown at once.
 'SASRec(n_blocks=2, n_heads=4, dropout=0.2)'
 """
 
+import ast
 import difflib
 import inspect
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 
 from recsys.config import Model
 from recsys.errors import ConfigError
+from recsys.grammar import call
 
 
 def sasrec() -> Model:
@@ -223,11 +225,20 @@ def _session() -> Model:
 
 
 def resolve(model: Model) -> Model:
-    """The configuration with the recipe's settings for all that it does not give. Only `heads` is used for losses then."""
+    """The configuration with the recipe's settings for all that it does not give. Only `heads` is used for losses then: a loss
+    that is given takes the place of the one in the recipe's head, whose similarity, bias and tying stay."""
     given = model.model_dump(exclude_none=True)
+    recipe = _recipe(model.recipe)()
     if "loss" in given:
-        given["heads"] = (f"NextItem(loss={given.pop('loss')})",)
-    return Model(**{**_recipe(model.recipe)().model_dump(exclude_none=True), **given})
+        given["heads"] = tuple(_with_loss(head, given["loss"]) for head in recipe.heads or ())
+        del given["loss"]
+    return Model(**{**recipe.model_dump(exclude_none=True), **given})
+
+
+def _with_loss(head: str, loss: str) -> str:
+    node = call(head)
+    node.keywords = [ast.keyword("loss", call(loss)), *(keyword for keyword in node.keywords if keyword.arg != "loss")]
+    return ast.unparse(node)
 
 
 def names() -> list[str]:

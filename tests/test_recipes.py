@@ -21,6 +21,8 @@ def test_what_is_given_replaces_the_recipe() -> None:
     recipe = resolve(Model(recipe="sasrec"))
     assert (model.width, model.positions, model.heads) == (64, "NoPositions()", ("NextItem(loss=CrossEntropy(temperature=0.5))",))
     assert (model.encoder, model.inputs, model.max_events) == (recipe.encoder, recipe.inputs, recipe.max_events)
+    hstu = resolve(Model(recipe="hstu", loss="BCE(n_negatives=8)"))
+    assert hstu.heads == ("NextItem(loss=BCE(n_negatives=8), similarity=Cosine())",), "of a recipe's head the loss alone is another"
     assert resolve(Model(heads=("NextItem(bias=true)",))).heads == ("NextItem(bias=true)",)
 
 
