@@ -41,6 +41,16 @@ def check_heads(inputs: InputBlock, objective: Objective, encoders: Sequence[Enc
             )
 
 
+def check_no_times(parts: Sequence[Objective | Encoder]) -> None:
+    """ConfigError that names the parts, where there are any that read times: for data that have none."""
+    names = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
+    if names:
+        raise ConfigError(
+            f"The data have an order only, and the times of events are read by: {names}. Choose another objective or encoder in "
+            "its place, or HSTU(time_bias=false)."
+        )
+
+
 def direction_of(objective: Objective, encoder: Encoder) -> Direction:
     """How the encoder looks at the events, both sides where both can; ConfigError says what would fit where they cannot."""
     common = set(objective.directions) & set(encoder.directions)

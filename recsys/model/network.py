@@ -115,7 +115,7 @@ class Network(nn.Module):
     def reader(self, histories: Histories, dictionary: Dictionary, vocabulary: Vocabulary, *, labels: bool = True) -> Reader:
         """The histories as this network reads them, with the columns that its parts ask for; the labels that its heads learn
         can be left out where nothing is learned."""
-        parts = [self.objective, self.encoder, *(tower.encoder for tower in self._towers)]
+        parts: list[Objective | Encoder] = [self.objective, self.encoder, *(tower.encoder for tower in self._towers)]
         of_times = [part for part in parts if part.reads_times]
         if histories.event_at is None:
             check_no_times(of_times)

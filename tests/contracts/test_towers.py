@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys.errors import ConfigError
-from recsys.model import contracts, saving
+from recsys.model import contracts, network_contracts, saving
 from recsys.model.blocks import build
 from recsys.model.inference import encode
 from recsys.model.objectives import Plan
@@ -41,8 +41,8 @@ def test_a_merge_with_a_projection(world: Any, towers: dict[str, Any]) -> None:
 @pytest.mark.parametrize("merge", ["Sum()", "Concat()", "SumTimesItem()"])
 def test_it_is_a_network_like_any_other(world: Any, towers: dict[str, Any], merge: str) -> None:
     network, reader, spans = world.network(**towers, merge=merge)
-    contracts.sees_no_future(network, reader, spans)
-    contracts.ignores_batch_mates(network, reader, spans)
+    network_contracts.sees_no_future(network, reader, spans)
+    network_contracts.ignores_batch_mates(network, reader, spans)
     network.train()
     contracts.gradients_reach(network, lambda: network.loss(list(reader.buckets(spans.newest(9)))))
 
@@ -57,6 +57,13 @@ def test_heads_sit_on_different_towers(world: Any, towers: dict[str, Any]) -> No
     bucket = reader.bucket(spans[torch.nonzero(spans.lengths)[:, 0]].newest(8))
     plan = network.eval().objective.reading(bucket)
     torch.testing.assert_close(network.encode(bucket), network.states(plan)["context"][plan.row, plan.col])
+
+
+def test_a_network_looks_at_both_sides_where_one_of_its_towers_does(world: Any) -> None:
+    left, both = (f"Tower(name='t', inputs=Inputs(), encoder=PreLN(causal={causal}))" for causal in ("true", "false"))
+    given = {"objective": "NextAction()", "encoder": "GRU()"}
+    assert world.network(**given, towers=(left,))[0].direction == "left to right"
+    assert world.network(**given, towers=(both,))[0].direction == "both sides"
 
 
 def test_it_is_saved_with_the_shared_item_table_once(world: Any, towers: dict[str, Any], tmp_path: Path) -> None:

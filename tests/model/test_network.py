@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,22 @@ def test_a_network_from_python_and_from_a_configuration_are_the_same() -> None:
 
 
 def test_a_misfit_says_what_would_fit() -> None:
-    with pytest.raises(
-        ConfigError, match=r"^Both reads both sides; CausalLM needs left to right\. Use .*MaskedLM.*: .*PreLN.*SASRec"
-    ):
+    with pytest.raises(ConfigError, match=r"^Both reads both sides; CausalLM needs left to right\. Use .*MaskedLM.*: .*PreLN.*SASRec"):
         Network(inputs(), CausalLM(), Both(), [NextItem(VOCABULARY.n_items, 16)], max_events=8)
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [
+        ({"encoder": "HSTU()"}, "HSTU"),
+        ({"objective": "AllAction()"}, "AllAction"),
+        ({"objective": "DenseAllAction()", "towers": ("Tower(name='t', inputs=Inputs(), encoder=HSTU())",)}, "DenseAllAction, HSTU"),
+    ],
+)
+def test_who_reads_times_is_named_where_there_are_none(parts: dict[str, Any], names: str) -> None:
+    network = build(SMALL.model_copy(update=parts), VOCABULARY)
+    with pytest.raises(ConfigError, match=rf"are read by: {names}\. .*HSTU\(time_bias=false\)"):
+        network.reader(replace(HISTORIES, event_at=None), DICTIONARY, VOCABULARY)
 
 
 def test_a_tied_head_needs_items_of_its_width() -> None:
