@@ -20,7 +20,7 @@ from recsys.config import Model
 from recsys.errors import ConfigError, ContractError
 from recsys.grammar import call, dotted
 from recsys.histories import Dictionary, Histories
-from recsys.model import contracts, saving
+from recsys.model import contracts, network_contracts, saving
 from recsys.model.aggregation import Aggregation
 from recsys.model.blocks import SEVERAL, build
 from recsys.model.catalogue import Catalogue
@@ -176,7 +176,7 @@ def _of_pooling(spec: Spec[Any]) -> Iterator[Property]:
 def _of_objective(spec: Spec[Any]) -> Iterator[Property]:
     fields = _in_network(Objective, spec)
     assert fields is not None
-    for contract in (contracts.hides_what_it_predicts, contracts.evaluates_as_it_recommends):
+    for contract in (network_contracts.hides_what_it_predicts, network_contracts.evaluates_as_it_recommends):
         yield _named(contract), partial(lambda c: c(*world().network(**fields)), contract)
 
 
@@ -224,10 +224,10 @@ def _of_network(fields: dict[str, Any]) -> Iterator[Property]:
     def looks_back() -> None:
         network, reader, spans = world().network(**fields)
         if network.direction == "left to right":
-            contracts.sees_no_future(network, reader, spans)
+            network_contracts.sees_no_future(network, reader, spans)
 
     yield "in a network: sees no future, where it reads from left to right", looks_back
-    yield "in a network: ignores batch mates", lambda: contracts.ignores_batch_mates(*world().network(**fields))
+    yield "in a network: ignores batch mates", lambda: network_contracts.ignores_batch_mates(*world().network(**fields))
     yield "in a network: gradients reach every parameter", gradients
     yield "in a network: one seed gives one set of weights", lambda: _one_seed(fields)
     yield "in a network: saved and loaded, it scores the same", lambda: _saved_and_loaded(fields)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recsys.errors import ConfigError
-from recsys.model import contracts, saving
+from recsys.model import contracts, network_contracts, saving
 from recsys.model.blocks import Blocks
 from recsys.model.fusion import Fusion
 from recsys.model.fusion.user_features import UserFeatures
@@ -34,7 +34,7 @@ def test_every_fusion_is_covered() -> None:
 
 @over_all
 def test_predictions_keep_what_every_network_promises(world: Any, text: str) -> None:
-    for contract in (contracts.sees_no_future, contracts.evaluates_as_it_recommends, contracts.ignores_batch_mates):
+    for contract in (network_contracts.sees_no_future, network_contracts.evaluates_as_it_recommends, network_contracts.ignores_batch_mates):
         contract(*world.network(fusion=text))
 
 

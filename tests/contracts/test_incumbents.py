@@ -15,7 +15,7 @@ import torch
 from recsys import recipes
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories
-from recsys.model import contracts, saving
+from recsys.model import network_contracts, saving
 from recsys.model.blocks import build
 from recsys.model.inference import encode
 from recsys.model.items import ItemTable
@@ -35,13 +35,13 @@ def predicted(network: Network, reader: Any, spans: Any) -> torch.Tensor:
 def test_causal_training_leaks_no_label(world: Any, recipe: str) -> None:
     """T4R 746, 761: its README's XLNet with CLM reads both sides, so position i sees its label at i + 1."""
     network, reader, spans = world.network(recipe=recipe)
-    contracts.hides_what_it_predicts(network, reader, spans)
+    network_contracts.hides_what_it_predicts(network, reader, spans)
 
 
 @over_recipes
 def test_padding_and_batch_mates_change_no_prediction(world: Any, recipe: str) -> None:
     """T4R passes no attention mask: a prediction depends on the longest sequence of its batch."""
-    contracts.ignores_batch_mates(*world.network(recipe=recipe))
+    network_contracts.ignores_batch_mates(*world.network(recipe=recipe))
 
 
 @over_recipes
@@ -105,8 +105,8 @@ def test_every_row_of_an_item_table_belongs_to_an_item(world: Any, text: str) ->
 def test_recurrence_runs_over_events_and_not_over_sequences(world: Any, encoder: str) -> None:
     """T4R builds its GRU without batch_first, in the tutorial, the tests and the paper."""
     network, reader, spans = world.network(encoder=encoder, positions="NoPositions()")
-    contracts.sees_no_future(network, reader, spans)
-    contracts.ignores_batch_mates(network, reader, spans)
+    network_contracts.sees_no_future(network, reader, spans)
+    network_contracts.ignores_batch_mates(network, reader, spans)
 
 
 @over_recipes

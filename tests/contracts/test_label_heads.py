@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from recsys.errors import ConfigError, ContractError
 from recsys.histories import Histories
-from recsys.model import contracts
+from recsys.model import contracts, network_contracts
 from recsys.model.blocks import build
 from recsys.model.bucket import Bucket
 from recsys.model.heads import Head
@@ -149,7 +149,7 @@ def test_gradients_reach_every_parameter(world: Any, head: str, objective: str) 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("head", HEADS)
 def test_batch_mates_and_padding_change_no_answer(world: Any, head: str, objective: str) -> None:
-    contracts.answers_each_sequence_alone(
+    network_contracts.answers_each_sequence_alone(
         *world.network(heads=("NextItem()", head), objective=objective, encoder="PreLN(n_blocks=1, n_heads=2)")
     )
 
@@ -168,7 +168,7 @@ def test_gradients_reach_every_parameter_of_heads_of_events(world: Any, head: st
     network, reader, spans = world.network(heads=("NextItem()", head))
     buckets = list(reader.buckets(spans.newest(9)))
     contracts.gradients_reach(network, lambda: network.loss(buckets))
-    contracts.answers_each_sequence_alone(network, reader, spans)
+    network_contracts.answers_each_sequence_alone(network, reader, spans)
 
 
 @pytest.mark.parametrize("head", [*HEADS, *OF_EVENTS])

@@ -10,7 +10,7 @@ import torch
 
 from recsys import recipes
 from recsys.errors import ConfigError, ContractError
-from recsys.model import contracts, saving
+from recsys.model import contracts, network_contracts, saving
 from recsys.model.bucket import Bucket
 from recsys.model.encoders import Encoder, View
 from recsys.model.inference import encode
@@ -29,17 +29,17 @@ over_all = pytest.mark.parametrize(("recipe", "inputs"), CASES)
 def test_no_prediction_sees_the_future(world: Any, recipe: str, inputs: str) -> None:
     network, reader, spans = world.network(recipe=recipe, inputs=inputs)
     if network.direction == "left to right":
-        contracts.sees_no_future(network, reader, spans)
+        network_contracts.sees_no_future(network, reader, spans)
 
 
 @over_all
 def test_evaluation_equals_inference(world: Any, recipe: str, inputs: str) -> None:
-    contracts.evaluates_as_it_recommends(*world.network(recipe=recipe, inputs=inputs))
+    network_contracts.evaluates_as_it_recommends(*world.network(recipe=recipe, inputs=inputs))
 
 
 @over_all
 def test_batch_mates_change_nothing(world: Any, recipe: str, inputs: str) -> None:
-    contracts.ignores_batch_mates(*world.network(recipe=recipe, inputs=inputs))
+    network_contracts.ignores_batch_mates(*world.network(recipe=recipe, inputs=inputs))
 
 
 @over_all
@@ -104,7 +104,7 @@ def test_rotary_positions_reach_the_encoder(world: Any, encoder: str) -> None:
         shuffled = replace(bucket, item_index=bucket.item_index[:, order])
         a, b = network.eval().encode(bucket), network.encode(shuffled)
         assert torch.allclose(a, b, atol=1e-5) != knows_order
-    contracts.sees_no_future(*world.network(**given, positions="Rotary()"))
+    network_contracts.sees_no_future(*world.network(**given, positions="Rotary()"))
 
 
 def test_rotary_positions_are_refused_where_nothing_turns(world: Any) -> None:
@@ -118,7 +118,9 @@ class _LooksAhead(Encoder):
 
 
 @pytest.mark.parametrize(
-    "contract", [contracts.sees_no_future, contracts.hides_what_it_predicts, contracts.ignores_batch_mates], ids=lambda c: c.__name__
+    "contract",
+    [network_contracts.sees_no_future, network_contracts.hides_what_it_predicts, network_contracts.ignores_batch_mates],
+    ids=lambda c: c.__name__,
 )
 def test_a_leak_is_found_out(world: Any, contract: Callable[..., None]) -> None:
     """The mistake of Transformers4Rec's own example: a bidirectional encoder under next-item labels (its issues 746, 761)."""
@@ -137,7 +139,7 @@ def test_recommending_from_something_else_than_was_trained_is_found_out(world: A
     network, reader, spans = world.network()
     forgets = Network(network.inputs, _ForgetsItems(), network.encoder, list(network.heads), max_events=network.max_events)
     with pytest.raises(ContractError, match="differs from the same when recommending"):
-        contracts.evaluates_as_it_recommends(forgets, reader, spans)
+        network_contracts.evaluates_as_it_recommends(forgets, reader, spans)
 
 
 def test_a_part_without_gradient_is_found_out(world: Any) -> None:

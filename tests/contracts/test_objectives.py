@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ConfigError, ContractError
-from recsys.model import contracts
+from recsys.model import contracts, network_contracts
 from recsys.model.bucket import Bucket
 from recsys.model.network import Network
 from recsys.model.objectives import Objective, Plan
@@ -75,13 +75,13 @@ def test_only_targets_are_predicted(world: Any, text: str) -> None:
 @over_all
 def test_no_prediction_sees_its_target(world: Any, text: str) -> None:
     """Neither the item nor any feature of the event that is predicted reaches the prediction."""
-    contracts.hides_what_it_predicts(*network_of(world, text))
+    network_contracts.hides_what_it_predicts(*network_of(world, text))
 
 
 @over_all
 def test_padding_and_batch_mates_change_no_prediction(world: Any, text: str) -> None:
     network, reader, spans = network_of(world, text)
-    contracts.ignores_batch_mates(network, reader, spans)
+    network_contracts.ignores_batch_mates(network, reader, spans)
 
 
 @over_all
@@ -122,7 +122,7 @@ def test_an_objective_that_shows_its_targets_is_found_out(world: Any) -> None:
         network.inputs, _Shows(16), network.encoder, list(network.heads), max_events=8, positions=network.positions
     )  # as in Transformers4Rec, where CLM over a bidirectional encoder shows them
     with pytest.raises(ContractError, match="sees"):
-        contracts.hides_what_it_predicts(shows, reader, spans)
+        network_contracts.hides_what_it_predicts(shows, reader, spans)
 
 
 def test_causal_lm_predicts_every_target_after_the_first_once(world: Any) -> None:
