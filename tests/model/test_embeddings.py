@@ -16,6 +16,7 @@ from recsys.model.embeddings.category import Category, combined, inferred_width
 from recsys.model.embeddings.numbers import JointMLP, Number, Scalar, SoftOneHot
 from recsys.model.embeddings.user import UserId
 from recsys.model.embeddings.vector import Vector
+from recsys.model.initialisation import Normal
 from recsys.model.sample import sample
 from recsys.model.vocabulary import UNKNOWN, Numeric, Vocabulary
 
@@ -216,6 +217,9 @@ def test_unknown_users_share_one_row() -> None:
     assert embedding.weight.shape == (len(VOCABULARY.user_id) + 1, 4)
     found: Tensor = embedding([Feature(torch.tensor([[0], [2], [0]]), (3, 1))])[0]
     assert not found[[0, 2]].any() and torch.equal(found[1, 0], embedding.weight[2])
+    with torch.no_grad():
+        Normal()(embedding)
+    assert not embedding([Feature(torch.tensor([[0]]), (1, 1))])[0].any(), "other first weights say nothing of strangers either"
 
 
 def test_user_ids_are_kept_on_request_only() -> None:

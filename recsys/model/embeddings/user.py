@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from recsys.model.embeddings import Feature, FeatureEmbedding
 from recsys.model.embeddings.category import inferred_width
 from recsys.model.items import INITIAL_STD
-from recsys.model.vocabulary import USER, Vocabulary
+from recsys.model.vocabulary import UNKNOWN, USER, Vocabulary
 
 
 class UserId(FeatureEmbedding):
-    """A learned vector per user of the training period. All other users share row 0, which says nothing: it stays at zero.
+    """A learned vector per user of the training period. All other users share row 0, which says nothing: it is read as zeros.
 
     The vocabulary keeps the user ids of models that ask for this, and of no others.
     """
@@ -30,4 +30,6 @@ class UserId(FeatureEmbedding):
         self.weight = nn.Parameter(torch.cat([torch.zeros(1, width), torch.empty(n_rows - 1, width).normal_(std=std)]))
 
     def forward(self, features: Sequence[Feature]) -> list[Tensor]:
-        return [nn.functional.embedding(features[0].numbers, self.weight)]
+        row = features[0].numbers
+        vectors = nn.functional.embedding(row, self.weight)
+        return [vectors.where(row[..., None] != UNKNOWN, 0)]  # whatever weights the network was started from
