@@ -1,6 +1,5 @@
 """The `recsys` command. Prefect and torch are imported by the commands that need them: looking things up is instant."""
 
-import difflib
 import functools
 import json
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from recsys import published, recipes, windows
 from recsys.errors import RecsysError, StoreError
 from recsys.schema import Schema
 from recsys.store import Artifact, Store
+from recsys.validation import closest
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A nightly batch recommender.")
 show = typer.Typer(help="What is published and why, what ran, and the list of a single user.")
@@ -171,9 +171,7 @@ def path(
 ) -> None:
     """Print the folder of an artifact, for scripts: of what is published, unless a night or version is given."""
     if step not in (*STEPS, "twin"):
-        close = difflib.get_close_matches(step, (*STEPS, "twin"), n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(STEPS)}; and twin."
-        raise typer.BadParameter(f"there is no step {step!r}. {hint}", param_hint="STEP")
+        raise typer.BadParameter(f"there is no step {step!r}. {closest(step, (*STEPS, 'twin'))}", param_hint="STEP")
     if step == "twin" and (as_of or version):
         raise typer.BadParameter("twin is of what is published: for other nights and versions ask for training", param_hint="STEP")
     artifacts = _store(deployment, config, store)

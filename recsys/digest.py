@@ -23,6 +23,7 @@ _PLUMBING = {
     "recsys.published",
     "recsys.digest",
     "recsys.errors",
+    "recsys.validation",
 }
 
 _PARSING = Lock()  # in CPython 3.11, two threads that parse at once can end in a SystemError (python/cpython#106905)

@@ -14,7 +14,6 @@ A constructor that hands `**others` on to the class it derives from takes what t
 """
 
 import ast
-import difflib
 import importlib
 import inspect
 import json
@@ -31,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError
 from recsys.grammar import JSON_NAMES, call, dotted, key_of, literal
-from recsys.grammar import check_grammar as check_grammar
+from recsys.validation import closest
 
 T = TypeVar("T")
 
@@ -166,9 +165,8 @@ def _named(name: str, slot: type, text: str) -> type:
     known = choices(slot)
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known))}."
-    raise ConfigError(f"{text!r}: there is no {slot.__name__} {name!r}. {hint} A class of your own is named with its module.")
+    hint = f"{closest(name, sorted(known))} A class of your own is named with its module."
+    raise ConfigError(f"{text!r}: there is no {slot.__name__} {name!r}. {hint}")
 
 
 def _imported(name: str, slot: type, text: str) -> type:
@@ -264,9 +262,7 @@ def _settable(cls: type, names: Iterable[str], text: str) -> dict[str, inspect.P
     settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY or _is_foreign(cls)}
     for name in names:
         if name not in settable:
-            close = difflib.get_close_matches(name, settable, n=3, cutoff=0.4)
-            hint = f"Did you mean {' or '.join(close)}?" if close else f"It takes: {', '.join(settable) or 'nothing'}."
-            raise ConfigError(f"{text!r}: {cls.__name__} has no argument {name!r}. {hint}")
+            raise ConfigError(f"{text!r}: {cls.__name__} has no argument {name!r}. {closest(name, settable)}")
     return settable
 
 

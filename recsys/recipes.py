@@ -8,7 +8,6 @@ is built or imported here, so that a configuration can be shown at once.
 """
 
 import ast
-import difflib
 import inspect
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from recsys.config import Model
 from recsys.errors import ConfigError
 from recsys.grammar import call
+from recsys.validation import closest
 
 
 def sasrec() -> Model:
@@ -254,10 +254,5 @@ def _recipes() -> dict[str, Callable[[], Model]]:
 def _recipe(name: str) -> Callable[[], Model]:
     known = _recipes()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        raise ConfigError(
-            f"model.recipe: there is no recipe {name!r}. Did you mean {' or '.join(close)}?"
-            if close
-            else f"model.recipe: there is no recipe {name!r}. There are: {', '.join(names())}."
-        )
+        raise ConfigError(f"model.recipe: there is no recipe {name!r}. {closest(name, names())}")
     return known[name]

@@ -23,7 +23,7 @@ def closest(name: str, known: Iterable[str]) -> str:
     """What a misspelt name may mean: "Did you mean …?", or all that there are."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(known)}."
+    return f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(known) or 'none'}."
 
 
 def _explained(error: ValidationError, group: type[BaseModel], place: str) -> Iterator[str]:

@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recsys.errors import ConfigError
-from recsys.parts import Spec, check_grammar, choices, parse, part
+from recsys.grammar import check_grammar
+from recsys.parts import Spec, choices, parse, part
 
 
 class Loss(ABC):
@@ -151,7 +152,7 @@ def test_nested_canonical_text_reads_back_equal(spec: Spec[Loss]) -> None:
         ("_Hidden()", "there is no Loss '_Hidden'"),
         ("Loss()", "there is no Loss 'Loss'"),
         ("CrossEntropy(label_smooting=0.1)", "no argument 'label_smooting'. Did you mean label_smoothing"),
-        ("CrossEntropy(qwxyz=0.1)", "It takes: label_smoothing, temperature"),
+        ("CrossEntropy(qwxyz=0.1)", "There are: label_smoothing, temperature"),
         ("CrossEntropy(label_smoothing='0.1')", "label_smoothing='0.1' does not fit CrossEntropy"),
         ("CrossEntropy(label_smoothing=true)", "label_smoothing=True does not fit CrossEntropy"),
         ("Anything(whether=1)", "whether=1 does not fit Anything"),

@@ -200,8 +200,8 @@ def test_show_model_flat_is_read_back() -> None:
         (["show", "--store", "here", "model"], 2, "options go behind"),
         (["nightly", "--asof", "2025-06-02"], 2, "No such option"),
         (["show", "recommendations"], 2, "Missing option"),
-        (["path", "scorin"], 2, "there is no step 'scorin'. Did you mean scoring?"),
-        (["path", "lists"], 2, "There are: features, sequences, training, evaluation, promotion, scoring, publishing; and twin."),
+        (["path", "scorin"], 2, "there is no step 'scorin'. Did you mean scoring"),
+        (["path", "qwxyz"], 2, "There are: features, sequences, training, evaluation, promotion, scoring, publishing, twin."),
         (["path", "twin", "--as-of", "2025-06-02"], 2, "ask for training"),
     ],
 )

@@ -4,7 +4,6 @@ Categories have an index per known value, and 0 for null and unknown ones. Numbe
 that is null is all zeros.
 """
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from recsys.errors import ConfigError
 from recsys.model.bucket import Bucket, Column, Ragged
 from recsys.schema import Column as SchemaColumn
 from recsys.schema import Role
+from recsys.validation import closest
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,5 @@ def known_column(columns: Sequence[SchemaColumn], name: str, where: str) -> Sche
     for column in columns:
         if column.name == name:
             return column
-    close = difflib.get_close_matches(name, [c.name for c in columns], n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(c.name for c in columns) or 'none'}."
+    hint = closest(name, [column.name for column in columns])
     raise ConfigError(f"{where}: there is no feature {name!r}. {hint} Features are declared in the `data` group.")

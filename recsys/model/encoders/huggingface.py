@@ -1,6 +1,5 @@
 """Transformers of Hugging Face's library as encoders."""
 
-import difflib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from recsys.errors import ConfigError
 from recsys.model.attention import check_attention
 from recsys.model.dropout import check_share
 from recsys.model.encoders import BOTH_SIDES, EITHER, LEFT_TO_RIGHT, Direction, Encoder, View
+from recsys.validation import closest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -178,11 +178,9 @@ class HuggingFace(Encoder):
 
 def _architecture(name: str) -> _Architecture:
     if name not in ARCHITECTURES:
-        close = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.4)
         raise ConfigError(
-            f"HuggingFace: {name!r} is none of the architectures that are tested here: {', '.join(ARCHITECTURES)}."
-            + (f" Did you mean {' or '.join(close)}?" if close else "")
-            + " Another one fits into an encoder of your own (derive it from recsys.model.encoders.Encoder)."
+            f"HuggingFace: {name!r} is none of the architectures that are tested here. {closest(name, ARCHITECTURES)} "
+            "Another one fits into an encoder of your own (derive it from recsys.model.encoders.Encoder)."
         )
     return ARCHITECTURES[name]
 
@@ -222,9 +220,7 @@ def _check_options(name: str, options: dict[str, Any], known: set[str], sizes: d
             raise ConfigError(
                 f"HuggingFace: {option} of {name} follows from width and the arguments of HuggingFace(…): leave it out of options."
             )
-        close = difflib.get_close_matches(option, settable, n=3, cutoff=0.4)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(settable))}."
-        raise ConfigError(f"HuggingFace: {name} has no option {option!r}. {hint}")
+        raise ConfigError(f"HuggingFace: {name} has no option {option!r}. {closest(option, sorted(settable))}")
 
 
 def _without(model: "PreTrainedModel", unused: tuple[str, ...]) -> "PreTrainedModel":
