@@ -21,7 +21,7 @@ from recsys.model.items import ItemTable
 from recsys.model.objectives import Objective, Plan
 from recsys.model.positions import NoPositions, Positions
 from recsys.model.reader import Reader
-from recsys.model.towers import MAIN, MERGED, Merge, Tower, check_names
+from recsys.model.towers import MAIN, MERGED, Merge, Tower, check_towers
 from recsys.model.vocabulary import Vocabulary
 
 States = dict[str, Tensor]  # by name of a tower
@@ -50,7 +50,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(inputs, objective, [encoder, *(tower.encoder for tower in towers)], heads)
-        check_names(towers, [head.tower for head in heads])
+        check_towers(towers, [head.tower for head in heads])
         self.inputs, self.objective, self.encoder = inputs, objective, encoder
         directions = {direction_of(objective, each) for each in (encoder, *(tower.encoder for tower in towers))}
         self.direction: Direction = "both sides" if "both sides" in directions else "left to right"

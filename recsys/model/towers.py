@@ -41,8 +41,8 @@ class Merge(nn.Module):
         return self.projection(self.aggregation(main, others)) if others else main
 
 
-def check_names(towers: Sequence[Tower], asked: Sequence[str]) -> None:
-    """ConfigError for two towers of one name, or a head that asks for one that is not there."""
+def check_towers(towers: Sequence[Tower], asked: Sequence[str]) -> None:
+    """ConfigError for two towers of one name, a head that asks for one that is not there, and one that no head reads."""
     names = [MERGED, MAIN, *(tower.name for tower in towers)]
     for name in names:
         if names.count(name) > 1:
@@ -50,3 +50,9 @@ def check_names(towers: Sequence[Tower], asked: Sequence[str]) -> None:
     for name in asked:
         if name not in names:
             raise ConfigError(f"A head reads the tower {name!r}, and there is none of that name. There are: {', '.join(names)}.")
+    unread = [name for name in names[1:] if name not in asked]
+    if MERGED not in asked and unread:
+        raise ConfigError(
+            f"No head reads the tower {' or '.join(map(repr, unread))}, so that it would never be trained. Leave it out of "
+            f"model.towers (and make {MAIN!r} what the heads read), or let a head read {MERGED!r}, all of them together."
+        )

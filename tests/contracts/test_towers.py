@@ -49,21 +49,20 @@ def test_it_is_a_network_like_any_other(world: Any, towers: dict[str, Any], merg
 
 def test_heads_sit_on_different_towers(world: Any, towers: dict[str, Any]) -> None:
     """The gradient of a head on one tower reaches nothing of the others but the item table that all share."""
-    network, reader, spans = world.network(**towers, heads=("NextItem(tower='context')",))
-    network.loss(list(reader.buckets(spans.newest(9)))).backward()
-    reached = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and not name.startswith("towers")}
-    assert reached == {"inputs"}, "the item table is the inputs'"
-    assert {name.split(".")[1] for name, p in network.named_parameters() if p.grad is not None and name.startswith("towers")} == {"0"}
-    bucket = reader.bucket(spans[torch.nonzero(spans.lengths)[:, 0]].newest(8))
-    plan = network.eval().objective.reading(bucket)
-    torch.testing.assert_close(network.encode(bucket), network.states(plan)["context"][plan.row, plan.col])
-
-
-def test_a_network_looks_at_both_sides_where_one_of_its_towers_does(world: Any) -> None:
-    left, both = (f"Tower(name='t', inputs=Inputs(), encoder=PreLN(causal={causal}))" for causal in ("true", "false"))
-    given = {"objective": "NextAction()", "encoder": "GRU()"}
-    assert world.network(**given, towers=(left,))[0].direction == "left to right"
-    assert world.network(**given, towers=(both,))[0].direction == "both sides"
+    heads = ("NextItem(tower='context')", "NextItem(tower='plain', weight=0.5)", "NextItem(tower='main')")
+    network, reader, spans = world.network(**towers, heads=heads)
+    contracts.gradients_reach(network, lambda: network.loss(list(reader.buckets(spans.newest(9)))))
+    bucket = reader.bucket(spans[torch.nonzero(spans.lengths > 1)[:, 0]].newest(8))
+    plan = network.eval().objective.plan(bucket)
+    found = network.states(plan)
+    network.zero_grad()
+    head = network.heads[0]
+    head.loss(head.select(found["context"], plan), network.items).backward()
+    reached = {name for name, p in network.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in reached} == {"inputs", "towers"}, "the item table is the inputs'"
+    assert {name.split(".")[1] for name in reached if name.startswith("towers")} == {"0"}
+    read = network.objective.reading(bucket)
+    torch.testing.assert_close(network.encode(bucket), network.states(read)["context"][read.row, read.col])
 
 
 def test_it_is_saved_with_the_shared_item_table_once(world: Any, towers: dict[str, Any], tmp_path: Path) -> None:
@@ -79,6 +78,7 @@ def test_it_is_saved_with_the_shared_item_table_once(world: Any, towers: dict[st
     [
         ({"towers": (PLAIN, PLAIN)}, "2 towers are called 'plain'"),
         ({"towers": (PLAIN.replace("plain", "main"),)}, "'main' is taken"),
+        ({"heads": ("NextItem(tower='context')",), "towers": (CONTEXT, PLAIN)}, "No head reads the tower 'main' or 'plain'"),
         ({"heads": ("NextItem(tower='contxt')",), "towers": (CONTEXT,)}, "'contxt'.* There are: merged, main, context"),
         (
             {"objective": "MaskedLM()", "towers": ("Tower(name='left', inputs=Inputs(), encoder=PreLN(causal=true))",)},

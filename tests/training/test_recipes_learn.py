@@ -2,6 +2,7 @@
 
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -17,10 +18,11 @@ from recsys.training.train import train
 
 AS_OF = datetime(2026, 3, 1, tzinfo=timezone.utc)
 SHOP = Shop(n_users=1500, n_items=200)
-SIZE = {"width": 64, "max_events": 30}  # smaller than what the recipes were published with
-# Those that predict one event of each history a step, or a few, need more of them.
-EPOCHS = {"sasrec": 8, "next_action": 40, "next_action_causal": 40, "next_action_albert_causal": 40}
-MORE = 20
+SMALL: dict[str, Any] = {"width": 64, "max_events": 12}  # smaller than what the recipes were published with
+# Epochs of about 24 steps. Those that predict few events of a history, or hide its neighbours, take longer to take off.
+EPOCHS = {"bert4rec": 20, "gsasrec": 25, "next_action": 10, "next_action_causal": 10, "next_action_albert_causal": 40, "albert": 60}
+LONGER: dict[str, dict[str, Any]] = {"albert": {"max_events": 30}}  # more events to hide
+USUAL_EPOCHS = 6
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,9 @@ def test_it_beats_popularity_on_the_demo_shop(night: tuple[Store, Artifact], rec
     store, sequences = night
     cut = windows.holdout(AS_OF, "1d")
     assert cut.at is not None
-    fitting = Training(max_epochs=EPOCHS.get(recipe, MORE), learning_rate=4e-3, patience=8, users_per_batch=128)
-    model = train(store, AS_OF, Model(recipe=recipe, **SIZE), fitting, 1, sequences, cut, key="user")
+    fitting = Training(max_epochs=EPOCHS.get(recipe, USUAL_EPOCHS), learning_rate=4e-3, patience=60, users_per_batch=64)
+    sizes = SMALL | LONGER.get(recipe, {})
+    model = train(store, AS_OF, Model(recipe=recipe, **sizes), fitting, 1, sequences, cut, key="user")
     compared = evaluate(store, AS_OF, Evaluation(), True, 1, sequences, model, None)
     metrics = compared.path / "metrics.parquet"
     where = "metric = 'ndcg' and k = 10 and slice = 'all'"

@@ -39,7 +39,8 @@ class ReplacedTokenDetection(MaskedLM):
         logits, labels = [], []
         for (plan, _), items in zip(planned, drawn, strict=True):
             corrupted = plan.bucket.item_index.index_put((plan.row, plan.col), items)
-            shown = network.hidden(replace(plan, bucket=replace(plan.bucket, item_index=corrupted), hidden=None))
+            states = network.states(replace(plan, bucket=replace(plan.bucket, item_index=corrupted), hidden=None))
+            shown = states[network.next_item.tower]
             real = plan.bucket.real
             logits.append(self.discriminator(shown[real])[:, 0])
             labels.append((corrupted != plan.bucket.item_index)[real])
