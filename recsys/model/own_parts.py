@@ -21,16 +21,18 @@ def put_on_path(folder: str | None) -> None:
     """Make the modules of the folder importable in this process, before any others of their names.
 
     What was imported from it before and has been edited since (between two cells of a notebook, say) is imported anew:
-    its version says what is in the files now.
+    its version says what is in the files now. So is what another folder of own parts has under the same name.
     """
     if folder is None:
         return
     root = _root(folder)
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    sys.path[:] = [str(root), *(place for place in sys.path if place != str(root))]
     now = digests(folder)
     if now != _seen.setdefault(root, now):
         _forget(root)
+    for other in _seen.keys() - {root}:
+        if _top_level(now) & _top_level(_seen[other]):
+            _forget(other)
     _seen[root] = now
 
 
@@ -83,6 +85,11 @@ def _outside(cls: type) -> dict[str, str]:
 def _file(cls: type) -> Path | None:
     name = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return None if name is None else Path(name).resolve()
+
+
+def _top_level(files: Iterable[str]) -> set[str]:
+    """Names of the modules and packages that a folder's files make."""
+    return {Path(file).parts[0].removesuffix(".py") for file in files}
 
 
 def _forget(root: Path) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from flows.steps import check
 from recsys import digest
+from recsys import load as load_recommender
 from recsys.config import Model, Night, Training
 from recsys.errors import ConfigError, ContractError
 from recsys.histories import Dictionary, Histories
@@ -355,6 +356,7 @@ def test_a_trained_model_finds_its_parts_where_they_were(own: Fit, code: Path, t
     asked = f"from recsys import load; print(load({str(done.path)!r}, code={str(edited)!r}).network.edited)"
     found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
     assert found.stdout.strip() == "True", f"not the code that was asked for: {found.stderr}"
+    assert load_recommender(done.path, code=str(edited)).network.edited, "here, where that of the training is imported"  # type: ignore[attr-defined]
     code.rename(tmp_path / "moved")
     lost = subprocess.run([sys.executable, "-c", f"{load})[0].damping)"], capture_output=True, text=True)
     assert "model.network" in lost.stderr and "Is its folder given as model.code?" in lost.stderr
