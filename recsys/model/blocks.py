@@ -11,7 +11,7 @@ from recsys.errors import ConfigError
 from recsys.model import own_parts
 from recsys.model.aggregation import Aggregation
 from recsys.model.batching import Batching
-from recsys.model.compatibility import direction_of
+from recsys.model.compatibility import check_no_times, direction_of
 from recsys.model.embeddings.user import UserId
 from recsys.model.encoders import Encoder
 from recsys.model.fusion import Fusion
@@ -68,18 +68,22 @@ class Blocks:
         """Classes of all blocks, nested ones too."""
         return {cls for spec in (*self.one.values(), *(s for specs in self.several.values() for s in specs)) for cls in spec.classes()}
 
-    def check(self) -> None:
-        """ConfigError where blocks cannot be built at this size or do not fit each other, as far as that is known without data."""
+    def check(self, has_times: bool = True) -> None:
+        """ConfigError where blocks cannot be built at this size or do not fit each other or data without times, as far as that
+        is known before any work."""
         assert self.model.width is not None and self.model.max_events is not None, "recipes fill these in"
         size = {"width": self.model.width, "max_events": self.model.max_events}
         objective = self._built_early("objective", size)
         size["n_places"] = self.model.max_events if objective is None else objective.n_places(self.model.max_events)
         positions = self._built_early("positions", size)
-        encoder = self._built_early("encoder", size)
-        if positions is not None and encoder is not None:
-            positions.check(encoder)
-        if objective is not None and encoder is not None:
+        encoders = [self._built_early("encoder", size), *self._encoders_of_towers(size)]
+        if positions is not None and encoders[0] is not None:
+            positions.check(encoders[0])
+        known = [encoder for encoder in encoders if encoder is not None]
+        for encoder in known if objective is not None else ():
             direction_of(objective, encoder)
+        if not has_times:
+            check_no_times([part for part in (objective, *known) if part is not None and part.reads_times])
 
     def check_heads(self, labels: Collection[str]) -> None:
         """ConfigError where no head recommends, or one is to learn a label that the events do not have."""
@@ -100,14 +104,12 @@ class Blocks:
         several = {name: tuple(map(str, specs)) or None for name, specs in self.several.items()}
         return self.model.model_copy(update={**one, **several})
 
+    def _encoders_of_towers(self, size: dict[str, Any]) -> list[Encoder | None]:
+        named = [tower.arguments.get("encoder") for tower in self.several["towers"]]
+        return [_built_early("model.towers", spec, size) for spec in named if isinstance(spec, Spec)]
+
     def _built_early(self, field: str, size: dict[str, Any]) -> Any:
-        """A block that needs no data, built to see whether it can be; None for others."""
-        if not self.one[field].supplied_by(*size):
-            return None
-        try:
-            return self.one[field].build(**size)
-        except ConfigError as error:
-            raise ConfigError(f"model.{field}: {error}") from None
+        return _built_early(f"model.{field}", self.one[field], size)
 
 
 def build(model: Model, vocabulary: Vocabulary) -> Network:
@@ -140,6 +142,16 @@ def build(model: Model, vocabulary: Vocabulary) -> Network:
     with torch.no_grad():
         made["initialisation"](network)
     return network
+
+
+def _built_early(field: str, block: Spec[T], size: dict[str, Any]) -> T | None:
+    """A block that needs no data, built to see whether it can be; None for others."""
+    if not block.supplied_by(*size):
+        return None
+    try:
+        return block.build(**size)
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from None
 
 
 def _parse(field: str, text: str | None, slot: type) -> Spec[Any]:

@@ -126,11 +126,21 @@ def test_blocks_are_checked_without_building_anything(field: str, text: str, mes
     [
         ({"width": 15}, "^model.encoder: width 15 cannot be divided among 4 .* Choose model.width as a multiple of 4, or another n_heads"),
         ({"encoder": f"{__name__}.Both()"}, "Both reads both sides; CausalLM needs left to right"),
+        ({"towers": ("Tower(name='far', inputs=Inputs(), encoder=PreLN(causal=false))",)}, "PreLN reads both sides; CausalLM needs"),
+        ({"encoder": "GRU()", "positions": "Rotary()"}, "Rotary"),
     ],
 )
 def test_what_cannot_be_built_is_known_without_data(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Blocks.of(resolve(Model(**fields))).check()
+
+
+@pytest.mark.parametrize(("field", "text"), [("encoder", "HSTU()"), ("objective", "AllAction()"), ("objective", "DenseAllAction()")])
+def test_what_reads_times_is_refused_for_data_without_any(field: str, text: str) -> None:
+    blocks = Blocks.of(resolve(Model(**{field: text, "width": 16})))
+    blocks.check()
+    with pytest.raises(ConfigError, match=f"order only.*{text[:-2]}"):
+        blocks.check(has_times=False)
 
 
 def test_blocks_that_need_the_vocabulary_are_left_until_there_is_one() -> None:
