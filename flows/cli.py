@@ -246,7 +246,7 @@ def _model(
     """The model and the histories of what is published now, or was for a night; and that promotion."""
     artifacts = _store(deployment, config, store)
     night = _current(artifacts)
-    if as_of is not None and as_of != "current":
+    if as_of is not None:
         found = published.of_night(artifacts, windows.parse_as_of(as_of))
         if found is None:
             raise StoreError(f"Nothing was published for {as_of} in {artifacts.root}. `recsys show` lists the nights.")
