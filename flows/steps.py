@@ -64,7 +64,7 @@ def check(night: Night) -> None:
     """ConfigError where the building blocks are known not to work before any data is read."""
     blocks = Blocks.of(recipes.resolve(night.model))
     blocks.check(has_times=night.data.events is None or night.data.events.time is not None)
-    blocks.check_heads(night.data.labels)
+    blocks.check_aims(night.data.labels)
     Parts.of(night.training, night.model.code).check()
 
 

@@ -82,9 +82,15 @@ def part(cls: type[T], **arguments: Any) -> Spec[T]:
     return Spec(cls, _checked(cls, arguments, str(cls.__name__)))
 
 
-def parse(text: str, slot: type[T]) -> Spec[T]:
-    """The spec that the text names, for a slot with the contract `slot`. ConfigError with the closest valid names."""
-    return _resolve(call(text), slot, text)
+def parse(text: str, slot: type[T], field: str = "") -> Spec[T]:
+    """The spec that the text names, for a slot with the contract `slot`.
+
+    ConfigError says what is wrong with the text of the configuration's `field`, with the closest valid names.
+    """
+    try:
+        return _resolve(call(text), slot, text)
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}" if field else str(error)) from error.__cause__
 
 
 def choices(slot: type) -> dict[str, type[Any]]:

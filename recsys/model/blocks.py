@@ -54,9 +54,14 @@ class Blocks:
         """ConfigError names the field and what would be valid. Nothing is built, so this is cheap to do before any work."""
         own_parts.put_on_path(model.code)
         asked = {**ONE, **{name: slot for name, slot in OPTIONAL.items() if getattr(model, name) is not None}}
-        one = {name: _parse(f"model.{name}", getattr(model, name), slot) for name, slot in asked.items()}
-        one |= {name: _parse(f"model.{name}", getattr(model, name) or usual, slot) for name, (slot, usual) in USUAL.items()}
-        several = {name: tuple(_parse(f"model.{name}", x, slot) for x in getattr(model, name) or ()) for name, slot in SEVERAL.items()}
+        for name in ONE:
+            if getattr(model, name) is None:
+                raise ConfigError(f"model.{name} is not given, and no recipe has filled it in: see recsys.recipes.resolve.")
+        one: dict[str, Spec[Any]] = {name: parse(getattr(model, name), slot, f"model.{name}") for name, slot in asked.items()}
+        one |= {name: parse(getattr(model, name) or usual, slot, f"model.{name}") for name, (slot, usual) in USUAL.items()}
+        several: dict[str, tuple[Spec[Any], ...]] = {
+            name: tuple(parse(x, slot, f"model.{name}") for x in getattr(model, name) or ()) for name, slot in SEVERAL.items()
+        }
         return cls(model, one, several)
 
     @property
@@ -85,7 +90,7 @@ class Blocks:
         if not has_times:
             check_no_times([part for part in (objective, *known) if part is not None and part.reads_times])
 
-    def check_heads(self, labels: Collection[str]) -> None:
+    def check_aims(self, labels: Collection[str]) -> None:
         """ConfigError where no head recommends, or one is to learn a label that the events do not have."""
         heads = self.several["heads"]
         if not any(issubclass(head.cls, NextItem) for head in heads):
@@ -150,14 +155,5 @@ def _built_early(field: str, block: Spec[T], size: dict[str, Any]) -> T | None:
         return None
     try:
         return block.build(**size)
-    except ConfigError as error:
-        raise ConfigError(f"{field}: {error}") from None
-
-
-def _parse(field: str, text: str | None, slot: type) -> Spec[Any]:
-    if text is None:
-        raise ConfigError(f"{field} is not given, and no recipe has filled it in: see recsys.recipes.resolve.")
-    try:
-        return parse(text, slot)
     except ConfigError as error:
         raise ConfigError(f"{field}: {error}") from None

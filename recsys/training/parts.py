@@ -54,8 +54,8 @@ class Parts:
     def of(cls, training: Training, code: str | None = None) -> "Parts":
         """ConfigError names the field and what would be valid. `code` is the folder of own parts, `model.code`."""
         own_parts.put_on_path(code)
-        one = {name: _parse(name, getattr(training, name), slot) for name, slot in SLOTS.items()}
-        return cls(training, one, tuple(_parse("callbacks", text, Callback) for text in training.callbacks))
+        one: dict[str, Spec[Any]] = {name: parse(getattr(training, name), slot, f"training.{name}") for name, slot in SLOTS.items()}
+        return cls(training, one, tuple(parse(text, Callback, "training.callbacks") for text in training.callbacks))
 
     def in_canonical_text(self) -> Training:
         """The group with every block spelt in one way."""
@@ -99,13 +99,6 @@ class Parts:
                     raise ConfigError(f"training.trainer: {name} cannot be set: {why}.")
         arguments = {**ours, **spec.arguments}
         return _built("trainer", Spec(spec.cls, arguments))
-
-
-def _parse(field: str, text: str, slot: type) -> Spec[Any]:
-    try:
-        return parse(text, slot)
-    except ConfigError as error:
-        raise ConfigError(f"training.{field}: {error}") from None
 
 
 def _built(field: str, spec: Spec[T]) -> T:

@@ -69,14 +69,14 @@ def test_without_a_head_that_recommends_there_are_answers_and_no_lists(world: tu
     with pytest.raises(ConfigError, match="no NextItem head"):
         encode(network, reader, spans)
     with pytest.raises(ConfigError, match=r"none of them recommends.*NextItem\(\)"):
-        Blocks.of(model).check_heads(("reason",))
+        Blocks.of(model).check_aims(("reason",))
 
 
 def test_labels_are_checked_before_any_work() -> None:
     blocks = Blocks.of(resolve(Model(heads=("NextItem()", 'Binary(label="purchased")'))))
-    blocks.check_heads(("purchased",))
+    blocks.check_aims(("purchased",))
     with pytest.raises(ConfigError, match="label that the events do not have; they have: liked. Name 'purchased' in data.events.label"):
-        blocks.check_heads(("liked",))
+        blocks.check_aims(("liked",))
 
 
 def test_a_warm_start_moves_answers_by_class(world: tuple, tmp_path: Path) -> None:
