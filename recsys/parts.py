@@ -64,7 +64,8 @@ class Spec(Generic[T]):
                     known[name] = supplied[name]
                 elif parameter.default is inspect.Parameter.empty:
                     there = ", ".join(supplied) or "nothing"
-                    raise ConfigError(f"{self.cls.__name__} needs {name!r}; its place in the network supplies {there}.")
+                    remedy = " Set it, or name a class of your own that does." if _is_foreign(self.cls) else ""
+                    raise ConfigError(f"{self.cls.__name__} needs {name!r}; its place in the network supplies {there}.{remedy}")
         hints = annotations(self.cls)
         chosen = {name: _built(value, hints.get(name), supplied) for name, value in self.arguments.items()}
         return self.cls(**known, **chosen)
