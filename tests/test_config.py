@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from flows import deployments
-from recsys.config import RESULT_FREE, Data, Evaluation, Events, Export, Group, Model, Night, Publishing, Scoring, Training, expand
+from recsys.config import Data, Evaluation, Events, Export, Group, Model, Night, Publishing, Scoring, Training, expand
+from recsys.config.groups import RESULT_FREE
 from recsys.errors import ConfigError
 
 NIGHT: dict[str, Any] = {

@@ -1,0 +1,32 @@
+"""The configuration: one frozen group per step, each a parameter of the flow and a typed form in the UI.
+
+Fields made with `Free(...)` cannot change a result (threads, memory, devices, places) and stay out of versions.
+"""
+
+from recsys.config.data import Data, Events, Features, Items, Sequences, Shop, Table, Users
+from recsys.config.groups import Free, Group, expand
+from recsys.config.model import Model, Part, Training
+from recsys.config.night import Evaluation, Export, Night, Promotion, Publishing, Scoring
+
+__all__ = [
+    "Data",
+    "Evaluation",
+    "Events",
+    "Export",
+    "Features",
+    "Free",
+    "Group",
+    "Items",
+    "Model",
+    "Night",
+    "Part",
+    "Promotion",
+    "Publishing",
+    "Scoring",
+    "Sequences",
+    "Shop",
+    "Table",
+    "Training",
+    "Users",
+    "expand",
+]

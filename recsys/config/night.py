@@ -1,0 +1,108 @@
+"""What is done with a trained network, and the whole of a night."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from recsys.config.data import Data, Features, Sequences
+from recsys.config.groups import Free, Group
+from recsys.config.model import Model, Training
+from recsys.windows import Duration, Holdout
+
+
+class Evaluation(Group):
+    """The time split and what is measured on it."""
+
+    holdout: Holdout = Field(
+        "1d", description='The newest events are held out to compare models: a duration, or "last-1" for data with an order only.'
+    )
+    k: tuple[int, ...] = Field((10, 20), min_length=1, description="Lengths of lists that are measured.")
+    popular_windows: tuple[Duration, ...] = Field(
+        ("1h", "3h", "6h", "12h", "1d", "3d", "7d"), description="Windows of popular-lately that are tried on the training period."
+    )
+    n_bootstrap: int = Field(1000, ge=100, description="Resamples of the users behind each interval.")
+    max_users: int = Field(100_000, ge=1, description="Test users at most, drawn by seed.")
+
+
+class Promotion(Group):
+    """When the candidate is published, and what is published otherwise."""
+
+    metric: Literal["ndcg", "hit_rate", "recall", "map", "mrr"] = Field("ndcg", description="Metric that decides.")
+    k: int = Field(10, ge=1, description="Length of list at which it decides.")
+    tolerance: float = Field(0.02, ge=0, description="Share of the current model's value that the candidate may lose.")
+    min_lift: float = Field(0.0, description="Share by which a model has to beat the better popularity baseline.")
+    min_coverage: float = Field(0.0, ge=0, le=1, description="Share of the eligible items that the lists have to show.")
+    min_users: int = Field(50, ge=1, description="Test users below which nothing is concluded and the current model stays.")
+    min_refit_overlap: float = Field(
+        0.1, ge=0, le=1, description="Share of the top 10 that the refit has to have in common with its twin, which is published otherwise."
+    )
+
+
+class Scoring(Group):
+    """Tonight's lists."""
+
+    k: int = Field(10, ge=1, le=1000, description="Items per user.")
+    exclude_seen: bool = Field(True, description="Leave out what the user has had in the seen window.")
+    segment: str | None = Field(None, description="User column by which the popular items of users without history are counted.")
+    vectors: bool = Field(False, description="Write the vectors of items and users beside the lists.")
+    similar_items: int = Field(0, ge=0, le=1000, description="Similar items to list for each item, by cosine; 0: no such lists.")
+    users_per_tile: int = Free(1024, ge=1, description="Users scored at once: memory against speed.")
+    accelerator: Literal["auto", "cpu", "gpu"] = Free("auto", description="Where it runs.")
+    threads: int | None = Free(None, description="Torch's threads; all cores unless said.")
+
+
+class Export(Group):
+    """A copy of the published lists outside the store, replaced every night."""
+
+    format: Literal["parquet", "csv", "duckdb"] = Field(description="parquet and CSV: a folder; duckdb: a table in a database file.")
+    path: str = Field(description="Folder or database file. ${NAME} is taken from the environment.")
+    table: str = Field("recommendations", description="Name of the table in a database.")
+
+
+class Publishing(Group):
+    """Contracts on the lists, then the pointer, then copies for others."""
+
+    min_user_coverage: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the users whose list must have k items. Whoever has seen more than the rest gets what is left.",
+    )
+    max_fallback_share: float = Field(
+        1.0, ge=0, le=1, description="Largest share of users whose list starts with a popularity fallback although a model was published."
+    )
+    min_overlap: float = Field(0.0, ge=0, le=1, description="Smallest mean share of last night's list that is still in tonight's.")
+    exports: tuple[Export, ...] = Field((), description="Copies of the lists.")
+
+
+class Night(Group):
+    """A whole configuration: the groups of a file or a deployment."""
+
+    seed: int = Field(1, ge=0, description="Every random choice follows from it.")
+    data: Data
+    features: Features = Features()
+    sequences: Sequences = Sequences()
+    model: Model = Model()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    promotion: Promotion = Promotion()
+    scoring: Scoring = Scoring()
+    publishing: Publishing = Publishing()
+
+    @model_validator(mode="after")
+    def _groups_agree(self) -> "Night":
+        events = self.data.events
+        if events is not None and (events.time is None) != self.evaluation.holdout.startswith("last-"):
+            raise ValueError(
+                f"evaluation.holdout is {self.evaluation.holdout!r}, but the events have "
+                + ('no time column: hold out "last-1"' if events.time is None else 'times: hold out a duration, as "1d"')
+            )
+        if self.sequences.key == "session" and events is not None and not (events.session or self.sequences.session_gap):
+            raise ValueError("sequences.key is session: name data.events.session, or give sequences.session_gap")
+        users = self.data.segments
+        if self.scoring.segment is not None and self.scoring.segment not in users:
+            there = f"There are: {', '.join(users)}" if users else "There are none: declare it in data.users.categorical"
+            raise ValueError(f"scoring.segment is {self.scoring.segment!r}, which is no categorical column of the users. {there}")
+        if self.promotion.k not in self.evaluation.k:
+            raise ValueError(f"promotion.k is {self.promotion.k}, which evaluation.k {list(self.evaluation.k)} does not measure")
+        return self
