@@ -179,9 +179,16 @@ def _named(name: str, slot: type, text: str) -> type:
 def _imported(name: str, slot: type, text: str) -> type:
     module, _, attribute = name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        there = importlib.import_module(module)
+        if not hasattr(there, attribute) and module != "__main__":
+            own = [n for n, value in vars(there).items() if isinstance(value, type) and value.__module__ == module]
+            raise ConfigError(f"{text!r}: the module {module} has no {attribute!r}. {closest(attribute, own)}")
+        found = getattr(there, attribute)
+    except ConfigError:
+        raise
     except (Exception, SystemExit) as error:  # somebody's module: anything can happen while it is imported
-        remedy = "Is its folder given as model.code?"
+        missing = isinstance(error, ModuleNotFoundError) and module.split(".")[0] == (error.name or "").split(".")[0]
+        remedy = "Is its folder given as model.code?" if missing else "That is for its author to put right."
         if module == "__main__":
             remedy = (
                 "It was written in a notebook or a script: move it into a file, name it with its module, and give its folder as model.code."

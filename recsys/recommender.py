@@ -49,7 +49,7 @@ from recsys.windows import everything, microseconds
 FILES = ("weights.safetensors", "model.json", "vocabulary")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recommender:
     """A trained model: its files in `folder`, and the histories that it was fitted to, where it was fitted here.
 
@@ -63,6 +63,10 @@ class Recommender:
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the training, as ndcg_at_10 of its best epoch
     in_pandas: bool = False
     code: str | None = None  # the folder of own parts, where it is not that of the training any more
+
+    def __repr__(self) -> str:
+        histories = "without histories" if self.past is None else f"of events before {self.past.as_of:%Y-%m-%d %H:%M:%S}"
+        return f"<Recommender in {self.folder}, {histories}>"
 
     @cached_property
     def network(self) -> Network:
@@ -100,6 +104,7 @@ def item_vectors(model: Recommender) -> Any:
 
 def similar_items(model: Recommender, k: int = 10) -> Any:
     """`item_id, rank, similar_item_id, score`: for each item the k others with the highest cosine of their vectors."""
+    _check_length(k)
     return _like(model, vectors.similar_items(model.vocabulary.item_id, model.network.catalogue(), k))
 
 
@@ -185,8 +190,7 @@ def recommend(
     A list leaves out what the user has had in these events, unless `exclude_seen` is false, and is shorter than k where
     nothing is left.
     """
-    if k < 1:
-        raise ConfigError(f"k is {k}: a list has at least one item.")
+    _check_length(k)
     ranking, user_id = _asked(model, users, events, as_of)
     return _like(model, ranking.table(user_id, k, exclude_seen), events)
 
@@ -238,6 +242,11 @@ def _asked(model: Recommender, users: Any, events: Any, as_of: str | datetime | 
     if known is not None:
         users = frames.to_arrow(known, "users")[model.data.get("users", {}).get("user", "user_id")]
     return ranking, ranking.histories.user_id if users is None else frames.ids(users, ranking.histories.user_id.type)
+
+
+def _check_length(k: int) -> None:
+    if not isinstance(k, (int, np.integer)) or k < 1:
+        raise ConfigError(f"k is {k!r}: the length of a list is a whole number from 1 on.")
 
 
 def _like(model: Recommender, table: pa.Table, events: Any = None) -> Any:

@@ -161,3 +161,11 @@ def test_holdouts_and_exports_are_typed() -> None:
 def test_a_building_block_that_is_no_call_is_refused_where_the_configuration_is_read(field: str, given: object, why: str) -> None:
     with pytest.raises(ValidationError, match=rf"{field}(\.0)?\n.*{why}"):
         Model.model_validate({field: given})
+
+
+def test_a_part_that_is_made_already_is_asked_for_as_a_part() -> None:
+    class Made:
+        pass
+
+    with pytest.raises(ValueError, match=r"write part\(Made, …\)"):
+        Model(loss=Made())

@@ -268,9 +268,12 @@ def test_the_standard_library_is_no_building_block(text: str, tmp_path: Path, mo
     assert not (tmp_path / "called").exists()
 
 
-@pytest.mark.parametrize("module", ["team_broken", "team_leaving", "team_missing", "team_parts.deeper"])
-def test_a_module_that_cannot_be_imported_says_so(team: str, module: str) -> None:
-    with pytest.raises(ConfigError, match=f"{module}.Focal cannot be imported .*model.code"):
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [("team_broken", "author"), ("team_leaving", "author"), ("team_missing", "model.code"), ("team_parts.deeper", "model.code")],
+)
+def test_a_module_that_cannot_be_imported_says_so(team: str, module: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match=f"{module}.Focal cannot be imported .*{remedy}"):
         parse(f"{module}.Focal()", Loss)
 
 

@@ -250,3 +250,8 @@ def test_bad_requests_are_refused(model: Recommender) -> None:
         recommend(model, pa.array([100, None]))
     with pytest.raises(ConfigError, match="k is 0"):
         recommend(model, k=0)
+    with pytest.raises(ConfigError, match="k is '3'"):
+        recommend(model, k="3")
+    with pytest.raises(ConfigError, match="k is 0"):
+        similar_items(model, k=0)
+    assert len(repr(model)) < 200 and str(model.folder) in repr(model)

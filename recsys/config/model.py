@@ -12,6 +12,8 @@ from recsys.parts import Spec, name_of
 
 def _as_text(given: Any) -> Any:
     """From Python a part may be a spec, as `part(PreLN, n_blocks=4)`, or a class."""
+    if given is not None and not isinstance(given, (str, Spec, type)):
+        raise ValueError(f"a part is text, a class or part(…), and not a thing that is made already: write part({type(given).__name__}, …)")
     return str(given) if isinstance(given, Spec) else name_of(given) if isinstance(given, type) else given
 
 

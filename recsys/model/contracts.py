@@ -27,6 +27,14 @@ LENGTHS = torch.tensor([7, 3, 1, 5, 7])
 # Encoders
 
 
+def keeps_shape(encoder: Encoder, width: int, direction: Direction) -> None:
+    """(B, L, D) in, (B, L, D) out."""
+    x = torch.randn(len(LENGTHS), 7, width)
+    states = _encoded(encoder, x, LENGTHS, direction)
+    if states.shape != x.shape:
+        raise ContractError(f"{kind(encoder)}: gives {tuple(states.shape)} for {tuple(x.shape)} (sequences, places, width).")
+
+
 def looks_back_only(encoder: Encoder, width: int) -> None:
     """From left to right, replacing future events never changes a hidden state."""
     x = torch.randn(len(LENGTHS), 7, width)

@@ -26,6 +26,17 @@ def sees_no_future(network: Network, reader: Reader, spans: Spans) -> None:
     equal(a[:, :n][real], b[:, :n][real], network, "replacing future items changes a prediction")
 
 
+def predicts_what_happened(network: Network, reader: Reader, spans: Spans) -> None:
+    """Each prediction is of an event of its history that is a target, with the event's own weight."""
+    spans = spans[torch.nonzero(spans.lengths > 1)[:, 0]].newest(network.objective.n_trained(network.max_events))
+    bucket = reader.bucket(spans)
+    plan = network.objective.plan(bucket, torch.Generator().manual_seed(1))
+    assert plan.target is not None and plan.weight is not None
+    same = (bucket.item_index[plan.row] == plan.target[:, None]) & (bucket.weight[plan.row] == plan.weight[:, None])
+    if not (same & bucket.real[plan.row] & (bucket.weight[plan.row] > 0)).any(1).all():
+        raise ContractError(f"{kind(network.objective)}: predicts something that is no target of the history, or with another weight.")
+
+
 def hides_what_it_predicts(network: Network, reader: Reader, spans: Spans) -> None:
     """No prediction changes when the event that it predicts does, be it its item or any other feature of it."""
     network.eval()

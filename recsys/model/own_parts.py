@@ -66,8 +66,11 @@ def sources(classes: Iterable[type], folder: str | None) -> dict[str, str]:
         file = _file(base)
         if not base.__module__.startswith("recsys.") and not (file is not None and any(map(file.is_relative_to, known))):
             own |= _outside(base)
-    for source in [] if root is None else sorted(root.rglob("*.py")):
-        ours |= digest.modules_named_in(source.read_text())
+    for file in [] if root is None else sorted(root.rglob("*.py")):
+        try:
+            ours |= digest.modules_named_in(file.read_text())
+        except (SyntaxError, ValueError) as error:
+            raise ConfigError(f"{file}, in the folder of own parts, is no Python ({error}): put it right or take it out.") from None
     return {**own, "recsys": digest.of_modules(ours)}
 
 

@@ -2,7 +2,7 @@
 
 >>> slot, spec = find("PreLN(n_blocks=1)")
 >>> slot.__name__, [name for name, _ in properties(slot, spec)][0]
-('Encoder', 'looks back only')
+('Encoder', 'keeps shape (both sides)')
 
 A part is checked alone, by the contracts of its slot, and in a small network, by those of all networks.
 """
@@ -114,6 +114,8 @@ def world() -> World:
 
 def _of_encoder(spec: Spec[Any]) -> Iterator[Property]:
     encoder: Encoder = world().built(spec)
+    for direction in sorted(encoder.directions):
+        yield f"keeps shape ({direction})", partial(lambda d: contracts.keeps_shape(world().built(spec), WIDTH, d), direction)
     if "left to right" in encoder.directions:
         yield "looks back only", lambda: contracts.looks_back_only(world().built(spec), WIDTH)
     for direction in sorted(encoder.directions):
@@ -176,7 +178,12 @@ def _of_pooling(spec: Spec[Any]) -> Iterator[Property]:
 def _of_objective(spec: Spec[Any]) -> Iterator[Property]:
     fields = _in_network(Objective, spec)
     assert fields is not None
-    for contract in (network_contracts.hides_what_it_predicts, network_contracts.evaluates_as_it_recommends):
+    checked = (
+        network_contracts.predicts_what_happened,
+        network_contracts.hides_what_it_predicts,
+        network_contracts.evaluates_as_it_recommends,
+    )
+    for contract in checked:
         yield _named(contract), partial(lambda c: c(*world().network(**fields)), contract)
 
 

@@ -201,3 +201,13 @@ def test_broken_encoders_are_found_out() -> None:
         contracts.keeps_streams_apart(_SeesItself(), WIDTH)
     with pytest.raises(ContractError, match="_SeesNothing: .*not see all"):
         contracts.keeps_streams_apart(_SeesNothing(), WIDTH)
+
+
+class _Widens(Encoder):
+    def forward(self, x: torch.Tensor, view: View) -> torch.Tensor:
+        return torch.cat([x, x[..., :1]], dim=-1)
+
+
+def test_an_encoder_of_another_width_is_found_out() -> None:
+    with pytest.raises(ContractError, match=r"_Widens: gives \(5, 7, 17\) for \(5, 7, 16\)"):
+        contracts.keeps_shape(_Widens(), WIDTH, "both sides")

@@ -225,6 +225,13 @@ def test_a_yes_or_no_is_0_or_1(world: Any) -> None:
         world.network(heads=('Binary(label="spent")',))
 
 
+def test_a_label_that_nobody_knows_is_refused(world: Any) -> None:
+    network, _, _ = world.network(heads=("NextItem()", 'Binary(label="bought")'))
+    columns = {**world.histories.columns, "bought": np.full(len(world.histories.item_code), np.nan, dtype=np.float32)}
+    with pytest.raises(ContractError, match="'bought' is known of none of the .* events"):
+        network.reader(replace(world.histories, columns=columns), world.dictionary, world.vocabulary)
+
+
 def test_histories_without_the_label_are_refused(world: Any) -> None:
     network, _, _ = world.network(heads=("NextItem()", 'Binary(label="bought")'))
     bare = replace(world.histories, columns={n: c for n, c in world.histories.columns.items() if n != "bought"})

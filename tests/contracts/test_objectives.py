@@ -125,6 +125,20 @@ def test_an_objective_that_shows_its_targets_is_found_out(world: Any) -> None:
         network_contracts.hides_what_it_predicts(shows, reader, spans)
 
 
+class _IgnoresWeights(CausalLM):
+    def plan(self, bucket: Bucket, generator: torch.Generator | None = None) -> Plan:
+        plan = super().plan(bucket, generator)
+        return replace(plan, weight=torch.full_like(plan.weight, 0.5))
+
+
+def test_an_objective_that_ignores_weights_is_found_out(world: Any) -> None:
+    network, reader, spans = network_of(world, "CausalLM()")
+    network_contracts.predicts_what_happened(network, reader, spans)
+    network.objective = _IgnoresWeights()
+    with pytest.raises(ContractError, match="another weight"):
+        network_contracts.predicts_what_happened(network, reader, spans)
+
+
 def test_causal_lm_predicts_every_target_after_the_first_once(world: Any) -> None:
     _, reader, spans = world.network()
     bucket = reader.bucket(spans)

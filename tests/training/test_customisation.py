@@ -384,7 +384,7 @@ def test_a_trained_model_finds_its_parts_where_they_were(own: Fit, code: Path, t
         ("module", "team_training.Doubled()", "Doubled needs factor"),
         ("module", "team_training.Doubled(factor='2')", "factor='2' does not fit Doubled"),
         ("module", "team_training.Doubled(factor=2.0, network=1)", "has no argument 'network'"),
-        ("module", "team_training.Missing()", "cannot be imported .*model.code"),
+        ("module", "team_training.Missing()", "the module team_training has no 'Missing'"),
         ("trainer", "Trainer(max_epochs=3)", "max_epochs is decided by training.max_epochs"),
         ("trainer", "Trainer(callbacks=[])", "callbacks is decided by training.callbacks"),
         ("trainer", "Trainer(logger=true)", "logger cannot be set: every epoch is kept in epochs.parquet"),
@@ -398,6 +398,13 @@ def test_a_trained_model_finds_its_parts_where_they_were(own: Fit, code: Path, t
 def test_what_does_not_work_is_refused_before_any_work(code: Path, field: str, text: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Parts.of(Training(**{field: text}), str(code)).check()
+
+
+@pytest.mark.parametrize("content", [b"class Broken(\n", b"# caf\xe9\n"])
+def test_an_own_file_that_is_no_python_is_named(own: Fit, code: Path, content: bytes) -> None:
+    (code / "beside.py").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"beside\.py, in the folder of own parts, is no Python"):
+        own()
 
 
 def test_decay_of_an_optimiser_that_has_none(code: Path) -> None:

@@ -57,6 +57,7 @@ class Binary(LabelHead):
         }
 
     def check(self, column: Tensor) -> None:
+        super().check(column)
         other = column[~column.isnan() & (column != 0) & (column != 1)]
         if len(other):
             raise ContractError(

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, ContractError
 from recsys.model.bucket import Bucket
 from recsys.model.heads import Head, Predictions
 from recsys.model.items import INITIAL_STD, ItemTable
@@ -113,7 +113,13 @@ class LabelHead(Head, ABC):
         return target
 
     def check(self, column: Tensor) -> None:
-        """ContractError where the label (n,) of all histories has values that the head cannot learn."""
+        """ContractError where the label (n,) of all histories has values that the head cannot learn, or none at all."""
+        target = self.targets(column)
+        if not (~target.isnan() if target.is_floating_point() else target >= 0).any():
+            raise ContractError(
+                f"{type(self).__name__}: the label {self.label!r} is known of none of the {len(column):,} events, so there is nothing to "
+                "learn. Look at the column or the file of sql/labels that it comes from, and since when it is known."
+            )
 
 
 def projection(width: int, n_outputs: int) -> nn.Linear:
