@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from recsys import recipes
+from recsys import fit, recipes
+from recsys.histories import Histories
 from recsys.parts import choices
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +28,27 @@ def test_its_code_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "LSTM reads left to right; MaskedLM needs both sides." in done.stdout
     assert "'Repeated': n_times=" in done.stdout and "is no JSON value" in done.stdout
+
+
+def test_its_label_is_computed(tmp_path: Path) -> None:
+    """Its SQL, as an overlay's file: six events on the first day of every user, two on the second."""
+    (text,) = re.findall(r"^```sql\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "busy_day.sql").write_text(text)
+    n = 8 * 40
+    hour = np.tile([1, 2, 3, 4, 5, 6, 30, 31], 40)
+    events = pa.table(
+        {
+            "user_id": np.repeat(np.arange(40), 8),
+            "item_id": np.random.default_rng(0).integers(0, 12, n),
+            "at": np.datetime64("2026-03-01", "us") + hour.astype("timedelta64[h]"),
+        }
+    )
+    data = {"sql_overlay": str(tmp_path), "events": {"label": ["busy_day"]}}
+    heads = ["NextItem()", 'Binary(label="busy_day", of="event")']
+    model = fit("sasrec", events, data=data, width=8, max_events=8, max_epochs=1, heads=heads, as_of="2026-03-04")
+    histories = Histories.load(model.past.sequences.path)
+    assert histories.columns["busy_day"].reshape(40, 8).tolist() == [[1, 1, 1, 1, 1, 1, 0, 0]] * 40
 
 
 def rows() -> list[tuple[str, set[str]]]:
