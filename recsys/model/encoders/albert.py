@@ -1,23 +1,20 @@
 """Transformer blocks that share their weights."""
 
 from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import nn
 
 from recsys.errors import ConfigError
-from recsys.model.dropout import Dropout
-from recsys.model.encoders import Encoder, View
 from recsys.model.encoders.preln import PreLNBlock
+from recsys.model.encoders.stacked import Stacked
 
 
-class Albert(Encoder):
+class Albert(Stacked):
     """Pre-norm blocks with ALBERT's cross-layer sharing (Lan et al. 2019, arXiv:1909.11942, section 3.1).
 
     The n_blocks blocks fall into n_hidden_groups runs of equal length, and each block applies the n_inner_groups layers of
     its group one after the other: n_blocks · n_inner_groups layers deep, with the weights of n_hidden_groups · n_inner_groups.
     Its other technique, item vectors that are narrower than the network, is `Factorised` in the slot `items`.
     """
-
-    reads_rotary = True
 
     def __init__(
         self,
@@ -32,26 +29,17 @@ class Albert(Encoder):
         attention_dropout: float = 0.0,
         causal: bool | None = None,
     ) -> None:
-        super().__init__(causal)
+        super().__init__(width, dropout, causal)
         if n_hidden_groups > n_blocks:
             raise ConfigError(
                 f"Albert: n_hidden_groups={n_hidden_groups} is above n_blocks={n_blocks}: each group needs a block of its own."
             )
         self.n_blocks = n_blocks
-        self.dropout = Dropout(dropout)
         self.groups = nn.ModuleList(
             nn.ModuleList(PreLNBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_inner_groups))
             for _ in range(n_hidden_groups)
         )
-        self.norm = nn.LayerNorm(width)
 
     def layers(self) -> list[nn.Module]:
-        """The layers in the order in which they are applied, those that are shared more than once."""
         groups = [list(group.children()) for group in self.groups]
         return [layer for block in range(self.n_blocks) for layer in groups[block * len(groups) // self.n_blocks]]
-
-    def forward(self, x: Tensor, view: View) -> Tensor:
-        x = self.dropout(x)
-        for layer in self.layers():
-            x = layer(x, view)
-        return self.norm(x)

@@ -6,17 +6,16 @@ from torch.nn import functional
 
 from recsys.model.attention import Attention, initialise
 from recsys.model.dropout import Dropout
-from recsys.model.encoders import Encoder, View
+from recsys.model.encoders import View
+from recsys.model.encoders.stacked import Stacked
 
 
-class LiGR(Encoder):
+class LiGR(Stacked):
     """The blocks of LiGR (Borisyuk et al. 2025, arXiv:2502.03417), the encoder of eSASRec (Tikhonovich et al. 2025, arXiv:2508.06450).
 
     x + σ(Wx) ⊙ f(norm(x)): a gate says how much of each layer's output joins the input. Inside is SwiGLU without biases
     (Shazeer 2020, arXiv:2002.05202).
     """
-
-    reads_rotary = True
 
     def __init__(
         self,
@@ -29,16 +28,11 @@ class LiGR(Encoder):
         attention_dropout: float = 0.0,
         causal: bool | None = None,
     ) -> None:
-        super().__init__(causal)
-        self.dropout = Dropout(dropout)
+        super().__init__(width, dropout, causal)
         self.blocks = nn.ModuleList(_LiGRBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_blocks))
-        self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, view: View) -> Tensor:
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, view)
-        return self.norm(x)
+    def layers(self) -> list[nn.Module]:
+        return list(self.blocks)
 
 
 class _LiGRBlock(nn.Module):

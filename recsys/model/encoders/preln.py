@@ -5,13 +5,12 @@ from torch import Tensor, nn
 
 from recsys.model.attention import Attention, FeedForward
 from recsys.model.dropout import Dropout
-from recsys.model.encoders import Encoder, View
+from recsys.model.encoders import View
+from recsys.model.encoders.stacked import Stacked
 
 
-class PreLN(Encoder):
+class PreLN(Stacked):
     """Transformer blocks that normalise before each layer (GPT-2; Xiong et al. 2020, arXiv:2002.04745), with GELU."""
-
-    reads_rotary = True
 
     def __init__(
         self,
@@ -24,16 +23,11 @@ class PreLN(Encoder):
         attention_dropout: float = 0.0,
         causal: bool | None = None,
     ) -> None:
-        super().__init__(causal)
-        self.dropout = Dropout(dropout)
+        super().__init__(width, dropout, causal)
         self.blocks = nn.ModuleList(PreLNBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_blocks))
-        self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, view: View) -> Tensor:
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, view)
-        return self.norm(x)
+    def layers(self) -> list[nn.Module]:
+        return list(self.blocks)
 
 
 class PreLNBlock(nn.Module):

@@ -5,16 +5,15 @@ from torch import Tensor, nn
 
 from recsys.model.attention import Attention, FeedForward
 from recsys.model.dropout import Dropout
-from recsys.model.encoders import Encoder, View
+from recsys.model.encoders import View
+from recsys.model.encoders.stacked import Stacked
 
 
-class SASRec(Encoder):
+class SASRec(Stacked):
     """The blocks of SASRec as its authors wrote them (Kang & McAuley 2018, arXiv:1808.09781, and its code).
 
     Only queries are normalised, and it is the normalised input that the residual carries; ReLU, D wide inside.
     """
-
-    reads_rotary = True
 
     def __init__(
         self,
@@ -26,16 +25,11 @@ class SASRec(Encoder):
         attention_dropout: float = 0.0,
         causal: bool | None = None,
     ) -> None:
-        super().__init__(causal)
-        self.dropout = Dropout(dropout)
+        super().__init__(width, dropout, causal)
         self.blocks = nn.ModuleList(_SASRecBlock(width, n_heads, dropout, attention_dropout) for _ in range(n_blocks))
-        self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, view: View) -> Tensor:
-        x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, view)
-        return self.norm(x)
+    def layers(self) -> list[nn.Module]:
+        return list(self.blocks)
 
 
 class _SASRecBlock(nn.Module):
