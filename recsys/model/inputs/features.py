@@ -5,6 +5,7 @@ the model keeps. User features are spread over the user's events.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -80,28 +81,13 @@ class Inputs(InputBlock):
         width: int,
         items: ItemTable | None = None,
         features: Chosen = "all",
-        embeddings: Sequence[Spec[FeatureEmbedding]] = (),
-        feature_width: PositiveInt | None = None,
-        aggregation: Aggregation | None = None,
-        layer_norm: bool = False,
-        projection: Spec[Projection] | None = None,
-        noise: Noise | Sequence[Noise] = (),
+        **options: Any,
     ) -> "Inputs":
-        """Inputs of every feature of the schema, or the chosen ones, in one call; with a vector per item id, of width D."""
-        items = items or IdEmbedding(vocabulary.n_items, width)
-        return cls(
-            items,
-            schema,
-            vocabulary,
-            width,
-            features=features,
-            embeddings=embeddings,
-            feature_width=feature_width,
-            aggregation=aggregation,
-            layer_norm=layer_norm,
-            projection=projection,
-            noise=noise,
-        )
+        """Inputs of every feature of the schema, or the chosen ones, in one call; with a vector per item id, of width D.
+
+        `options` are the constructor's, which refuses others.
+        """
+        return cls(items or IdEmbedding(vocabulary.n_items, width), schema, vocabulary, width, features=features, **options)
 
     def forward(self, bucket: Bucket) -> Tensor:
         bucket = self.noise(bucket)
