@@ -56,7 +56,7 @@ def gsasrec() -> Model:
 
 
 def esasrec() -> Model:
-    """eSASRec (Tikhonovich et al. 2025, arXiv:2508.06450): LiGR's gated blocks and sampled softmax over SASRec's objective. Its settings for KION."""
+    """eSASRec (Tikhonovich et al. 2025, arXiv:2508.06450): LiGR's gated blocks and sampled softmax. Its settings for KION."""
     return _like(
         sasrec(),
         recipe="esasrec",

@@ -234,6 +234,40 @@ def test_permutation_predicts_the_newest_event_as_it_recommends(world: Any) -> N
     torch.testing.assert_close(network.hidden(plan)[row, bucket.lengths - 1], network.encode(bucket.without_last()))
 
 
+def test_replaced_tokens_are_told_from_real_ones(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss is the generator's plus `weight` times the discriminator's; an item that was drawn right is not replaced."""
+    network, reader, spans = network_of(world, "ReplacedTokenDetection(probability=0.5, weight=3.0)")
+    bucket = filled(network.eval(), reader, spans)
+    plan = network.objective.plan(bucket, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(network.objective, "plan", lambda bucket, generator=None: plan)
+    generator_loss = network.predict([(plan, network.states(plan))])
+    right = plan.target
+    wrong = (plan.target + 1) % network.catalogue().n_items
+    for items, n_replaced in ((right, 0), (wrong, len(right))):
+        monkeypatch.setattr(network.objective, "_drawn", lambda *_, items=items: [items])
+        shown = bucket.item_index.index_put((plan.row, plan.col), items)
+        label = (shown != bucket.item_index)[bucket.real].float()
+        assert label.sum() == n_replaced
+        hidden = network.hidden(Plan(replace(bucket, item_index=shown), plan.row, plan.col))
+        logits = network.objective.discriminator(hidden[bucket.real])[:, 0]
+        expected = generator_loss + 3 * torch.nn.functional.binary_cross_entropy_with_logits(logits, label)
+        torch.testing.assert_close(network.loss([bucket]), expected)
+
+
+def test_replacements_are_drawn_from_what_the_generator_predicts(world: Any) -> None:
+    network, reader, spans = network_of(world, "ReplacedTokenDetection(probability=0.5)", initialisation="Normal(std=0.5)")
+    bucket = filled(network.eval(), reader, spans)
+    plan = network.objective.plan(bucket, torch.Generator().manual_seed(1))
+    planned = [(plan, network.states(plan))]
+    candidates = plan.target.unique()
+    scores = network.next_item.similarity(planned[0][1]["merged"][plan.row, plan.col]) @ network.catalogue().vectors[candidates].T
+    share = torch.zeros_like(scores)
+    for seed in range(400):
+        (drawn,) = network.objective._drawn(network, planned, torch.Generator().manual_seed(seed))
+        share[torch.arange(len(drawn)), torch.searchsorted(candidates, drawn)] += 1 / 400
+    assert float((share - scores.softmax(1)).abs().max()) < 0.12, "four standard errors of 400 draws, and some"
+
+
 def test_permutation_sees_what_comes_before_in_the_order() -> None:
     bucket = a_bucket([5, 6, 7, 8])
     chosen, order = torch.tensor([[False, True, False, True]]), torch.tensor([[0.1, 0.9, 0.2, 0.4]])
