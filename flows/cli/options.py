@@ -1,0 +1,85 @@
+"""What the commands share: options, the parameters and the store that they lead to, and errors as one message."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from flows import deployments
+from recsys import published, windows
+from recsys.errors import RecsysError, StoreError
+from recsys.store import Artifact, Store
+
+Deployment = Annotated[str | None, typer.Option(help="A deployment of deployments/prefect.yaml; demo unless given.")]
+Config = Annotated[Path | None, typer.Option(help="A YAML file with the same groups, instead of a deployment.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One field, as in training.max_epochs=3; as often as needed.")]
+Folder = Annotated[Path | None, typer.Option("--store", help="Folder of the artifacts; the deployment's unless given.")]
+AsOf = Annotated[str | None, typer.Option(help="The night: 2017-10-17, or 2017-10-17T06:00, in UTC.")]
+
+P = ParamSpec("P")
+
+
+def answering(command: Callable[P, None]) -> Callable[P, None]:
+    """The command, with an error that a person can put right as one message, and Ctrl-C or SIGTERM as an ordinary end."""
+
+    @functools.wraps(command)
+    def answered(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except RecsysError as error:
+            Console(stderr=True, soft_wrap=True).print(Text.assemble((type(error).__name__, "bold red"), f": {error}"))
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. The same command goes on after the last finished step, in a training after its last epoch.", err=True)
+            raise typer.Exit(130) from None
+
+    return answered
+
+
+def chosen(deployment: str | None, config: Path | None, store: Path | None, settings: list[str]) -> dict[str, Any]:
+    """The parameters of a run, checked: a deployment's or a file's, with the overrides in them, which are printed."""
+    if deployment is not None and config is not None:
+        raise typer.BadParameter("give a deployment or a configuration file, not both", param_hint="--config")
+    start = deployments.read(config) if config is not None else deployments.deployed(deployment or "demo")
+    parameters = deployments.override(start, settings)
+    if store is not None:
+        parameters["store"] = str(store)
+    deployments.night(parameters)
+    return parameters
+
+
+def opened(deployment: str | None, config: Path | None, store: Path | None) -> Store:
+    found = Store(chosen(deployment, config, store, [])["store"])
+    if not found.root.is_dir():
+        raise StoreError(f"There is no store in {found.root}: run `recsys nightly` first, or give its folder with --store.")
+    return found
+
+
+def current(store: Store) -> published.Promotion:
+    if (now := published.current(store)) is None:
+        raise StoreError(f"Nothing is published in {store.root} yet: run `recsys nightly` first, or give its folder with --store.")
+    return now
+
+
+def of_published(store: Store, step: str, night: published.Promotion | None = None) -> Artifact:
+    """The step's artifact in what is published (or was for a night), or that it was made from."""
+    now = night or current(store)
+    if step in now.artifacts:
+        return store.open(now.artifacts[step])
+    if step in ("training", "twin") and "training" not in now.artifacts:
+        raise StoreError(
+            f"No model was published for {windows.label(now.moment)}, but the lists of {now.source}. "
+            f"`recsys path training --as-of {windows.label(now.moment)}` is the model that was trained and not published."
+        )
+    if step == "twin":
+        raise StoreError(
+            f"The model that was published for {windows.label(now.moment)} has no twin: it was itself trained before the holdout. "
+            "`recsys path training` is its folder."
+        )
+    from flows.lists import ancestor
+
+    return ancestor(store, store.open(now.artifacts["scoring"]), step)

@@ -1,0 +1,56 @@
+"""Commands that run a flow, here and now."""
+
+from typing import Annotated
+
+import typer
+
+from flows import console
+from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, chosen, current
+from recsys import windows
+from recsys.store import Store
+
+app = typer.Typer()
+
+
+@app.command()
+@answering
+def nightly(
+    deployment: Deployment = None,
+    config: Config = None,
+    settings: Settings = None,
+    as_of: AsOf = None,
+    store: Folder = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Do everything again, finished or not.")] = False,
+) -> None:
+    """Learn from everything before a night and publish a list for every user, here and now."""
+    parameters = chosen(deployment, config, store, settings or [])
+    moment = windows.parse_as_of(as_of) if as_of else None
+    from flows import local  # imports Prefect
+
+    done = local.run("nightly", {**parameters, "as_of": moment, "rebuild": rebuild})
+    if done.message not in done.result.reasons:  # the night was finished before
+        typer.echo(done.message)
+    console.show_night(Store(parameters["store"]), done.result)
+    typer.echo(done.how_to_see_it)
+
+
+@app.command()
+@answering
+def experiment(
+    settings: Settings = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    as_of: AsOf = None,
+    store: Folder = None,
+) -> None:
+    """Train a variant of a night's model and compare it with the current one; nothing is published."""
+    if any(setting.startswith("publishing.") for setting in settings or []):
+        raise typer.BadParameter("an experiment publishes nothing: leave publishing out", param_hint="--set")
+    parameters = chosen(deployment, config, store, settings or [])
+    parameters.pop("publishing", None)
+    moment = windows.parse_as_of(as_of) if as_of else current(Store(parameters["store"])).moment
+    from flows import local  # imports Prefect
+
+    done = local.run("experiment", {**parameters, "as_of": moment})
+    console.show_metrics(done.result)
+    typer.echo(f"{done.message}\n{done.how_to_see_it}")
