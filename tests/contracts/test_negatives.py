@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recsys.errors import ConfigError, ContractError
 from recsys.model import contracts
@@ -58,6 +59,20 @@ def test_there_may_be_more_draws_than_items_and_no_target_at_all(text: str) -> N
     items = drawn(built(text), 5 * V, target=[])
     assert len(items) == 5 * V and set(items) <= set(range(V))
     assert len(drawn(built(text), 7, target=[3, 4], weight=[0.0, 0.0])) == 7
+
+
+class NoSumsOfFloats(TorchDispatchMode):
+    """Refuses what `training.deterministic` refuses on a GPU."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten.cumsum.default or not args[0].is_floating_point(), "a GPU adds floats up in any order"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_what_is_drawn_is_the_same_twice_on_a_gpu_too(text: str) -> None:
+    with NoSumsOfFloats():
+        assert len(drawn(built(text), 50, target=[3, 4, 4])) == 50
 
 
 def test_as_many_uniform_draws_as_items_are_every_item_once() -> None:

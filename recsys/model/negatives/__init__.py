@@ -32,6 +32,8 @@ def strata(n: int, device: torch.device) -> Tensor:
 
 def draw_in_proportion(n: int, weight: Tensor) -> Tensor:
     """Places (n,) int64 in `weight` (M,) ≥ 0, each drawn in proportion to its weight; M ≥ 1."""
-    cumulative = weight.cumsum(0)
-    drawn = torch.searchsorted(cumulative, strata(n, weight.device) * cumulative[-1], right=True)
+    # In integers of 2**-52 of the sum, since a GPU does not add floats up in the same order twice.
+    share = weight.double() / weight.double().sum().clamp(min=torch.finfo(torch.float64).tiny)
+    cumulative = (share * 2**52).long().cumsum(0)
+    drawn = torch.searchsorted(cumulative, (strata(n, weight.device) * cumulative[-1]).long(), right=True)
     return drawn.clamp(max=len(weight) - 1)  # rounding can reach the end, and so does a weight of 0 everywhere
