@@ -1,9 +1,14 @@
 """What a manifest says of an artifact's files, and run.json of the surroundings that it was made in."""
 
+import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -24,13 +29,22 @@ def facts(path: Path) -> dict[str, Any]:
     return found
 
 
-def sync(path: Path) -> None:
-    """Put a file or folder on the disk itself, so that a power cut after it takes nothing back."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+def files_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The facts of every file of an artifact, by its name below the folder; without run.json."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / "run.json"]
+    return {str(path.relative_to(folder)): facts(path) for path in paths}
+
+
+def write_run(path: Path, started: float, notes: Mapping[str, Any]) -> None:
+    """The run.json of what was begun at `started` (seconds since 1970) and ends now; `notes` are what else is known of it."""
+    run = {
+        "started_at": datetime.fromtimestamp(started, timezone.utc).isoformat(),
+        "seconds": round(time.time() - started, 3),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        **surroundings(),
+        **notes,
+    }
+    path.write_text(json.dumps(run, indent=1, default=str))
 
 
 @cache

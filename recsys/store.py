@@ -6,30 +6,26 @@ A version names everything that can change a result, so "resume", "skip what is 
 one mechanism: `Store.ensure` returns the folder that is there, or builds it. A folder without a manifest does not exist.
 """
 
-import errno
-import fcntl
 import json
 import logging
 import os
-import resource
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recsys import digest, provenance
-from recsys.errors import RecsysError, StoreError
+from recsys import attempts, digest, disk, provenance, verification
+from recsys.config import expand
+from recsys.errors import StoreError
 from recsys.windows import label
 
 log = logging.getLogger(__name__)
-
-_NO_STORE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
 
 
 @dataclass
@@ -60,11 +56,7 @@ class Artifact:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        path = self.path / "manifest.json"
-        try:
-            return json.loads(path.read_text())
-        except ValueError as error:
-            raise StoreError(f"{path} is not what was written ({error}). {_REMEDY.format(self.path)}") from None
+        return verification.read_manifest(self.path)
 
     @property
     def content(self) -> str:
@@ -81,18 +73,36 @@ class Artifact:
 
     @property
     def reference(self) -> dict[str, str]:
-        """How other artifacts and promotions name this one."""
-        return {"step": self.step, "as_of": self.as_of.isoformat(), "version": self.version}
+        """How other artifacts and promotions name this one: these bytes and no others."""
+        return {"step": self.step, "as_of": self.as_of.isoformat(), "version": self.version, "content": self.content}
+
+    @property
+    def attempt(self) -> str:
+        """The name of the lock and the folders of an attempt to make it."""
+        return f"{self.step}-{label(self.as_of)}-{self.version}"
+
+    @property
+    def number(self) -> int:
+        """1, or which of several it is that one version came to: 2 of `3f9c2a71b0de-2`."""
+        return int(self.version.partition("-")[2] or 1)
+
+    def remade(self, number: int) -> "Artifact":
+        """The place of the same version where it comes to other bytes."""
+        version = f"{self.version.partition('-')[0]}-{number}"
+        return Artifact(self.path.with_name(f"version={version}"), self.step, self.as_of, version)
 
     def __str__(self) -> str:
         return f"{self.step} {label(self.as_of)} {self.version}"
 
 
 class Store:
-    """A folder with artifacts. `facts` (the Prefect run's id, say) go into the run.json of what this process builds."""
+    """A folder with artifacts; `${NAME}` in its path is taken from the environment.
+
+    `facts` (the Prefect run's id, say) go into the run.json of what this process builds.
+    """
 
     def __init__(self, root: Path | str, facts: Mapping[str, Any] | None = None) -> None:
-        self.root = Path(root).absolute()
+        self.root = Path(expand(str(root))).absolute()
         self.facts = dict(facts or {})
         self._verified: set[Path] = set()
 
@@ -123,28 +133,26 @@ class Store:
             "code": digest.of_code(code, sql),
         }
         version = digest.of_value(key)[:12]
-        final = self.root / step / f"as_of={label(as_of)}" / f"version={version}"
-        found = Artifact(final, step, as_of, version)
-        with self._explained(step):
-            if not rebuild and self._finished(found):
+        wanted = Artifact(self._folder(step, as_of, version), step, as_of, version)
+        with disk.explained(self.root, step):
+            if not rebuild and (found := self._finished(wanted)):
                 return found
-            with self.lock(f"{step}-{version}"):
-                if not rebuild and self._finished(found):
+            with self.lock(wanted.attempt):
+                if not rebuild and (found := self._finished(wanted)):
                     return found
-                key["inputs"] = {name: {**artifact.reference, "content": artifact.content} for name, artifact in inputs.items()}
-                self._build(found, key, build)
-        return Artifact(final, step, as_of, version, reused=False)
+                key["inputs"] = {name: artifact.reference for name, artifact in inputs.items()}
+                return self._build(wanted, key, build)
 
     def artifacts(self, step: str | None = None) -> list[Artifact]:
         """Every finished artifact, of one step or of all, by moment and then by when it was made."""
         found = []
         for path in self.root.glob(f"{step or '*'}/as_of=*/version=*/manifest.json"):
             try:
-                read = json.loads(path.read_text())
-                artifact = Artifact(path.parent, read["step"], datetime.fromisoformat(read["moment"]), read["version"])
-            except (ValueError, KeyError, TypeError):
-                log.warning("%s is not what was written, so its artifact is passed over. %s", path, _REMEDY.format(path.parent))
+                read = verification.read_manifest(path.parent)
+            except StoreError as error:
+                log.warning("%s Its artifact is passed over.", error)
                 continue
+            artifact = Artifact(path.parent, read["step"], datetime.fromisoformat(read["moment"]), read["version"])
             found.append((path.stat().st_mtime, artifact))
         return [artifact for _, artifact in sorted(found, key=lambda pair: (pair[1].as_of, pair[0]))]
 
@@ -159,151 +167,132 @@ class Store:
         return fits[-1]
 
     def open(self, reference: Mapping[str, str]) -> Artifact:
-        """The artifact that a manifest or a promotion names, its files verified."""
+        """The artifact that a manifest or a promotion names, its files verified; StoreError where other bytes are in its place."""
         artifact = self._named(reference)
-        if not self._finished(artifact):
+        if not (artifact.path / "manifest.json").exists():
             raise StoreError(f"{artifact} is referred to but is not in {self.root}: was it removed by hand? Run its night again.")
+        self.verify(artifact)
+        if not _is(reference, artifact):
+            raise StoreError(
+                f"{artifact.path} is not the artifact that is referred to: it was made again and came to other bytes. Run its night again."
+            )
         return artifact
 
     def has(self, reference: Mapping[str, str]) -> bool:
-        """Whether the artifact that a promotion names is there at all; its files are not looked at."""
-        return (self._named(reference).path / "manifest.json").exists()
+        """Whether the artifact that a promotion names is there; of its files, only the manifest is looked at."""
+        artifact = self._named(reference)
+        return (artifact.path / "manifest.json").exists() and _is(reference, artifact)
 
     def check_writable(self) -> None:
         """StoreError where nothing can be written: asked before any work."""
-        with self._explained("the store"):
+        with disk.explained(self.root, "the store"):
             (self.root / ".locks").mkdir(parents=True, exist_ok=True)
             (self.root / ".locks" / "published").touch()
 
     def verify(self, artifact: Artifact) -> None:
-        """Every file against its manifest; StoreError names the first that differs."""
-        listed = artifact.manifest["files"]
-        for name, facts in listed.items():
-            path = artifact.path / name
-            if not path.exists():
-                raise StoreError(f"{path} is missing. {_REMEDY.format(artifact.path)}")
-            if path.stat().st_size != facts["bytes"] or digest.of_file(path) != facts["sha256"]:
-                raise StoreError(f"{path} is not what was written: its bytes do not match the manifest. {_REMEDY.format(artifact.path)}")
+        """Every file against its manifest, once a run; StoreError names the first that differs."""
+        if artifact.path in self._verified:
+            return
+        if found := next(verification.damages(artifact.path, artifact.manifest["files"]), None):
+            raise StoreError(f"{found} {verification.REMEDY.format(artifact.path)}")
         self._verified.add(artifact.path)
 
     def remove(self, artifact: Artifact) -> None:
         """Take an artifact out of the store; it vanishes at once, its bytes a moment later."""
-        aside = self.root / ".tmp" / f"{artifact.step}-{artifact.version}-{uuid.uuid4().hex[:8]}"
+        aside = self._draft(artifact)
         aside.parent.mkdir(parents=True, exist_ok=True)
         os.rename(artifact.path, aside)
+        self._verified.discard(artifact.path)
         shutil.rmtree(aside, ignore_errors=True)
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """One holder at a time, over all processes."""
+        return attempts.lock(self.root, name)
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Held by every run while it lasts, so that nothing it may read is taken away meanwhile."""
+        return attempts.lock(self.root, attempts.RUNS, together=True, waiting="The store is being pruned: waiting for it.")
+
+    def _folder(self, step: str, as_of: datetime, version: str) -> Path:
+        return self.root / step / f"as_of={label(as_of)}" / f"version={version}"
 
     def _named(self, reference: Mapping[str, str]) -> Artifact:
         moment = datetime.fromisoformat(reference["as_of"])
-        folder = self.root / reference["step"] / f"as_of={label(moment)}" / f"version={reference['version']}"
+        folder = self._folder(reference["step"], moment, reference["version"])
         return Artifact(folder, reference["step"], moment, reference["version"])
 
-    def _finished(self, artifact: Artifact) -> bool:
-        if not (artifact.path / "manifest.json").exists():
-            return False
-        if artifact.path not in self._verified:
-            self.verify(artifact)
-        return True
+    def _newest(self, wanted: Artifact) -> Artifact:
+        """Of a version that was made again and came to other bytes, what was made last: `3f9c2a71b0de-2`."""
+        again = [path.parent.name.rpartition("-")[2] for path in wanted.path.parent.glob(f"{wanted.path.name}-*/manifest.json")]
+        return wanted.remade(max(map(int, again))) if again else wanted
 
-    def _build(self, artifact: Artifact, key: dict[str, Any], build: Callable[[Draft], None]) -> None:
-        self._sweep()
-        name = f"{artifact.step}-{artifact.version}"
-        draft = Draft(self.root / ".tmp" / f"{name}-{uuid.uuid4().hex[:8]}", self.root / ".scratch" / name)
+    def _finished(self, wanted: Artifact) -> Artifact | None:
+        found = self._newest(wanted)
+        if not (found.path / "manifest.json").exists():
+            return None
+        self.verify(found)
+        return found
+
+    def _draft(self, artifact: Artifact) -> Path:
+        return self.root / ".tmp" / f"{artifact.attempt}-{uuid.uuid4().hex[:8]}"
+
+    def _build(self, wanted: Artifact, key: dict[str, Any], build: Callable[[Draft], None]) -> Artifact:
+        attempts.sweep_drafts(self.root)
+        for left in self.root.glob(f".tmp/{wanted.attempt}-*"):  # of a killed run: the lock is ours
+            shutil.rmtree(left, ignore_errors=True)
+        draft = Draft(self._draft(wanted), self.root / ".scratch" / wanted.attempt)
         draft.path.mkdir(parents=True)
         draft.scratch.mkdir(parents=True, exist_ok=True)
+        os.utime(draft.scratch)  # when this attempt began
         started = time.time()
         try:
             build(draft)
-            self._write_manifest(draft, artifact, key, started)
-            self._commit(draft.path, artifact)
-        except BaseException:
+            provenance.write_run(draft.path / "run.json", started, {**self.facts, **draft.notes})
+            artifact = self._commit(draft, wanted, key)
+        except BaseException as error:
+            attempts.note_failure(draft.scratch, error)
             shutil.rmtree(draft.path, ignore_errors=True)
             raise
         shutil.rmtree(draft.scratch, ignore_errors=True)
         self._verified.add(artifact.path)
         log.debug("%s: %.1f s, %s", artifact, time.time() - started, artifact.path)
+        return artifact
 
-    def _write_manifest(self, draft: Draft, artifact: Artifact, key: dict[str, Any], started: float) -> None:
-        run = {
-            "started_at": datetime.fromtimestamp(started, timezone.utc).isoformat(),
-            "seconds": round(time.time() - started, 3),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            **provenance.surroundings(),
-            **self.facts,
-            **draft.notes,
-        }
-        (draft.path / "run.json").write_text(json.dumps(run, indent=1, default=str))
-        files = {str(path.relative_to(draft.path)): provenance.facts(path) for path in sorted(draft.path.rglob("*")) if path.is_file()}
-        files.pop("run.json")
+    def _commit(self, draft: Draft, wanted: Artifact, key: dict[str, Any]) -> Artifact:
+        """Put what was written in its place. A whole artifact is never replaced, since a promotion may name it: what is made
+        again and comes to the same bytes is the one that is there, and other bytes stand beside it.
+        """
+        files = provenance.files_of(draft.path)
+        content = digest.of_value({name: facts["sha256"] for name, facts in files.items()})
+        place = self._newest(wanted)
+        there = verification.content_of(place.path)
+        if there == content and not any(verification.damages(place.path, place.manifest["files"])):
+            os.replace(draft.path / "run.json", place.path / "run.json")
+            shutil.rmtree(draft.path)
+            return replace(place, reused=False)
+        if there not in (None, content):
+            place = place.remade(place.number + 1)
         manifest = {
             **key,
-            "moment": artifact.as_of.isoformat(),
-            "version": artifact.version,
-            "content": digest.of_value({name: facts["sha256"] for name, facts in files.items()}),
+            "moment": place.as_of.isoformat(),
+            "version": place.version,
+            "content": content,
             "files": files,
             "counts": draft.counts,
             "metrics": draft.metrics,
             "profile": draft.profile,
         }
         (draft.path / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True, default=str))
-        for path in draft.path.rglob("*"):
-            provenance.sync(path)
-        provenance.sync(draft.path)
-
-    def _commit(self, written: Path, artifact: Artifact) -> None:
-        final = artifact.path
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():  # a rebuild, or a folder that somebody robbed of its manifest
-            os.rename(final, self.root / ".tmp" / f"{artifact.step}-{artifact.version}-{uuid.uuid4().hex[:8]}")
-        os.rename(written, final)
-        provenance.sync(final.parent)
-        self._sweep(artifact)
-
-    def _sweep(self, own: Artifact | None = None) -> None:
-        """Remove what killed runs left: a temporary folder whose lock nobody holds (or is ours) belongs to no one."""
-        for folder in (self.root / ".tmp").glob("*"):
-            name = folder.name.rpartition("-")[0]
-            if own is not None and name == f"{own.step}-{own.version}":
-                shutil.rmtree(folder, ignore_errors=True)
-                continue
-            with (self.root / ".locks" / name).open("w") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                shutil.rmtree(folder, ignore_errors=True)
-
-    @contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """One holder at a time, over all processes; the kernel lets go of it when its holder dies."""
-        path = self.root / ".locks" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("Another run is at work on %s: waiting for it.", name)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    @contextmanager
-    def _explained(self, step: str) -> Iterator[None]:
-        """Errors of the disk as answers."""
-        try:
-            yield
-        except RecsysError:
-            raise
-        except Exception as error:
-            number = error.errno if isinstance(error, OSError) else None
-            if number == errno.ENOSPC or "No space left" in str(error):  # DuckDB and Arrow have classes of their own
-                raise StoreError(
-                    f"{step}: no space left in {self.root}. Nothing half-written is visible and what was published stays. "
-                    "Free some space and run the night again: it resumes after the last finished step."
-                ) from error
-            place = Path(str(error.filename)) if isinstance(error, OSError) else Path()
-            if number in _NO_STORE and (place.is_relative_to(self.root) or self.root.is_relative_to(place)):
-                raise StoreError(f"{step}: the store {self.root} cannot be written ({error}). Give another, or its permissions.") from error
-            raise
+        for path in (*draft.path.rglob("*"), draft.path):
+            disk.sync(path)
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+        if place.path.exists():  # damaged, or robbed of its manifest
+            self.remove(place)
+        os.rename(draft.path, place.path)
+        disk.sync(place.path.parent)
+        return replace(place, reused=False)
 
 
-_REMEDY = "Remove the folder {} and run the night again (or give --rebuild): it is made anew from its inputs."
+def _is(reference: Mapping[str, str], artifact: Artifact) -> bool:
+    """Whether the artifact has the bytes that a reference means; any, where an older reference says nothing of them."""
+    return reference.get("content") in (None, artifact.content)

@@ -12,6 +12,9 @@ ROOT = Path(__file__).parents[1]
 STEPS = {"features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing"}
 NEUTRAL = {
     "store",
+    "attempts",
+    "disk",
+    "verification",
     "provenance",
     "published",
     "digest",
@@ -23,6 +26,7 @@ NEUTRAL = {
     "validation",
     "errors",
     "histories",
+    "splits",
     "arrays",
 }
 MODEL = NEUTRAL | {"model", "recipes"}

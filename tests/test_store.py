@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.errors import StoreError
+from recsys.errors import ConfigError, StoreError
 from recsys.store import Draft, Store
 
 NIGHT = datetime(2017, 10, 16, tzinfo=timezone.utc)
@@ -78,21 +78,61 @@ def test_a_failed_build_leaves_nothing(tmp_path):
     assert Store(tmp_path).artifacts() == []
 
 
-def test_rebuild_replaces_the_folder(tmp_path):
-    ensure(Store(tmp_path), "a")
-    again = ensure(Store(tmp_path), "b", rebuild=True)
-    assert not again.reused and (again.path / "table.txt").read_text() == "b"
-    assert len(Store(tmp_path).artifacts()) == 1
+def test_rebuild_of_the_same_bytes_leaves_them_where_they_are(tmp_path):
+    first = ensure(Store(tmp_path), "a")
+    before = (first.path / "table.txt").stat().st_ino, (first.path / "run.json").stat().st_ino
+    again = ensure(Store(tmp_path), "a", rebuild=True)
+    assert again == first and not again.reused
+    assert (first.path / "table.txt").stat().st_ino == before[0], "whoever reads it reads on"
+    assert (first.path / "run.json").stat().st_ino != before[1], "it says who made it last"
     assert not list((tmp_path / ".tmp").iterdir())
 
 
-@pytest.mark.parametrize("harm", [lambda p: p.write_text("b"), lambda p: p.write_text("longer"), lambda p: p.unlink()])
+def test_rebuild_to_other_bytes_stands_beside_what_a_promotion_may_name(tmp_path):
+    store = Store(tmp_path)
+    first = ensure(store, "a")
+    again = ensure(store, "b", rebuild=True)
+    assert again.version == f"{first.version}-2" and (again.path / "table.txt").read_text() == "b"
+    assert ensure(Store(tmp_path), "b", rebuild=True) == again
+    third = ensure(Store(tmp_path), "a", rebuild=True)
+    assert third.version == f"{first.version}-3" and third.manifest["version"] == third.version
+    assert ensure(Store(tmp_path), "x") == third, "what was made last is what runs go on with"
+    assert [store.open(a.reference) for a in (first, again, third)] == store.artifacts() == [first, again, third]
+
+
+def test_a_reference_means_these_bytes(tmp_path):
+    store = Store(tmp_path)
+    made = ensure(store, "a")
+    reference = made.reference
+    store.remove(made)
+    assert not store.has(reference)
+    swapped = ensure(Store(tmp_path), "b")
+    assert swapped.path == made.path and not store.has(reference)
+    with pytest.raises(StoreError, match="came to other bytes"):
+        store.open(reference)
+    of_before = {name: value for name, value in reference.items() if name != "content"}
+    assert store.open(of_before) == swapped
+
+
+def test_the_environment_is_read_in_the_path_of_a_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_STORES", str(tmp_path))
+    assert Store("${MY_STORES}/shop").root == tmp_path / "shop"
+    with pytest.raises(ConfigError, match="NO_STORES, which is not set"):
+        Store("${NO_STORES}/shop")
+
+
+def add_a_file(path: Path) -> None:
+    (path.parent / "part-001.parquet").write_text("mine")
+
+
+@pytest.mark.parametrize("harm", [lambda p: p.write_text("b"), lambda p: p.write_text("longer"), lambda p: p.unlink(), add_a_file])
 def test_an_altered_artifact_is_refused_and_named(tmp_path, harm):
     path = ensure(Store(tmp_path)).path / "table.txt"
     harm(path)
-    with pytest.raises(StoreError, match=f"(?s){path}.*--rebuild"):
+    with pytest.raises(StoreError, match=f"(?s){path.parent}/.*--rebuild"):
         ensure(Store(tmp_path))
     assert not ensure(Store(tmp_path), rebuild=True).reused
+    assert [a.version for a in Store(tmp_path).artifacts()] == [ensure(Store(tmp_path)).version], "it is healed in its place"
 
 
 def test_a_folder_without_manifest_does_not_exist(tmp_path):

@@ -1,0 +1,135 @@
+"""Work in progress in a store: its locks, its temporary folders, and what is left of attempts that came to nothing.
+
+    {store}/.locks/{attempt}            held while an artifact is made; the kernel lets go of it when its holder dies
+    {store}/.tmp/{attempt}-{random}     the draft; goes with the attempt, or is swept once nobody holds its lock
+    {store}/.scratch/{attempt}          survives the attempt (checkpoints, what failed), goes when the artifact is committed
+
+An attempt is named `{step}-{moment}-{version}`, as `training-2017-10-16-3f9c2a71b0de`.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+RUNS = "runs"  # held together by the runs at work, and alone by whoever removes what they may be reading
+
+_NAME = re.compile(r"([a-z_]+)-(\d.*)-([0-9a-f]{12})")
+_FAILURE = "failed.json"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An artifact that is being made, or was not finished. `error` is empty while it runs, and where the process was killed."""
+
+    step: str
+    night: str  # the label of its moment
+    version: str
+    running: bool
+    at: datetime  # when it began or failed
+    error: str
+    scratch: Path
+
+
+def attempts(root: Path) -> list[Attempt]:
+    """What is being made now, and what was left unfinished, oldest first."""
+    found = []
+    for scratch in (root / ".scratch").glob("*"):
+        if (named := _NAME.fullmatch(scratch.name)) is None:
+            continue
+        with suppress(FileNotFoundError):  # it was just finished
+            at = datetime.fromtimestamp(scratch.stat().st_mtime, timezone.utc)
+            running = is_held(root, scratch.name)
+            found.append(Attempt(named[1], named[2], named[3], running, at, "" if running else _failure(scratch), scratch))
+    return sorted(found, key=lambda attempt: attempt.at)
+
+
+def note_failure(scratch: Path, error: BaseException) -> None:
+    """Say beside the attempt's checkpoints why it came to nothing; for `recsys status`."""
+    with suppress(OSError):  # the disk may be full, which is the failure
+        (scratch / _FAILURE).write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+
+
+def _failure(scratch: Path) -> str:
+    try:
+        return str(json.loads((scratch / _FAILURE).read_text())["error"])
+    except (OSError, ValueError, KeyError, TypeError):  # it was killed, or could not write
+        return ""
+
+
+@contextmanager
+def lock(root: Path, name: str, *, together: bool = False, waiting: str = "") -> Iterator[None]:
+    """One holder at a time, over all processes, or several that hold it `together`. Who has to wait logs `waiting`."""
+    path = root / ".locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if together else fcntl.LOCK_EX
+    while True:
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info(waiting or f"Another run is at work on {name}: waiting for it.")
+                fcntl.flock(file, kind)
+            if _is_still(path, file.fileno()):
+                yield
+                return
+
+
+@contextmanager
+def if_free(root: Path, name: str) -> Iterator[bool]:
+    """Hold the lock if nobody does; whether it is held now."""
+    path = root / ".locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield _is_still(path, file.fileno())
+
+
+def is_held(root: Path, name: str) -> bool:
+    """Whether anybody holds the lock at this moment, alone or together; nothing is written."""
+    try:
+        with (root / ".locks" / name).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def sweep_drafts(root: Path) -> None:
+    """Remove the drafts of killed runs: one whose lock nobody holds belongs to no one."""
+    for draft in (root / ".tmp").glob("*"):
+        with if_free(root, draft.name.rpartition("-")[0]) as free:
+            if free:
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+def sweep_locks(root: Path) -> None:
+    """Remove the locks of attempts that nobody is at."""
+    for path in (root / ".locks").glob("*"):
+        if _NAME.fullmatch(path.name):
+            with if_free(root, path.name) as free:
+                if free:
+                    path.unlink(missing_ok=True)
+
+
+def _is_still(path: Path, number: int) -> bool:
+    """Whether the open file is the one at this path: a lock may be swept between opening and locking it."""
+    try:
+        return os.stat(path).st_ino == os.fstat(number).st_ino
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,50 @@
+"""Whether the files of an artifact are those that were written: every one against the manifest."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from recsys import digest
+from recsys.errors import StoreError
+
+REMEDY = "Remove the folder {} and run the night again (or give --rebuild): it is made anew from its inputs."
+_OWN = ("manifest.json", "run.json")  # neither is listed in the manifest: itself, and what no two runs share
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an artifact; StoreError where it is not what was written."""
+    path = folder / "manifest.json"
+    try:
+        found = json.loads(path.read_text())
+        named = found["step"], datetime.fromisoformat(found["moment"]), found["version"]
+        contents = digest.of_value({name: facts["sha256"] for name, facts in found["files"].items()})
+        if contents != found["content"] or not all(named):
+            raise ValueError("its digest is not that of the files it lists")
+    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        why = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"{path} is not what was written ({why}). {REMEDY.format(folder)}") from None
+    return found
+
+
+def content_of(folder: Path) -> str | None:
+    """The digest of what was written into a folder; None where it has no manifest, or one that cannot be read."""
+    try:
+        return read_manifest(folder)["content"]
+    except (StoreError, FileNotFoundError):
+        return None
+
+
+def damages(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Everything in which a folder differs from its manifest's `files`, a sentence each: altered, missing, not listed."""
+    for name, facts in files.items():
+        path = folder / name
+        if not path.is_file():
+            yield f"{path} is missing."
+        elif path.stat().st_size != facts["bytes"] or digest.of_file(path) != facts["sha256"]:
+            yield f"{path} is not what was written: its bytes do not match the manifest."
+    for path in sorted(folder.rglob("[!.]*")):  # a hidden file is read by nobody
+        name = str(path.relative_to(folder))
+        if path.is_file() and name not in files and name not in _OWN:
+            yield f"{path} is not listed in the manifest: whoever reads the folder would read it too."

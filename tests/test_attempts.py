@@ -1,0 +1,91 @@
+"""Work in progress: who holds what, what is left of an attempt that failed, and sweeping beside those at work."""
+
+import multiprocessing
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from recsys import attempts
+from recsys.store import Draft, Store
+
+NIGHT = datetime(2017, 10, 16, tzinfo=timezone.utc)
+
+
+def fail(draft: Draft) -> None:
+    raise ValueError("no such column")
+
+
+def test_a_failed_attempt_says_why_until_it_is_made(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert attempts.attempts(tmp_path) == []
+    with pytest.raises(ValueError, match="no such column"):
+        store.ensure("features", NIGHT, {}, {}, fail, code="recsys.windows")
+    (left,) = attempts.attempts(tmp_path)
+    assert (left.step, left.night, left.running, left.error) == ("features", "2017-10-16", False, "ValueError: no such column")
+    made = store.ensure("features", NIGHT, {}, {}, lambda draft: None, code="recsys.windows")
+    assert made.version == left.version and attempts.attempts(tmp_path) == []
+
+
+def test_an_attempt_at_work_is_running(tmp_path: Path) -> None:
+    seen: list[attempts.Attempt] = []
+    Store(tmp_path).ensure("features", NIGHT, {}, {}, lambda draft: seen.extend(attempts.attempts(tmp_path)), code="recsys.windows")
+    assert [(one.step, one.running, one.error) for one in seen] == [("features", True, "")]
+
+
+def hold(root: Path, mark: Path, seconds: float) -> None:
+    with attempts.lock(root, "one", together=True):
+        mark.touch()
+        time.sleep(seconds)
+
+
+def test_several_hold_a_lock_together_and_one_alone_waits_for_them(tmp_path: Path) -> None:
+    marks = [tmp_path / "a", tmp_path / "b"]
+    holders = [multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path, mark, 1.0)) for mark in marks]
+    for holder in holders:
+        holder.start()
+    while not all(mark.exists() for mark in marks):
+        assert all(holder.exitcode in (None, 0) for holder in holders)
+        time.sleep(0.01)
+    assert attempts.is_held(tmp_path, "one") or all(holder.exitcode == 0 for holder in holders)
+    with attempts.lock(tmp_path, "one"):
+        for holder in holders:
+            holder.join(timeout=30)
+        assert [holder.exitcode for holder in holders] == [0, 0]
+    assert not attempts.is_held(tmp_path, "one") and not attempts.is_held(tmp_path, "never taken")
+
+
+def test_sweeping_takes_the_locks_of_attempts_that_nobody_is_at(tmp_path: Path) -> None:
+    at_work, left, other = "training-2017-10-16-3f9c2a71b0de", "training-2017-10-15-0123456789ab", "published"
+    for name in (left, other):
+        with attempts.lock(tmp_path, name):
+            pass
+    with attempts.lock(tmp_path, at_work):
+        attempts.sweep_locks(tmp_path)
+        assert {path.name for path in (tmp_path / ".locks").iterdir()} == {at_work, other}
+
+
+def test_a_lock_that_is_swept_while_others_wait_for_it_still_has_one_holder(tmp_path: Path) -> None:
+    name, inside, most = "training-2017-10-16-3f9c2a71b0de", [0], [0]
+    count = threading.Lock()
+
+    def work() -> None:
+        for _ in range(50):
+            with attempts.lock(tmp_path, name):
+                with count:
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                attempts.sweep_locks(tmp_path)
+                time.sleep(0.0002)
+                with count:
+                    inside[0] -= 1
+            attempts.sweep_locks(tmp_path)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+    assert most[0] == 1
