@@ -118,11 +118,15 @@ class Histories:
 
     def cut(self, cut: Cut) -> Ints:
         """Where each user's history ends (U,): `item_code[offsets[u]:ends[u]]` is what was before the cut."""
-        if cut.at is None:
-            return np.maximum(self.offsets[1:] - cut.last, self.offsets[:-1])
+        return np.maximum(self._ends_before(cut.at) - cut.last, self.offsets[:-1])
+
+    def _ends_before(self, moment: datetime | None) -> Ints:
+        """Where each user's events before the moment end (U,); all of them without one."""
+        if moment is None:
+            return self.offsets[1:]
         if self.event_at is None:
-            raise ConfigError(f'The events have an order only, no times: they cannot be cut at {cut}. Hold out "last-1" instead.')
-        return self.offsets[:-1] + _count(self.event_at < microseconds(cut.at), self.offsets)
+            raise ConfigError(f'The events have an order only, no times: they cannot be cut at {moment}. Hold out "last-1" instead.')
+        return self.offsets[:-1] + _count(self.event_at < microseconds(moment), self.offsets)
 
     def as_known(self, cut: Cut) -> "Histories":
         """The same histories with every label null that was not yet known at the cut, as it is for whoever stands there.
@@ -196,12 +200,13 @@ class Histories:
         return self.blocked_pairs
 
     def _until(self, cut: Cut) -> Ints:
-        """The moment (U,) at which each user's history is cut; NEVER where a cut by `last` leaves nothing out."""
-        if cut.at is not None:
-            return np.full(self.n_users, microseconds(cut.at))
+        """The moment (U,) at which each user's history is cut: that of the first event that a cut by `last` leaves out, else `at`."""
+        end = NEVER if cut.at is None else microseconds(cut.at)
+        if not cut.last:
+            return np.full(self.n_users, end)
         assert self.event_at is not None, "data with an order only has no moments"
         ends = self.cut(cut)
-        return np.append(self.event_at, NEVER)[np.where(ends < self.offsets[1:], ends, len(self.event_at))]
+        return np.where(ends < self._ends_before(cut.at), np.append(self.event_at, NEVER)[ends], end)
 
     def _session_starts(self) -> Ints:
         if self.session is None:

@@ -1,11 +1,11 @@
-"""Every cut in time is made here: as_of, durations, the holdout. Windows are half-open, times aware UTC.
+"""Every cut in time is made here: as_of, durations, the holdout, folds. Windows are half-open, times aware UTC.
 
->>> holdout(parse_as_of("2017-10-17"), "1d")
-Cut(at=datetime.datetime(2017, 10, 16, 0, 0, tzinfo=datetime.timezone.utc), last=0)
+>>> str(holdout(parse_as_of("2017-10-17"), "1d"))
+'2017-10-16T00:00:00+00:00'
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Annotated
 
@@ -48,6 +48,20 @@ def _checked_holdout(text: str) -> str:
 Holdout = Annotated[str, AfterValidator(_checked_holdout)]
 
 
+def _checked_split(text: str) -> str:
+    if re.fullmatch(r"random-[1-9]\d?%", text):
+        return text
+    try:
+        return _checked_holdout(text)
+    except ValueError:
+        raise ValueError(
+            f'{text!r} is no split: write a duration ("7d"), "last-1" for the newest event of each user, or "random-10%" of all events.'
+        ) from None
+
+
+Split = Annotated[str, AfterValidator(_checked_split)]
+
+
 def parse_as_of(text: str | datetime) -> datetime:
     """The logical moment of a run: a date means its midnight, a naive time is UTC, an aware one is converted."""
     try:
@@ -79,14 +93,34 @@ def naive(moment: datetime) -> datetime:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Some of the events, drawn at random: each has a number in [0, 1) by the seed, and these have one in [low, high)."""
+
+    low: float
+    high: float
+    seed: int
+
+    def __str__(self) -> str:
+        return f"drawn {self.low:.2f}-{self.high:.2f} by {self.seed}"
+
+
+@dataclass(frozen=True)
 class Cut:
-    """Where each user's history ends: before a moment (`at`), or before the user's last `last` events."""
+    """Where each user's history ends: before a moment (`at`), and before the newest `last` events of what that leaves.
+
+    Who learns at the cut may have to learn `since` a moment only, and without what was `drawn` out of the histories.
+    """
 
     at: datetime | None = None
     last: int = 0
+    since: datetime | None = None
+    drawn: Drawn | None = None
 
     def __str__(self) -> str:
-        return f"last-{self.last}" if self.at is None else self.at.isoformat()
+        end = [self.at.isoformat()] if self.at else []
+        end += [f"last-{self.last}"] if self.last or not self.at else []
+        rest = [f"since {self.since.isoformat()}"] if self.since else []
+        return " ".join([*end, *rest, *([str(self.drawn)] if self.drawn else [])])
 
 
 def everything(as_of: datetime, has_times: bool) -> Cut:
@@ -99,3 +133,68 @@ def holdout(as_of: datetime, text: str) -> Cut:
     if text.startswith("last-"):
         return Cut(last=int(text.removeprefix("last-")))
     return Cut(at=as_of - duration(text))
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of the tests of a backtest: models learn at `learn`, read histories up to `read`, and are asked for what is held out.
+
+    Held out are the events from `start` and `read` on and before `stop`; of a random split, those that `learn` is without.
+    """
+
+    name: str
+    learn: Cut
+    read: Cut
+    start: Cut
+    stop: Cut
+
+
+def folds(
+    as_of: datetime,
+    split: str,
+    n_folds: int = 1,
+    *,
+    gap: str | None = None,
+    train_window: str | None = None,
+    last_only: bool = False,
+    seed: int = 1,
+) -> list[Fold]:
+    """The folds of a split, oldest first.
+
+    `"7d"`: consecutive windows of time that end at as_of. Models learn, and read, what was before a window and the `gap` (`"1d"`)
+    before it, of the newest `train_window` only where one is given. With `last_only` the last event of each user in the window
+    is asked for, and everything before that one is read.
+    `"last-1"`: the newest event of each user; of several folds, each holds out the events before those of the next.
+    `"random-10%"`: that share of all events, drawn by seed; no event is in two folds.
+
+    >>> [fold.name for fold in folds(parse_as_of("2017-10-17"), "1d", 2)]
+    ['2017-10-15', '2017-10-16']
+    """
+    backwards = range(n_folds, 0, -1)
+    if split.startswith("last-"):
+        n = int(split.removeprefix("last-"))
+        return [_by_position(n * number, n) for number in backwards]
+    if split.startswith("random-"):
+        share = int(split.removeprefix("random-").removesuffix("%")) / 100
+        if n_folds * share > 1:
+            raise ConfigError(f"{n_folds} folds of {split} are more than all events: take fewer, or a smaller share.")
+        return [_by_chance(number, Drawn((number - 1) * share, number * share, seed)) for number in range(1, n_folds + 1)]
+    length = duration(split)
+    return [_in_time(as_of - number * length, length, gap, train_window, last_only) for number in backwards]
+
+
+def _in_time(start: datetime, length: timedelta, gap: str | None, train_window: str | None, last_only: bool) -> Fold:
+    end = start - duration(gap) if gap else start
+    learn = Cut(at=end, since=end - duration(train_window) if train_window else None)
+    stop = Cut(at=start + length)
+    return Fold(label(start), learn, replace(stop, last=1) if last_only else Cut(at=end), Cut(at=start), stop)
+
+
+def _by_position(first: int, n: int) -> Fold:
+    cut = Cut(last=first)
+    return Fold(str(cut), cut, cut, cut, Cut(last=first - n))
+
+
+def _by_chance(number: int, drawn: Drawn) -> Fold:
+    nothing = Cut()
+    return Fold(f"random-{number}", Cut(drawn=drawn), nothing, nothing, nothing)

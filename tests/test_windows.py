@@ -8,7 +8,21 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError
-from recsys.windows import Cut, Duration, Holdout, duration, everything, holdout, label, microseconds, naive, parse_as_of
+from recsys.windows import (
+    Cut,
+    Drawn,
+    Duration,
+    Holdout,
+    Split,
+    duration,
+    everything,
+    folds,
+    holdout,
+    label,
+    microseconds,
+    naive,
+    parse_as_of,
+)
 
 UTC = timezone.utc
 NIGHT = datetime(2017, 10, 17, tzinfo=UTC)
@@ -157,3 +171,77 @@ def test_nothing_is_held_out_of_everything() -> None:
 def test_cuts_are_told_apart_in_text() -> None:
     assert str(Cut(last=1)) == "last-1"
     assert str(Cut(at=NIGHT)) == "2017-10-17T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("text", ["7d", "6h", "last-1", "last-3", "random-10%", "random-1%"])
+def test_splits_are_durations_last_events_or_a_random_share(text: str) -> None:
+    assert TypeAdapter(Split).validate_python(text) == text
+
+
+@pytest.mark.parametrize("text", ["random", "random-0%", "random-100%", "random-10", "random-1.5%", "last-0", "0d", "weekly", ""])
+def test_what_is_no_split_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="is no split"):
+        TypeAdapter(Split).validate_python(text)
+
+
+def days(number: float) -> datetime:
+    return NIGHT - timedelta(days=number)
+
+
+def test_windows_of_time_follow_each_other_and_end_at_as_of() -> None:
+    first, second = folds(NIGHT, "1d", 2)
+    assert (first.name, second.name) == ("2017-10-15", "2017-10-16")
+    assert (first.start, first.stop) == (Cut(at=days(2)), Cut(at=days(1)))
+    assert (second.start, second.stop) == (Cut(at=days(1)), Cut(at=NIGHT))
+    assert (second.learn, second.read) == (Cut(at=days(1)), Cut(at=days(1)))
+
+
+def test_the_last_window_is_the_holdout_of_the_night() -> None:
+    (fold,) = folds(NIGHT, "6h")
+    assert fold.learn == fold.read == fold.start == holdout(NIGHT, "6h")
+
+
+def test_in_a_gap_nothing_is_learnt_read_or_asked_for() -> None:
+    (fold,) = folds(NIGHT, "1d", gap="12h")
+    assert fold.learn == fold.read == Cut(at=days(1.5))
+    assert (fold.start, fold.stop) == (Cut(at=days(1)), Cut(at=NIGHT))
+
+
+def test_a_sliding_window_ends_where_learning_ends() -> None:
+    (fold,) = folds(NIGHT, "1d", gap="1d", train_window="3d")
+    assert fold.learn == Cut(at=days(2), since=days(5))
+    assert fold.read == Cut(at=days(2)), "what is read reaches back as far as it likes"
+
+
+def test_of_the_last_event_in_a_window_all_before_it_is_read() -> None:
+    (fold,) = folds(NIGHT, "1h", train_window="1h", last_only=True)
+    hour = timedelta(hours=1)
+    assert fold.learn == Cut(at=NIGHT - hour, since=NIGHT - 2 * hour)
+    assert fold.read == Cut(at=NIGHT, last=1)
+
+
+def test_newest_events_slide_backwards() -> None:
+    older, newer = folds(NIGHT, "last-2", 2)
+    assert (older.name, older.learn, older.stop) == ("last-4", Cut(last=4), Cut(last=2))
+    assert (newer.name, newer.learn, newer.stop) == ("last-2", Cut(last=2), Cut(last=0))
+    assert newer.read == newer.start == newer.learn
+
+
+def test_random_folds_share_no_event() -> None:
+    found = [fold.learn.drawn for fold in folds(NIGHT, "random-20%", 3, seed=5)]
+    assert found == [Drawn(0, 0.2, 5), Drawn(0.2, 0.4, 5), Drawn(0.4, pytest.approx(0.6), 5)]
+    with pytest.raises(ConfigError, match="6 folds of random-20% are more than all events"):
+        folds(NIGHT, "random-20%", 6)
+
+
+@given(st.integers(1, 40), st.sampled_from(["1h", "1d", "last-1", "last-3", "random-2%"]), st.booleans())
+def test_folds_have_names_and_cuts_of_their_own(n: int, split: str, last_only: bool) -> None:
+    made = folds(NIGHT, split, n, last_only=last_only)
+    assert len({fold.name for fold in made}) == len({str(fold.learn) for fold in made}) == n
+    assert [fold.name for fold in made] == [fold.name for fold in folds(NIGHT, split, n)]
+
+
+def test_cuts_say_what_they_leave_out() -> None:
+    assert str(Cut(at=NIGHT, last=1)) == "2017-10-17T00:00:00+00:00 last-1"
+    assert str(Cut(at=NIGHT, since=days(1))) == "2017-10-17T00:00:00+00:00 since 2017-10-16T00:00:00+00:00"
+    assert str(Cut(drawn=Drawn(0.1, 0.2, 7))) == "last-0 drawn 0.10-0.20 by 7"

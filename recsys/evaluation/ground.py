@@ -1,4 +1,4 @@
-"""The common ground of an evaluation: the same users, relevant items and exclusions for every contender.
+"""The common ground of an evaluation or of a fold: the same users, relevant items and exclusions for every contender.
 
 A test user has an event before the cut and at least one relevant item after it. Relevant are the distinct items of the
 held-out target events that had an event before the cut by anybody, are eligible, not blocked for the user and, where seen
@@ -15,7 +15,8 @@ from recsys.arrays import Ints
 from recsys.histories import Dictionary, Histories
 from recsys.ranking.exclusions import Pairs, flat
 from recsys.ranking.popularity import count_events
-from recsys.windows import Cut
+from recsys.splits import held_out, readable
+from recsys.windows import Cut, Fold
 
 
 @dataclass(frozen=True)
@@ -52,41 +53,76 @@ class Ground:
         )
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is asked for although lists can hardly have it: of new users, new items, and what the user has had before."""
+
+    cold_users: bool = False
+    cold_items: bool = False
+    seen: bool = False
+
+
 def common_ground(histories: Histories, dictionary: Dictionary, cut: Cut, stops: Ints, exclude_seen: bool) -> Ground:
     """The ground of a holdout that begins at `cut` and ends, for each user, at the position `stops` (U,)."""
     ends = histories.cut(cut)
-    users, items, counts = _held_out(histories, ends, stops, dictionary.n_items)
-    seen, blocked = histories.seen(cut), histories.blocked()
-    excluded = (seen, blocked) if exclude_seen else (blocked,)
-    known = count_events(histories, histories.before(ends), dictionary.n_items)[0] > 0
+    held = histories.before(np.maximum(stops, ends)) & ~histories.before(ends)
+    return _ground(histories, histories, dictionary, held, cut, cut, exclude_seen, Kept(seen=not exclude_seen))
+
+
+def fold_ground(histories: Histories, dictionary: Dictionary, fold: Fold, exclude_seen: bool, kept: Kept) -> tuple[Histories, Ground]:
+    """The histories that may be read in a fold, and its ground, whose `ends` are positions of them.
+
+    Lists may leave out what was seen (`exclude_seen`) and it be asked for all the same (`kept`): then nobody can find it.
+    """
+    past = readable(histories, fold.learn)
+    held = held_out(histories, fold)
+    return past, _ground(histories, past, dictionary, held, fold.learn, fold.read, exclude_seen, kept)
+
+
+def _ground(
+    histories: Histories,
+    past: Histories,
+    dictionary: Dictionary,
+    held: NDArray[np.bool_],
+    learn: Cut,
+    read: Cut,
+    exclude_seen: bool,
+    kept: Kept,
+) -> Ground:
+    """Of the events that are `held` out of the histories (n,), what is relevant; `past` is what may be read, up to `read`."""
+    users, items, counts = _held_out(histories, held, dictionary.n_items)
+    ends = past.cut(read)
+    seen, blocked = past.seen(read), past.blocked()
+    known = count_events(past, past.before(past.cut(learn)), dictionary.n_items)[0] > 0
+    cold_user = (ends == past.offsets[:-1])[users]
+    was_seen = _among(users, items, seen, dictionary.n_items)
+    nobody = np.zeros(len(users), dtype=bool)
     drops = {
-        "dropped_cold_user": (ends == histories.offsets[:-1])[users],
-        "dropped_cold_item": ~known[items],
+        "dropped_cold_user": nobody if kept.cold_users else cold_user,
+        "dropped_cold_item": nobody if kept.cold_items else ~known[items],
         "dropped_not_eligible": ~dictionary.eligible[items],
         "dropped_blocked": _among(users, items, blocked, dictionary.n_items),
-        "dropped_seen": _among(users, items, seen, dictionary.n_items) if exclude_seen else np.zeros(len(users), dtype=bool),
+        "dropped_seen": nobody if kept.seen else was_seen,
     }
-    kept = np.ones(len(users), dtype=bool)
+    left = np.ones(len(users), dtype=bool)
     for reason, dropped in drops.items():  # a pair counts under the first reason that drops it
-        counts[reason] = int((kept & dropped).sum())
-        kept &= ~dropped
-    counts["cold_users"] = len(np.unique(users[drops["dropped_cold_user"]]))
-    counts["cold_items"] = len(np.unique(items[drops["dropped_cold_item"]]))
-    return _by_user_id(histories, users[kept], items[kept], ends, excluded, counts)
+        counts[reason] = int((left & dropped).sum())
+        left &= ~dropped
+    counts["cold_users"] = len(np.unique(users[cold_user]))
+    counts["cold_items"] = len(np.unique(items[~known[items]]))
+    counts["seen_pairs"] = int(was_seen.sum())
+    excluded = (seen, blocked) if exclude_seen else (blocked,)
+    return _by_user_id(past, users[left], items[left], ends, excluded, counts)
 
 
-def _held_out(histories: Histories, ends: Ints, stops: Ints, n_items: int) -> tuple[Ints, Ints, dict[str, int]]:
+def _held_out(histories: Histories, held: NDArray[np.bool_], n_items: int) -> tuple[Ints, Ints, dict[str, int]]:
     """Distinct (user, item) of the held-out target events, ordered, and how many there were."""
-    lengths = np.maximum(stops - ends, 0)
-    users = np.repeat(np.arange(len(ends)), lengths)
-    positions = np.arange(len(users)) + np.repeat(ends - (np.cumsum(lengths) - lengths), lengths)
-    counts = {"holdout_events": len(positions)}
-    wanted = histories.targets[positions]
-    users, positions = users[wanted], positions[wanted]
-    pairs = np.unique(users * n_items + histories.item_code[positions])
+    wanted = held & histories.targets
+    users = np.repeat(np.arange(histories.n_users), np.diff(histories.offsets))[wanted]
+    pairs = np.unique(users * n_items + histories.item_code[wanted])
     users, items = np.divmod(pairs, n_items)
-    counts |= {"holdout_target_events": len(positions), "holdout_users": len(np.unique(users)), "holdout_pairs": len(pairs)}
-    counts["holdout_items"] = len(np.unique(items))
+    counts = {"holdout_events": int(held.sum()), "holdout_target_events": int(wanted.sum())}
+    counts |= {"holdout_users": len(np.unique(users)), "holdout_pairs": len(pairs), "holdout_items": len(np.unique(items))}
     return users, items, counts
 
 

@@ -27,6 +27,7 @@ from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary
 from recsys.ranking.ranker import device_of
 from recsys.recipes import resolve
+from recsys.splits import learnt_from
 from recsys.store import Artifact, Draft, Store
 from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, active, hold_out, seed_of, trainable
 from recsys.training.epochs import Epochs
@@ -101,7 +102,7 @@ class _Task:
 
 
 def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) -> None:
-    histories, dictionary = Histories.load(task.sequences).as_known(task.cut), Dictionary.load(task.sequences)
+    histories, dictionary = learnt_from(Histories.load(task.sequences), task.cut), Dictionary.load(task.sequences)
     ends = histories.cut(task.cut)
     users = Blocks.of(task.model).reads_users
     vocabulary = Vocabulary.fit(histories, dictionary, ends, task.training.min_item_events, users=users)

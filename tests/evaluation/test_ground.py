@@ -3,8 +3,8 @@ from datetime import datetime, timezone
 import numpy as np
 import pytest
 
-from recsys.evaluation.ground import common_ground
-from recsys.windows import Cut, holdout
+from recsys.evaluation.ground import Kept, common_ground, fold_ground
+from recsys.windows import Cut, folds, holdout
 
 AS_OF = datetime(2025, 3, 2, tzinfo=timezone.utc)
 DAY = holdout(AS_OF, "1d")
@@ -42,6 +42,7 @@ def test_by_hand(by_hand):
         "dropped_seen": 1,
         "cold_users": 1,
         "cold_items": 2,
+        "seen_pairs": 1,
         "test_users_found": 2,
         "test_users": 2,
         "relevant_pairs": 3,
@@ -137,3 +138,56 @@ def test_equals_a_loop_over_random_users(by_hand, exclude_seen):
         if had and found:
             expected[user] = sorted(found)
     assert relevant_of(histories, ground) == expected
+
+
+def test_what_is_dropped_is_a_choice_and_counted_either_way(by_hand):
+    histories, dictionary = by_hand(EVENTS, 7)
+    (fold,) = folds(AS_OF, "1d")
+
+    def found(**kept):
+        past, ground = fold_ground(histories, dictionary, fold, exclude_seen=True, kept=Kept(**kept))
+        assert past is histories
+        counts = {name: ground.counts[name] for name in ("cold_users", "cold_items", "seen_pairs")}
+        assert counts == {"cold_users": 1, "cold_items": 2, "seen_pairs": 1}
+        return relevant_of(histories, ground)
+
+    assert found() == {2: [1], 5: [2, 4]}
+    assert found(cold_users=True) == {2: [1], 5: [2, 4], 9: [4]}
+    assert found(cold_items=True) == {1: [3], 2: [1, 6], 5: [2, 3, 4]}
+    assert found(seen=True) == {2: [1], 5: [0, 2, 4]}
+
+
+def test_the_fold_of_a_day_is_the_holdout_of_a_night(by_hand):
+    histories, dictionary = by_hand(EVENTS, 7)
+    (fold,) = folds(AS_OF, "1d")
+    _, ground = fold_ground(histories, dictionary, fold, exclude_seen=True, kept=Kept())
+    night = common_ground(histories, dictionary, DAY, histories.offsets[1:], exclude_seen=True)
+    assert ground.counts == night.counts and relevant_of(histories, ground) == relevant_of(histories, night)
+
+
+def test_an_earlier_fold_ends_where_the_next_begins(by_hand):
+    histories, dictionary = by_hand({1: [(60, 0), (30, 1), (5, 2)], 2: [(60, 1), (50, 2), (28, 0)]}, 3)
+    earlier, _ = folds(AS_OF, "1d", 2)
+    _, ground = fold_ground(histories, dictionary, earlier, exclude_seen=True, kept=Kept())
+    assert relevant_of(histories, ground) == {1: [1], 2: [0]}
+
+
+def test_a_random_fold_asks_for_what_was_taken_out_and_reads_the_rest(by_hand):
+    rng = np.random.default_rng(2)
+    events = {user: [(40 - step, int(item)) for step, item in enumerate(rng.permutation(30)[:20])] for user in range(50)}
+    histories, dictionary = by_hand(events, 30)
+    (fold,) = folds(AS_OF, "random-10%", seed=4)
+    past, ground = fold_ground(histories, dictionary, fold, exclude_seen=True, kept=Kept())
+    relevant = relevant_of(histories, ground)
+    assert ground.counts["relevant_pairs"] == len(histories.item_code) - len(past.item_code) > 0
+    for row, user in enumerate(histories.user_id.to_pylist()):
+        read = past.item_code[past.offsets[row] : ground.ends[row]].tolist()
+        assert sorted(read + relevant.get(user, [])) == sorted(item for _, item in events[user])
+
+
+def test_the_last_event_in_a_window_is_found_from_all_before_it(by_hand):
+    histories, dictionary = by_hand({1: [(30, 0), (3, 1), (2, 2)], 2: [(50, 2), (5, 1)], 3: [(50, 1)]}, 3)
+    (fold,) = folds(AS_OF, "1d", last_only=True)
+    past, ground = fold_ground(histories, dictionary, fold, exclude_seen=True, kept=Kept())
+    assert relevant_of(past, ground) == {1: [2], 2: [1]}
+    assert ground.n_history.tolist() == [2, 1]
