@@ -15,9 +15,9 @@ from torch.nn import functional
 from recsys.errors import RecsysError
 from recsys.model.catalogue import Catalogue
 
-BLOCK = 64  # items of which the first level keeps only the maximum
-TILE_ITEMS = 16_384
-TILE_SCORES = 2**22  # on a CPU, so that a tile stays in the cache
+BLOCK = 32  # items of which the first level keeps only the maximum
+TILE_ITEMS = 8_192
+TILE_SCORES = 2**21  # on a CPU, so that a tile stays in the cache
 TILE_SCORES_GPU = 2**28
 SPARE = 8  # candidates beyond k that are scored again
 _INDEX = 2**32 - 1
@@ -45,7 +45,6 @@ def top_k(
     hidden = hidden.float()
     if not len(hidden) or not catalogue.n_items:
         return hidden.new_full((len(hidden), k), -torch.inf), rows.new_full((len(hidden), k), -1)
-    _check_finite(hidden, catalogue.vectors)
     n = min(k + SPARE, catalogue.n_items)
     width = max(min(catalogue.n_items, TILE_ITEMS), n * hidden.shape[1])
     step = max(1, (TILE_SCORES if hidden.device.type == "cpu" else TILE_SCORES_GPU) // width)
@@ -56,6 +55,7 @@ def top_k(
         for start, low, high in zip(starts, bounds, bounds[1:], strict=False)
     ]
     scores, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+    _check_finite(hidden, catalogue, scores)
     return scores, index if eligible_index is None else torch.where(index < 0, index, eligible_index[index])
 
 
@@ -74,37 +74,51 @@ def _best(hidden: Tensor, catalogue: Catalogue, k: int, n: int, rows: Tensor, it
     """The lists of a tile of users."""
     best = torch.empty(len(hidden), 0, dtype=torch.long, device=hidden.device)
     for start in range(0, catalogue.n_items, TILE_ITEMS):
-        tile = slice(start, start + TILE_ITEMS)
-        scores = hidden @ catalogue.vectors[tile].float().T
-        if catalogue.bias is not None:
-            scores += catalogue.bias[tile]
-        if catalogue.prior is not None:
-            scores += catalogue.prior[:, tile] if catalogue.prior_row is None else catalogue.prior[:, tile][catalogue.prior_row]
+        scores = _products(hidden, catalogue, slice(start, min(start + TILE_ITEMS, catalogue.n_items)))
         inside = (items >= start) & (items < start + TILE_ITEMS)
         scores.view(-1)[rows[inside] * scores.shape[1] + items[inside] - start] = -torch.inf
-        found = torch.cat([best, _best_of_tile(scores, start, n)], dim=1)
-        best = found.topk(min(n, found.shape[1]), dim=1).values
+        best = _with_best_of(scores, start, best, n)
     return _scored_again(hidden, catalogue, best, k)
 
 
-def _best_of_tile(scores: Tensor, start: int, n: int) -> Tensor:
-    """Keys (B, ≥ min(n, items)) of a tile's best, found among the n blocks with the highest maxima."""
-    if scores.shape[1] % BLOCK:
-        scores = functional.pad(scores, (0, -scores.shape[1] % BLOCK), value=-torch.inf)
-    blocks = scores.view(len(scores), -1, BLOCK)  # (B, blocks, BLOCK)
+def _products(hidden: Tensor, catalogue: Catalogue, tile: slice) -> Tensor:
+    """Scores (B, items of the tile, rounded up to whole blocks by -inf) in float32."""
+    vectors = catalogue.vectors[tile].float()
+    width = len(vectors)
+    padded = hidden.new_empty(len(hidden), width + -width % BLOCK)
+    padded[:, width:] = -torch.inf
+    scores = torch.mm(hidden, vectors.T, out=padded[:, :width])
+    if catalogue.bias is not None:
+        scores += catalogue.bias[tile]
+    if catalogue.prior is not None:
+        scores += catalogue.prior[:, tile] if catalogue.prior_row is None else catalogue.prior[:, tile][catalogue.prior_row]
+    return padded
+
+
+def _with_best_of(scores: Tensor, start: int, best: Tensor, n: int) -> Tensor:
+    """Keys (B, at most n), descending, of the best so far and of a tile, whose best are in the n blocks with the highest maxima.
+
+    Once there are n, an item joins them only with a higher score: of equal ones, those of earlier tiles come first.
+    """
+    blocks = scores.view(len(scores), -1, BLOCK)
     maxima = blocks.amax(-1)
+    n_opened = min(n, maxima.shape[1])
+    if best.shape[1] == n:
+        worst, _ = _unpacked(best[:, -1:])
+        n_opened = min(n_opened, int((maxima > worst).sum(1).max()))
     keys = _keys(maxima, torch.arange(maxima.shape[1], device=scores.device))
-    _, opened = _unpacked(keys.topk(min(n, keys.shape[1]), dim=1, sorted=False).values)
-    inside = blocks.gather(1, opened[..., None].expand(-1, -1, BLOCK))
-    index = opened[..., None] * BLOCK + torch.arange(BLOCK, device=scores.device)
-    return _keys(inside.flatten(1), index.flatten(1) + start)
+    _, opened = _unpacked(keys.topk(n_opened, dim=1, sorted=False).values)
+    flat = opened + torch.arange(len(scores), device=scores.device)[:, None] * maxima.shape[1]
+    index = opened[..., None] * BLOCK + torch.arange(start, start + BLOCK, device=scores.device)
+    found = torch.cat([best, _keys(functional.embedding(flat, blocks.flatten(0, 1)), index).flatten(1)], dim=1)
+    return found.topk(min(n, found.shape[1]), dim=1).values
 
 
 def _scored_again(hidden: Tensor, catalogue: Catalogue, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Scores and index of the k best of the candidates, by products in float64 with one fixed order of summation."""
     rough, index = _unpacked(keys)
     index = torch.where(rough == -torch.inf, 0, index)
-    exact = (hidden[:, None, :].double() * catalogue.vectors[index].double()).sum(-1)
+    exact = _exact(hidden, functional.embedding(index, catalogue.vectors))
     if catalogue.bias is not None:
         exact += catalogue.bias[index]
     if catalogue.prior is not None:
@@ -133,8 +147,11 @@ def _pairs(rows: Tensor | None, items: Tensor | None, device: torch.device) -> t
     if rows is None or items is None:
         none = torch.empty(0, dtype=torch.long, device=device)
         return none, none
-    rows, order = rows.long().sort()
-    return rows, items.long()[order]
+    rows, items = rows.long(), items.long()
+    if (rows[1:] >= rows[:-1]).all():
+        return rows, items
+    rows, order = rows.sort()
+    return rows, items[order]
 
 
 def _place(index: Tensor, n_items: int) -> Tensor:
@@ -146,10 +163,18 @@ def _of_rows(catalogue: Catalogue, start: int, step: int) -> Catalogue:
     return catalogue if catalogue.prior_row is None else replace(catalogue, prior_row=catalogue.prior_row[start : start + step])
 
 
-def _check_finite(hidden: Tensor, vectors: Tensor) -> None:
-    for name, values in (("users'", hidden), ("items'", vectors)):
-        if not values.isfinite().all():
-            broken = int((~values.isfinite().all(-1)).sum())
+def _exact(hidden: Tensor, vectors: Tensor) -> Tensor:
+    """Products (B, n) of hidden (B, D) and vectors (B, n, D) in float64, in one fixed order of summation."""
+    return vectors.double().mul_(hidden[:, None].double()).sum(-1)
+
+
+def _check_finite(hidden: Tensor, catalogue: Catalogue, scores: Tensor) -> None:
+    """The scores that were found tell whether it is worth going through all the vectors: what is not a number is above any."""
+    if hidden.isfinite().all() and (scores < torch.inf).all():
+        return
+    for name, values in (("users'", hidden), ("items'", catalogue.vectors)):
+        broken = int((~values.isfinite().all(-1)).sum())
+        if broken:
             raise RecsysError(
                 f"{broken} of {len(values)} {name} vectors are not finite, so they cannot be ranked: the training diverged. "
                 "Lower training.learning_rate."

@@ -147,3 +147,7 @@ def test_a_diverged_model_is_an_answer():
     hidden = torch.tensor([[1.0], [float("nan")], [float("inf")]])
     with pytest.raises(RecsysError, match="2 of 3 users' vectors are not finite"):
         top_k(hidden, Catalogue(vectors=torch.ones(5, 1)), 2)
+    vectors = torch.ones(5, 1)
+    vectors[3] = float("nan")
+    with pytest.raises(RecsysError, match="1 of 5 items' vectors are not finite"):
+        top_k(torch.ones(2, 1), Catalogue(vectors=vectors), 2)
