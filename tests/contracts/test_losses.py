@@ -122,6 +122,7 @@ CASES = [  # with fewer negatives than items, so that the formulas of the papers
     "CrossEntropy()",
     "CrossEntropy(label_smoothing=0.3)",
     "CrossEntropy(temperature=0.2)",
+    'CrossEntropy(products="float32")',
     "CrossEntropy(label_smoothing=0.9, temperature=3.0)",
     'CrossEntropy(label_smoothing=0.3, smoothed_over="others")',
     'CrossEntropy(label_smoothing=0.6, smoothed_over="others", temperature=0.5)',
@@ -183,7 +184,7 @@ def test_every_loss_has_a_formula_and_a_case() -> None:
 @pytest.mark.parametrize("kind", [{}, {"bias": True}, {"bias": True, "prior": True}, {"prior": True, "hours": True}], ids=str)
 @over_all
 def test_it_equals_its_formula(text: str, kind: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(softmax, "TILE_ROWS", {"cpu": 7, "cuda": 7})  # many tiles, the last one shorter
+    monkeypatch.setattr(softmax, "TILE_SCORES", {"cpu": 7 * V})  # many tiles, the last one shorter
     monkeypatch.setattr(softmax, "MIN_TILE_ROWS", 1)
     loss = built(text)
     hidden, target, catalogue, weight = world(**kind)

@@ -65,6 +65,34 @@ class _Fixed(Negatives):
         return torch.zeros(len(items))
 
 
+# Precision
+
+
+@pytest.mark.parametrize("n_items", [1, 300])
+def test_products_in_bfloat16_keep_the_loss_and_the_direction_of_its_gradients(n_items: int) -> None:
+    """Two digits of each product are left, and thousands of them are summed up in float32: a step goes the same way."""
+    hidden, target, weight = torch.randn(500, 16), torch.randint(n_items, (500,)), torch.rand(500)
+    catalogue = Catalogue(torch.randn(n_items, 16), torch.randn(n_items), torch.randn(3, n_items), torch.randint(3, (500,)))
+    given = hidden, target, catalogue, weight
+    exact, rough = (value_and_grads(f'CrossEntropy(products="{products}")', *given) for products in ("float32", "bfloat16"))
+    torch.testing.assert_close(rough[0], exact[0], rtol=1e-3, atol=1e-6)
+    for mine, expected in zip(rough[1:], exact[1:], strict=True):
+        assert mine.dtype == torch.float32
+        assert (mine - expected).norm() <= 0.01 * expected.norm()
+
+
+def test_products_are_made_in_bfloat16_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = torch.zeros(100, 64), torch.zeros(4096, 64)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "avx512_bf16": True})
+    assert built("CrossEntropy()")._dtype(large) == torch.bfloat16  # type: ignore[operator]
+    assert built("CrossEntropy()")._dtype(small) == torch.float32  # type: ignore[operator]
+    assert built('CrossEntropy(products="float32")')._dtype(large) == torch.float32  # type: ignore[operator]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True})
+    assert built("CrossEntropy()")._dtype(large) == torch.float32  # type: ignore[operator]
+    with pytest.raises(ConfigError, match='products=\'half\' has to be "auto", "float32" or "bfloat16"'):
+        CrossEntropy(products="half")  # type: ignore[arg-type]
+
+
 # To each other
 
 
