@@ -3,11 +3,13 @@
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
@@ -40,11 +42,25 @@ def write_run(path: Path, started: float, notes: Mapping[str, Any]) -> None:
     run = {
         "started_at": datetime.fromtimestamp(started, timezone.utc).isoformat(),
         "seconds": round(time.time() - started, 3),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": _peak_memory(),
         **surroundings(),
         **notes,
     }
     path.write_text(json.dumps(run, indent=1, default=str))
+
+
+def begin_peak_memory() -> None:
+    """Forget how much memory the process had at most until now, where the kernel (Linux) can: what follows is measured by itself."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory() -> int:
+    """Bytes that the process had at most since `begin_peak_memory`, or in its life where the kernel cannot tell."""
+    with suppress(OSError):
+        if found := re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()):
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @cache

@@ -245,6 +245,7 @@ class Store:
         draft.scratch.mkdir(parents=True, exist_ok=True)
         os.utime(draft.scratch)  # when this attempt began
         started = time.time()
+        provenance.begin_peak_memory()
         try:
             build(draft)
             provenance.write_run(draft.path / "run.json", started, {**self.facts, **draft.notes})

@@ -167,9 +167,14 @@ def folds(
     `"last-1"`: the newest event of each user; of several folds, each holds out the events before those of the next.
     `"random-10%"`: that share of all events, drawn by seed; no event is in two folds.
 
+    Raises: ConfigError for more random folds than there are events for, and for what only a split in time can have.
+
     >>> [fold.name for fold in folds(parse_as_of("2017-10-17"), "1d", 2)]
     ['2017-10-15', '2017-10-16']
     """
+    if asked := [name for name, value in {"gap": gap, "train_window": train_window, "last_only": last_only}.items() if value]:
+        if split.startswith(("last-", "random-")):
+            raise ConfigError(f"{' and '.join(asked)} are of a split in time, and it is {split!r}: leave them out, or split by a duration.")
     backwards = range(n_folds, 0, -1)
     if split.startswith("last-"):
         n = int(split.removeprefix("last-"))

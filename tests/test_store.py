@@ -228,3 +228,17 @@ def test_a_place_where_no_store_can_be_is_said_before_any_work(tmp_path, place):
         root.write_text("mine")
     with pytest.raises(StoreError, match="cannot be written"):
         Store(root).check_writable()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this kernel counts the memory of a process only once")
+def test_the_memory_of_an_artifact_is_its_own(tmp_path):
+    store, mebibyte = Store(tmp_path), 2**20
+
+    def peak(name, n_bytes):
+        made = store.ensure(
+            name, NIGHT, {}, {}, lambda draft: draft.path.joinpath("size").write_text(str(len(bytearray(n_bytes)))), code=CODE
+        )
+        return json.loads((made.path / "run.json").read_text())["peak_memory_bytes"]
+
+    large, small = peak("large", 200 * mebibyte), peak("small", 1)
+    assert large - small > 150 * mebibyte

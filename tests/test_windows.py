@@ -1,6 +1,7 @@
 """Every cut in time, by example and by property."""
 
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -234,9 +235,16 @@ def test_random_folds_share_no_event() -> None:
         folds(NIGHT, "random-20%", 6)
 
 
-@given(st.integers(1, 40), st.sampled_from(["1h", "1d", "last-1", "last-3", "random-2%"]), st.booleans())
-def test_folds_have_names_and_cuts_of_their_own(n: int, split: str, last_only: bool) -> None:
-    made = folds(NIGHT, split, n, last_only=last_only)
+@pytest.mark.parametrize("split", ["last-1", "random-10%"])
+@pytest.mark.parametrize("asked", [{"gap": "1d"}, {"train_window": "7d"}, {"last_only": True}])
+def test_what_is_of_time_is_refused_elsewhere(split: str, asked: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(asked))} are of a split in time, and it is '{split}'"):
+        folds(NIGHT, split, **asked)
+
+
+@given(st.integers(1, 40), st.sampled_from(["1h", "1d", "last-1", "last-3", "random-2%"]))
+def test_folds_have_names_and_cuts_of_their_own(n: int, split: str) -> None:
+    made = folds(NIGHT, split, n)
     assert len({fold.name for fold in made}) == len({str(fold.learn) for fold in made}) == n
     assert [fold.name for fold in made] == [fold.name for fold in folds(NIGHT, split, n)]
 

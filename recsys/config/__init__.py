@@ -3,12 +3,14 @@
 Fields made with `Free(...)` cannot change a result (threads, memory, devices, places) and stay out of versions.
 """
 
+from recsys.config.backtest import Backtest
 from recsys.config.data import Data, Events, Features, Items, Sequences, Shop, Table, Users
 from recsys.config.groups import Free, Group, expand
 from recsys.config.model import Model, Part, Training
 from recsys.config.night import Evaluation, Export, Night, Promotion, Publishing, Scoring
 
 __all__ = [
+    "Backtest",
     "Data",
     "Evaluation",
     "Events",
