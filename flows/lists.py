@@ -68,11 +68,12 @@ class Lists:
 
 
 def ancestor(store: Store, artifact: Artifact, step: str) -> Artifact:
-    """The artifact of an earlier step that this one was made from."""
+    """The artifact of an earlier step of its night that this one was made from."""
     ahead = [artifact.reference]
     while ahead:
         reference = ahead.pop(0)
         if reference["step"] == step:
             return store.open(reference)
-        ahead += store.open(reference).manifest["inputs"].values()
+        origins = store.open(reference).manifest["inputs"].values()
+        ahead += [origin for origin in origins if origin["as_of"] == reference["as_of"]]  # of a model of before, the rest may be pruned
     raise StoreError(f"{artifact} was not made from an artifact {step!r}.")

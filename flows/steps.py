@@ -241,10 +241,10 @@ def publishing(
     checked = publish(
         run.store, run.as_of, run.night.publishing, run.night.scoring, lists, histories,
         config=run.configuration, source=decision.published, reasons=(*decision.reasons, *winner.reasons),
-        others={"training": winner.model, "twin": winner.twin, **others}, last=current, rebuild=run.rebuild,
+        others={"training": winner.model, "twin": winner.twin, **others}, last=current, hold=decision.held, rebuild=run.rebuild,
     )  # fmt: skip
     ui.show_checks(checked)
     ui.reported(checked)
-    promoted = published.finished(run.store, run.as_of, run.configuration)
+    promoted = published.finished(run.store, run.as_of, run.configuration) or published.held(run.store, run.as_of)
     assert promoted is not None
     return promoted

@@ -24,6 +24,7 @@ _PLUMBING = {
     "recsys.verification",
     "recsys.provenance",
     "recsys.published",
+    "recsys.pruning",
     "recsys.digest",
     "recsys.errors",
     "recsys.validation",

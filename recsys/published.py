@@ -1,4 +1,4 @@
-"""What is published: the pointer, its history, rollback and pruning.
+"""What is published: the pointer, its history, what is held for a person, and rollback.
 
 `promotions.jsonl` is the truth, one line per change with its reasons; `current.json` is computed from it for readers
 outside, and replaced in one step, so that they see one whole night or the other.
@@ -8,10 +8,9 @@ import getpass
 import json
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any
 
 from recsys import digest
 from recsys.errors import StoreError
@@ -23,7 +22,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Promotion:
-    """A published set of artifacts. `source` says whose lists they are; `action` is "publish" or "rollback"."""
+    """A published set of artifacts. `source` says whose lists they are.
+
+    `action` is "publish" of a night, "hold" of one that waits for a person, "promote" by that person, or "rollback".
+    """
 
     as_of: str  # ISO, UTC
     config: str  # digest of the whole configuration that can change a result
@@ -81,6 +83,11 @@ def of_night(store: Store, as_of: datetime) -> Promotion | None:
     return _last_of(_standing(store), as_of)
 
 
+def newest(store: Store, n: int) -> list[Promotion]:
+    """The promotions of the newest nights, what is published now last."""
+    return sorted(_standing(store), key=lambda p: p.moment)[-n:]
+
+
 def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
     """The promotion that makes this night finished: its last one, if of the same configuration, whatever code did it.
 
@@ -90,64 +97,91 @@ def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
     return last if last is not None and last.config == config and all(map(store.has, last.artifacts.values())) else None
 
 
+def held(store: Store, as_of: datetime | None = None) -> Promotion | None:
+    """What waits for a person: of a night, or of the newest night that has anything waiting."""
+    lines = history(store)
+    last = {line.undoes or line.id: line.action for line in lines}
+    return _newest([p for p in lines if p.action == "hold" and last[p.id] == "hold" and as_of in (None, p.moment)])
+
+
 def publish(store: Store, new: Promotion) -> Promotion:
     """Record the promotion and move the pointer, unless that night is older than the current one. Twice is once."""
     with store.lock("published"):
         now = current(store)
         last = _last_of(_standing(store), new.moment)
         if last is None or last.id != new.id:
-            last = _append(store, new)
+            (last,) = _append(store, new)
         _point(store)
         if now is not None and now.moment > new.moment:
             log.warning("%s is recorded, but %s stays published: it is newer.", label(new.moment), label(now.moment))
         return last
 
 
-def rollback(store: Store, reason: str) -> Promotion:
-    """Back to the promotion before the current one; StoreError where there is none."""
+def hold(store: Store, new: Promotion) -> Promotion:
+    """Record what a person has to publish; what is published stays as it is. Twice is once."""
     with store.lock("published"):
-        now = current(store)
+        waiting = held(store, new.moment)
+        return waiting if waiting is not None and waiting.id == new.id else _append(store, replace(new, action="hold"))[0]
+
+
+def promote(store: Store, why: str, name: str | None = None) -> Promotion:
+    """Publish what is held, or what was rolled back: the newest that is held, or the one of this id or night.
+
+    StoreError where there is none, where it is not whole, or where a newer night is published: it would not be seen.
+    """
+    with store.lock("published"):
+        standing, now = {p.id for p in _standing(store)}, current(store)
+        open_ = [p for p in history(store) if p.action != "rollback" and p.id not in standing]
+        chosen = held(store) if name is None else _named(store, name, open_)
+        if chosen is None:
+            raise StoreError(f"Nothing is held for a person in {store.root}. `recsys show history` lists what was decided.")
+        if now is not None and now.moment > chosen.moment:
+            raise StoreError(f"{label(chosen.moment)} is older than {label(now.moment)}, which is published: roll back to before it first.")
+        _check_whole(store, chosen)
+        reasons = (f"Published by a person: {why}", *chosen.reasons)
+        (done,) = _append(store, replace(chosen, action="promote", reasons=reasons))
+        _point(store)
+        return done
+
+
+def rollback(store: Store, why: str, name: str | None = None) -> Promotion:
+    """Back to the promotion before the current one, or to the one of this id or night; StoreError where there is none.
+
+    Everything published after it is taken back, each with a line of its own. It returns what is published now.
+    """
+    with store.lock("published"):
+        now, standing = current(store), _standing(store)
         if now is None:
             raise StoreError(f"Nothing is published in {store.root}, so there is nothing to roll back.")
-        target = _newest([p for p in _standing(store) if p.id != now.id])
+        target = _newest([p for p in standing if p.id != now.id]) if name is None else _named(store, name, standing)
         if target is None:
             raise StoreError(
                 f"{label(now.moment)} is the only night ever published in {store.root}: there is none before it to roll back to."
             )
-        for name in target.artifacts:  # what we go back to has to be whole
-            target.artifact(store, name)
-        undo = Promotion(now.as_of, now.config, now.source, {}, (reason,), action="rollback", undoes=now.id)
-        _append(store, undo)
+        if target.id == now.id:
+            raise StoreError(f"{label(now.moment)} ({now.id}) is what is published: there is nothing to roll back.")
+        _check_whole(store, target)
+        rank = {p.id: (p.moment, number) for number, p in enumerate(standing)}
+        after = [p for p in standing if rank[p.id] > rank[target.id]]
+        _append(store, *(replace(p, artifacts={}, reasons=(why,), action="rollback", undoes=p.id, id="") for p in after))
         _point(store)
         return target
 
 
-def prune(store: Store, nights: int, promotions: int) -> list[Artifact]:
-    """Remove artifacts older than the newest `nights` moments that none of the newest `promotions` needs, and return them."""
-    if nights < 1 or promotions < 1:
-        raise StoreError("prune keeps at least one night and one promotion.")
-    with store.lock("published"):
-        everything = store.artifacts()
-        moments = sorted({a.as_of for a in everything})[-nights:]
-        standing = sorted(_standing(store), key=lambda p: p.moment)[-promotions:]
-        now = current(store)
-        needed = {_key(r) for p in [*standing, *([now] if now else [])] for r in p.artifacts.values()}
-        needed |= {_key(a.reference) for a in everything if a.as_of in moments}
-        manifests = {_key(a.reference): a.manifest for a in everything}
-        open_ = list(needed)
-        while open_:  # and what those were made from
-            for reference in manifests.get(open_.pop(), {}).get("inputs", {}).values():
-                if _key(reference) not in needed:
-                    needed.add(_key(reference))
-                    open_.append(_key(reference))
-        gone = [a for a in everything if _key(a.reference) not in needed]
-        for artifact in gone:
-            store.remove(artifact)
-        return gone
+def _named(store: Store, name: str, among: Sequence[Promotion]) -> Promotion:
+    """The promotion with this id, or how it begins, or else the last one of this night."""
+    fits = [p for p in among if p.id.startswith(name)] or [p for p in among if label(p.moment) == name]
+    if not fits or len({p.id for p in fits if label(p.moment) != name}) > 1:
+        known = ", ".join(dict.fromkeys(f"{label(p.moment)} {p.id}" for p in among[-5:])) or "none at all"
+        found = f"More than one id begins with {name!r}" if fits else f"There is no such promotion {name!r}"
+        raise StoreError(f"{found} in {store.root}. There are: {known}. `recsys show history` lists them all.")
+    return fits[-1]
 
 
-def _key(reference: Mapping[str, Any]) -> tuple[str, str, str]:
-    return reference["step"], reference["as_of"], reference["version"]
+def _check_whole(store: Store, target: Promotion) -> None:
+    """StoreError where an artifact of what we go to is gone or damaged."""
+    for name in target.artifacts:
+        target.artifact(store, name)
 
 
 def _newest(standing: list[Promotion]) -> Promotion | None:
@@ -166,16 +200,18 @@ def _standing(store: Store) -> list[Promotion]:
     for line in history(store):
         if line.action == "rollback":
             standing = [p for p in standing if p.id != line.undoes]
-        else:
+        elif line.action != "hold":
             standing = [p for p in standing if p.id != line.id] + [line]
     return standing
 
 
-def _append(store: Store, new: Promotion) -> Promotion:
-    stamped = Promotion(**{**asdict(new), "at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "by": _who()})
+def _append(store: Store, *new: Promotion) -> list[Promotion]:
+    """The promotions on record with who and when, all at once."""
+    at, by = datetime.now(timezone.utc).isoformat(timespec="seconds"), _who()
+    stamped = [replace(line, at=at, by=by) for line in new]
     path = store.root / "promotions.jsonl"
     before = path.read_text() if path.exists() else ""
-    _replace(store, "promotions.jsonl", before + json.dumps(asdict(stamped)) + "\n")
+    _replace(store, "promotions.jsonl", before + "".join(json.dumps(asdict(line)) + "\n" for line in stamped))
     return stamped
 
 

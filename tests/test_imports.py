@@ -17,6 +17,7 @@ NEUTRAL = {
     "verification",
     "provenance",
     "published",
+    "pruning",
     "digest",
     "schema",
     "windows",

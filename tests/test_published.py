@@ -118,15 +118,57 @@ def test_a_pointer_lost_to_a_crash_is_made_again(store):
     assert len(published.history(store)) == 1
 
 
-def test_pruning_keeps_what_promotions_need(store):
-    for day in DAYS:
-        published.publish(store, night(store, day))
-    published.rollback(store, "bad lists")  # current is now DAYS[2]
-    gone = published.prune(store, nights=1, promotions=1)
-    assert {a.as_of for a in gone} == set(DAYS[:2])
-    left = {(a.step, a.as_of) for a in store.artifacts()}
-    assert left == {(step, day) for step in ("features", "training", "scoring") for day in DAYS[2:]}
-    assert published.current(store).artifact(store, "training").as_of == DAYS[2]
+def test_rollback_to_a_named_one_takes_back_all_that_came_after(store):
+    made = [published.publish(store, night(store, day)) for day in DAYS]
+    again = published.publish(store, night(store, DAYS[0], "another"))
+    assert published.rollback(store, "three bad days", made[0].id[:6]) == made[0]
+    assert published.current(store) == made[0], "not the other configuration of that night"
+    assert {line.undoes for line in published.history(store) if line.action == "rollback"} == {p.id for p in [*made[1:], again]}
+    assert published.promote(store, "two were fine", "2017-10-16").moment == DAYS[1]
+    assert published.rollback(store, "or not", "2017-10-15") == made[0]
+
+
+@pytest.mark.parametrize("name", ["2017-10-17", "nothing", "2017"])
+def test_rollback_to_what_never_was_says_what_there_is(store, name):
+    made = [published.publish(store, night(store, day)) for day in DAYS[:2]]
+    with pytest.raises(StoreError, match=f"no such promotion '{name}'.*2017-10-15 {made[0].id}"):
+        published.rollback(store, "why", name)
+    with pytest.raises(StoreError, match="is what is published"):
+        published.rollback(store, "why", made[1].id)
+    assert published.history(store) == made
+
+
+def test_rollback_to_what_is_damaged_changes_nothing(store):
+    made = [published.publish(store, night(store, day)) for day in DAYS[:2]]
+    (made[0].artifact(store, "scoring").path / "x.txt").write_text("altered")
+    with pytest.raises(StoreError, match="x.txt is not what was written"):
+        published.rollback(Store(store.root), "why")
+    assert published.current(store) == made[1] and published.history(store) == made
+
+
+def test_what_is_held_waits_for_a_person(store):
+    first = published.publish(store, night(store, DAYS[0]))
+    with pytest.raises(StoreError, match="Nothing is held"):
+        published.promote(store, "why")
+    held = published.hold(store, night(store, DAYS[1]))
+    assert published.hold(store, night(store, DAYS[1])) == held, "twice is once"
+    assert published.current(store) == published.before(store, DAYS[2]) == first
+    assert published.held(store) == published.held(store, DAYS[1]) == held and published.held(store, DAYS[0]) is None
+    done = published.promote(store, "looked at the lists")
+    assert (done.id, done.action, done.reasons) == (held.id, "promote", ("Published by a person: looked at the lists", "better"))
+    assert done.by and done.at
+    assert published.current(store) == published.finished(store, DAYS[1], "c") == done and published.held(store) is None
+    assert json.loads((store.root / "current.json").read_text())["id"] == held.id
+    assert published.rollback(store, "it was worse") == first and published.held(store) is None
+    published.hold(store, night(store, DAYS[1]))
+    assert published.held(store).moment == DAYS[1], "the night was run again"
+
+
+def test_what_is_older_than_what_is_published_is_not_promoted(store):
+    published.hold(store, night(store, DAYS[0]))
+    published.publish(store, night(store, DAYS[1]))
+    with pytest.raises(StoreError, match="2017-10-15 is older than 2017-10-16"):
+        published.promote(store, "why")
 
 
 def test_a_night_whose_lists_were_removed_is_not_finished(store):

@@ -27,6 +27,10 @@ class Evaluation(Group):
 class Promotion(Group):
     """When the candidate is published, and what is published otherwise."""
 
+    mode: Literal["automatic", "held"] = Field(
+        "automatic",
+        description="held: a candidate within the limits waits for `recsys promote`, and what was published stays until then.",
+    )
     metric: Literal["ndcg", "hit_rate", "recall", "map", "mrr"] = Field("ndcg", description="Metric that decides.")
     k: int = Field(10, ge=1, description="Length of list at which it decides.")
     tolerance: float = Field(0.02, ge=0, description="Share of the current model's value that the candidate may lose.")

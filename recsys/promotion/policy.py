@@ -2,7 +2,8 @@
 
 A model is within the limits when it beats the better popularity baseline and shows enough of the catalogue. The candidate
 also must not lose more than a tolerance against a current model that is within them. It comes first, since it knows a
-newer day; then the current model, then the better baseline: whatever happens, there are fresh lists tonight.
+newer day; then the current model, then the better baseline: whatever happens, there are fresh lists tonight. Only where
+the mode is "held", a candidate within the limits waits for a person, and last night's lists stay.
 """
 
 import json
@@ -48,11 +49,12 @@ class Decision:
     reasons: tuple[str, ...]
     verdicts: Mapping[str, str]
     popular_window: str  # that popular-lately was measured with; empty for data without times
+    held: bool = False  # it waits for a person, and what was published stays
 
     @classmethod
     def load(cls, artifact: Artifact) -> "Decision":
         read = json.loads((artifact.path / "decision.json").read_text())
-        return cls(read["published"], tuple(read["reasons"]), read["verdicts"], read["popular_window"])
+        return cls(read["published"], tuple(read["reasons"]), read["verdicts"], read["popular_window"], read["held"])
 
 
 def decide(store: Store, as_of: datetime, promotion: Promotion, evaluation: Artifact, *, rebuild: bool = False) -> Artifact:
@@ -63,7 +65,7 @@ def decide(store: Store, as_of: datetime, promotion: Promotion, evaluation: Arti
         (draft.path / "decision.json").write_text(json.dumps(asdict(decision), indent=1))
         rows = [{"contender": name, "published": name == decision.published, "reasons": why} for name, why in decision.verdicts.items()]
         pq.write_table(pa.Table.from_pylist(rows, COLUMNS), draft.path / "decision.parquet", compression="zstd")
-        draft.metrics = {"published": decision.published}
+        draft.metrics = {"published": decision.published, "held": decision.held}
 
     config = promotion.versioned()
     return store.ensure("promotion", as_of, config, {"evaluation": evaluation}, build, code="recsys.promotion.policy", rebuild=rebuild)
@@ -82,7 +84,7 @@ def judge(contenders: Mapping[str, Measured], policy: Promotion, popular_window:
     for name in (*MODELS, *BASELINES):
         if name in contenders and name != published:
             verdicts[name] = contest.passed_over(name, problems.get(name, []))
-    return Decision(published, tuple(verdicts.values()), verdicts, popular_window)
+    return Decision(published, tuple(verdicts.values()), verdicts, popular_window, contest.holds(published))
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ class _Contest:
         }
         return Decision(published, (why,), {published: why, **others}, popular_window)
 
+    def holds(self, name: str) -> bool:
+        """Whether this one, chosen, waits for a person."""
+        return name == "candidate" and self.policy.mode == "held"
+
     def limits_broken(self, name: str) -> list[str]:
         """What keeps a model from being published whatever the other one is like, as parts of a sentence."""
         one, baseline = self.contenders[name], self.contenders[self.baseline]
@@ -136,8 +142,8 @@ class _Contest:
         rivals = [self.baseline] + ["current"] * (name == "candidate" and "current" in self.contenders)
         compared = " and ".join(self.beside(name, rival) for rival in rivals)
         alone = "" if "current" in self.contenders else "; there is no current model to compare it with"
-        again = " again" if name == "current" else ""
-        return f"{_capital(name)} is published{again}: on {self.n_users:,} test users its {self.value(name)} is {compared}{alone}."
+        done = "is held for a person to `recsys promote` it" if self.holds(name) else "is published again" if name == "current" else "is published"
+        return f"{_capital(name)} {done}: on {self.n_users:,} test users its {self.value(name)} is {compared}{alone}."
 
     def passed_over(self, name: str, problems: Sequence[str]) -> str:
         """Why this one is not."""
@@ -146,7 +152,8 @@ class _Contest:
         if name == "current":
             tolerated = self.contenders[name].value > self.contenders["candidate"].value
             loss = f", which loses no more than the {self.policy.tolerance:.1%} that are tolerated" if tolerated else ""
-            return f"{_capital(name)} makes way for the candidate{loss}: {self.value(name)}."
+            way = "stays until the candidate is promoted" if self.holds("candidate") else "makes way for the candidate"
+            return f"{_capital(name)} {way}{loss}: {self.value(name)}."
         better = f"the better baseline, which a model has to beat{_by(self.policy.min_lift)}"
         return f"{_capital(name)} is {better if name == self.baseline else 'the other baseline'}: {self.value(name)}."
 

@@ -18,6 +18,7 @@ from recsys.store import Artifact, Draft, Store
 
 NIGHT = datetime(2017, 10, 17, tzinfo=timezone.utc)
 USERS = 1234
+FEW = Measured(0.1, 0.4, 3)
 
 
 def measured(value: float, coverage: float = 0.4, n_users: int = USERS, paired_with: float | None = None) -> Measured:
@@ -51,6 +52,19 @@ def test_a_better_candidate_is_published() -> None:
         "Popular-lately is the better baseline, which a model has to beat: NDCG@10 of 0.1000.",
         "Popular is the other baseline: NDCG@10 of 0.0500.",
     )
+
+
+def test_a_better_candidate_is_held_where_a_person_has_the_last_word() -> None:
+    decision = judge(evening(0.12, current=0.11), Promotion(mode="held"))
+    assert (decision.published, decision.held) == ("candidate", True)
+    assert decision.reasons[0].startswith("The candidate is held for a person to `recsys promote` it: on 1,234 test users its NDCG@10 of")
+    assert decision.verdicts["current"] == "The current model stays until the candidate is promoted: NDCG@10 of 0.1100."
+
+
+@pytest.mark.parametrize("contenders", [evening(0.05, current=0.12), evening(0.05), {**evening(0.12), "popular_lately": FEW}])
+def test_only_a_candidate_is_held(contenders: dict[str, Measured]) -> None:
+    automatic, asked = judge(contenders, Promotion()), judge(contenders, Promotion(mode="held"))
+    assert automatic.published != "candidate" and asked == automatic and not asked.held
 
 
 def test_an_equal_candidate_is_published_for_it_knows_a_newer_day() -> None:
@@ -216,7 +230,7 @@ def test_whatever_the_results_something_is_published_with_a_verdict_on_everybody
 # ---------------------------------------------------------------- the step
 
 
-def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, window: str | None = "6h", metric: str = "ndcg") -> Artifact:
+def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, window: str | None = "6h", metric: str = "NDCG") -> Artifact:
     """An evaluation artifact with these results, and with others that must not be read instead."""
 
     def build(draft: Draft) -> None:
@@ -225,11 +239,11 @@ def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, windo
             decoy = {"contender": name, "n_users": 7, "difference": None, "low": None, "high": None, "value": 0.99}
             paired = {"difference": c.difference, "low": c.low, "high": c.high}
             rows += [
-                {**decoy, "slice": "all", "metric": "mrr", "k": k},
+                {**decoy, "slice": "all", "metric": "MRR", "k": k},
                 {**decoy, "slice": "all", "metric": metric, "k": k + 10},
                 {**decoy, "slice": "new users", "metric": metric, "k": k},
                 {**decoy, **paired, "slice": "all", "metric": metric, "k": k, "value": c.value, "n_users": c.n_users},
-                {**decoy, "slice": "all", "metric": "coverage", "k": k, "value": c.coverage, "n_users": c.n_users},
+                {**decoy, "slice": "all", "metric": "CatalogCoverage", "k": k, "value": c.coverage, "n_users": c.n_users},
             ]
         pq.write_table(pa.Table.from_pylist(rows), draft.path / "metrics.parquet")
         windows = [{"window": w, "ndcg_at_10": 0.1, "chosen": w == window} for w in ("1h", "6h")]
@@ -269,7 +283,7 @@ def test_the_same_evaluation_is_decided_once_and_another_policy_anew(store: Stor
 
 
 def test_the_policys_own_metric_and_length_of_list_decide(store: Store) -> None:
-    artifact = decide(store, NIGHT, Promotion(metric="recall", k=20), evaluation(store, evening(0.12), k=20, metric="recall"))
+    artifact = decide(store, NIGHT, Promotion(metric="Recall()", k=20), evaluation(store, evening(0.12), k=20, metric="Recall"))
     assert Decision.load(artifact).reasons[0].startswith("The candidate is published: on 1,234 test users its Recall@20 of 0.1200 is")
 
 
@@ -284,6 +298,6 @@ def test_data_without_times_has_no_window(store: Store) -> None:
 def test_an_evaluation_that_lacks_a_contender_is_no_ground_for_a_decision(store: Store, kept: tuple[str, ...]) -> None:
     contenders = {name: c for name, c in {**evening(0.12), "stranger": measured(0.1)}.items() if name in kept}
     broken = evaluation(store, contenders or {"candidate": measured(0.1)}, k=10 if kept else 30)
-    with pytest.raises(StoreError, match="ndcg and coverage at 10 are needed for the candidate, a baseline"):
+    with pytest.raises(StoreError, match="NDCG at 10 is needed for the candidate, a baseline"):
         decide(store, NIGHT, Promotion(), broken)
     assert store.artifacts("promotion") == []

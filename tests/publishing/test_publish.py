@@ -12,12 +12,19 @@ import pytest
 from recsys import published
 from recsys.config import Export, Publishing, Scoring
 from recsys.errors import ConfigError, ContractError, ExportError
+from recsys.publishing.exports import export
 from recsys.publishing.publish import publish
 from recsys.store import Artifact, Store
 
 
 def night(
-    store: Store, as_of: datetime, shop: Any, rows: list[dict[str, Any]] | None = None, config: str = "c", **changes: Any
+    store: Store,
+    as_of: datetime,
+    shop: Any,
+    rows: list[dict[str, Any]] | None = None,
+    config: str = "c",
+    hold: bool = False,
+    **changes: Any,
 ) -> Artifact:
     """A night published from hand-made lists, as the flow does it."""
     limits = Publishing(min_user_coverage=0.5, **changes)
@@ -25,7 +32,7 @@ def night(
     last = published.before(store, as_of)
     return publish(
         store, as_of, limits, Scoring(k=shop.k), lists, sequences,
-        config=config, source="candidate", reasons=["Better.", "Fresh."], others={"training": None}, last=last,
+        config=config, source="candidate", reasons=["Better.", "Fresh."], others={"training": None}, last=last, hold=hold,
     )  # fmt: skip
 
 
@@ -44,6 +51,23 @@ def test_publishing_the_same_again_changes_nothing(store: Store, nights: list[da
     lines = (store.root / "promotions.jsonl").read_text()
     assert night(store, nights[0], shop).reused
     assert (store.root / "promotions.jsonl").read_text() == lines
+
+
+def test_what_is_held_leaves_the_pointer_and_the_copies_until_it_is_promoted(
+    store: Store, nights: list[datetime], shop: Any, tmp_path: Path
+) -> None:
+    copy = Export(format="csv", path=str(tmp_path / "out"))
+    night(store, nights[0], shop, exports=(copy,))
+    before = (store.root / "current.json").read_text(), (tmp_path / "out" / "recommendations.csv.json").read_text()
+    checked = night(store, nights[1], shop, hold=True, exports=(copy,))
+    assert before == ((store.root / "current.json").read_text(), (tmp_path / "out" / "recommendations.csv.json").read_text())
+    waiting = published.held(store, nights[1])
+    assert waiting is not None and waiting.artifact(store, "publishing") == checked
+    promoted = published.promote(store, "looked at it")
+    assert export(store, promoted, [copy]) == [str(tmp_path / "out" / "recommendations.csv")]
+    with pytest.raises(ContractError):
+        night(store, nights[2], shop, shop.rows()[3:], hold=True)
+    assert published.held(store) is None, "lists that break a contract wait for nobody"
 
 
 def test_broken_lists_leave_what_was_published(store: Store, nights: list[datetime], shop: Any, tmp_path: Path) -> None:
