@@ -142,7 +142,8 @@ class _Contest:
         rivals = [self.baseline] + ["current"] * (name == "candidate" and "current" in self.contenders)
         compared = " and ".join(self.beside(name, rival) for rival in rivals)
         alone = "" if "current" in self.contenders else "; there is no current model to compare it with"
-        done = "is held for a person to `recsys promote` it" if self.holds(name) else "is published again" if name == "current" else "is published"
+        published = "is published again" if name == "current" else "is published"
+        done = "is held for a person to `recsys promote` it" if self.holds(name) else published
         return f"{_capital(name)} {done}: on {self.n_users:,} test users its {self.value(name)} is {compared}{alone}."
 
     def passed_over(self, name: str, problems: Sequence[str]) -> str:
