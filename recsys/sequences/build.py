@@ -5,16 +5,20 @@ reads the histories cuts them.
 """
 
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from recsys.config import Sequences
 from recsys.errors import ConfigError, ContractError
 from recsys.schema import Schema, Table
 from recsys.sequences.dictionary import write_dictionary
-from recsys.sequences.shards import Night, write_shard
+from recsys.sequences.shards import Night, read_shard, write_shard
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import duration
 
@@ -54,11 +58,10 @@ def _write(draft: Draft, sequences: Sequences, features: Path) -> None:
         night = Night(connection, schema, coding, gap, some_are_targets, draft.path)
         for name in ("users", "histories", "seen", "blocked"):
             (draft.path / name).mkdir()
-        counts = Counter(items=len(coding.item_id))
-        for (shard,) in connection.execute("select distinct shard from users order by shard").fetchall():
-            counts.update(write_shard(night, shard))
+        counts = _write_shards(night)
+        counts["items"] = len(coding.item_id)
         if schema.has_times:
-            _write_item_activity(connection, features, draft.path)
+            _write_item_activity(features / "item_activity.parquet", coding.item_id, draft.path / "item_activity.parquet")
         (n_events,) = connection.execute("select count(*) from events").fetchone() or (0,)
     counts["events_of_other_types"] = n_events - counts["events"]
     if not counts["events"]:
@@ -68,6 +71,22 @@ def _write(draft: Draft, sequences: Sequences, features: Path) -> None:
         )
     schema.save(draft.path)
     draft.counts = dict(sorted(counts.items()))
+
+
+def _write_shards(night: Night) -> Counter[str]:
+    """One shard is read while the one before is written."""
+    shards = [shard for (shard,) in night.connection.execute("select distinct shard from users order by shard").fetchall()]
+    counts: Counter[str] = Counter()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="shards") as thread:
+        pending: Future[Counter[str]] | None = None
+        for shard in shards:
+            rows = read_shard(night, shard)
+            if pending is not None:
+                counts.update(pending.result())
+            pending = thread.submit(write_shard, night, rows)
+        if pending is not None:
+            counts.update(pending.result())
+    return counts
 
 
 def _set_types(connection: duckdb.DuckDBPyConnection, schema: Schema, sequences: Sequences) -> bool:
@@ -108,28 +127,13 @@ def _check_names(schema: Schema) -> None:
         raise ConfigError(f"The columns {', '.join(taken)} have names that the histories use themselves: rename them in the source.")
 
 
-def _write_item_activity(connection: duckdb.DuckDBPyConnection, features: Path, folder: Path) -> None:
-    query = """
-        -- One row per item and full hour with an event in the week before it.
-        with
-        codes as (
-            select item_id, file_row_number::integer as item_code
-            from read_parquet($items, file_row_number = true)
-        ),
-        item_activity as (
-            select
-                codes.item_code,
-                epoch_us(activity.hour_at) as hour_at,
-                activity.events_1h::integer as events_1h,
-                activity.events_6h::integer as events_6h,
-                activity.events_1d::integer as events_1d,
-                activity.events_7d::integer as events_7d,
-            from read_parquet($activity) as activity
-            inner join codes on activity.item_id = codes.item_id
-            order by hour_at, item_code
-        )
-        select * from item_activity
-    """
-    target = str(folder / "item_activity.parquet").replace("'", "''")
-    values = {"items": str(folder / "items.parquet"), "activity": str(features / "item_activity.parquet")}
-    connection.execute(f"copy ({query}) to '{target}' (format parquet, compression zstd)", values)
+def _write_item_activity(source: Path, item_id: pa.Array, target: Path) -> None:
+    """The features' rows of items and hours, in their order (hour, item): the codes of items have the order of their ids."""
+    counts = ["events_1h", "events_6h", "events_1d", "events_7d"]
+    schema = pa.schema([("item_code", pa.int32()), ("hour_at", pa.int64()), *((name, pa.int32()) for name in counts)])
+    with pq.ParquetFile(source) as rows, pq.ParquetWriter(target, schema, compression="zstd") as file:
+        for number in range(rows.num_row_groups):
+            table = rows.read_row_group(number)
+            codes = pc.index_in(table["item_id"], value_set=item_id)
+            columns = [codes, table["hour_at"].cast(pa.timestamp("us")).cast(pa.int64()), *map(table.column, counts)]
+            file.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -94,19 +94,36 @@ class Night:
         pq.write_table(pa.table(columns), self.folder / name / f"part-{shard:03}.parquet", compression="zstd")
 
 
-def write_shard(night: Night, shard: int) -> Counter[str]:
-    """Writes the shard's part of `users`, `histories`, `seen` and `blocked`, and counts what is in them.
+@dataclass(frozen=True)
+class Rows:
+    """What the features say of the users of a shard, each table by user."""
+
+    shard: int
+    users: pa.Table
+    events: pa.Table
+    seen: pa.Table
+    blocked: pa.Table
+
+
+def read_shard(night: Night, shard: int) -> Rows:
+    user_features = ", ".join(map(stored, night.schema.features("users")))
+    moments = [f"epoch_us({quoted(name)}) as {quoted(name)}" for name in _moments(night.schema)]
+    columns = ", ".join([*map(stored, _event_columns(night.schema)), *moments])
+    return Rows(
+        shard,
+        users=night.rows(_USERS.format(columns=user_features), shard),
+        events=night.rows(_EVENTS.format(columns=columns), shard),
+        seen=night.rows(_SEEN if night.schema.has_times else _SEEN_IN_ORDER, shard),
+        blocked=night.rows(_BLOCKED, shard),
+    )
+
+
+def write_shard(night: Night, rows: Rows) -> Counter[str]:
+    """Writes the shard's part of `users`, `histories`, `seen` and `blocked`, and counts what is in them. Needs no connection.
 
     Raises: ContractError where the rows of another table name a user or an item that `users` or `items` do not have.
     """
-    user_features = night.schema.features("users")
-    users = night.rows(_USERS.format(columns=", ".join(map(stored, user_features))), shard)
-    moments = [known_at(name) for name in night.schema.names("label", table="events") if night.schema.has_times]
-    chosen = [*map(stored, _event_columns(night.schema)), *(f"epoch_us({quoted(name)}) as {quoted(name)}" for name in moments)]
-    events = night.rows(_EVENTS.format(columns=", ".join(chosen)), shard)
-    seen = night.rows(_SEEN if night.schema.has_times else _SEEN_IN_ORDER, shard)
-    blocked = night.rows(_BLOCKED, shard)
-
+    shard, users, events, seen, blocked = rows.shard, rows.users, rows.events, rows.seen, rows.blocked
     n = {name: _per_user(table, users, name) for name, table in (("events", events), ("seen", seen), ("blocked", blocked))}
     session, counts = _sessions(night, events, n["events"])
     histories = {
@@ -116,13 +133,13 @@ def write_shard(night: Night, shard: int) -> Counter[str]:
         **({"is_target": events["is_target"]} if night.some_are_targets else {}),
         "weight": events["weight"],
         **{c.name: night.coding.column(events[c.name], c) for c in _event_columns(night.schema)},
-        **{name: events[name] for name in moments},
+        **{name: events[name] for name in _moments(night.schema)},
     }
     since = "first_event_at" if night.schema.has_times else "first_position"
     night.write(histories, "histories", shard)
     night.write({"item_code": _item_codes(night, seen, "seen"), since: seen[since]}, "seen", shard)
     night.write({"item_code": _item_codes(night, blocked, "blocked")}, "blocked", shard)
-    features = {c.name: night.coding.column(users[c.name], c) for c in user_features}
+    features = {c.name: night.coding.column(users[c.name], c) for c in night.schema.features("users")}
     lengths = {f"n_{name}": lengths for name, lengths in n.items()}
     night.write({"user_id": users["user_id"], **lengths, **features}, "users", shard)
     counts.update(users=len(users), users_without_events=int((n["events"] == 0).sum()), events=len(events))
@@ -132,6 +149,11 @@ def write_shard(night: Night, shard: int) -> Counter[str]:
 
 def _event_columns(schema: Schema) -> list[Column]:
     return [*schema.features("events"), *schema.select("label", table="events")]
+
+
+def _moments(schema: Schema) -> list[str]:
+    """The columns that say when a label becomes known."""
+    return [known_at(name) for name in schema.names("label", table="events") if schema.has_times]
 
 
 def _per_user(table: pa.Table, users: pa.Table, name: str) -> Ints:
