@@ -25,15 +25,16 @@ class Attention(nn.Module):
         initialise(self.query, self.key_value, self.out)
 
     def forward(self, query: Tensor, context: Tensor, view: View) -> Tensor:
-        """What each event of query (B, L, D) finds in the events of context (B, L, D)."""
-        B, L, D = query.shape
-        heads = (B, L, self.n_heads, D // self.n_heads)
-        q = self.query(query).view(heads).transpose(1, 2)  # (B, heads, L, D / heads)
-        k, v = (x.view(heads).transpose(1, 2) for x in self.key_value(context).chunk(2, dim=-1))
+        """What each place that looks, query (B, L or 1, D), finds in the events of context (B, L, D)."""
+        L = context.shape[1]
+        q, k, v = (
+            x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, heads, L, D / heads)
+            for x in (self.query(query), *self.key_value(context).chunk(2, dim=-1))
+        )
         if view.rotary_base is not None:
-            q, k = rotated(q, view.rotary_base), rotated(k, view.rotary_base)
+            q, k = rotated(q, view.rotary_base, view.place), rotated(k, view.rotary_base)
         found = attend(q, k, v, view.attention_mask(L), dropout=self.dropout if self.training else 0.0)
-        return self.out(found.transpose(1, 2).reshape(B, L, D))
+        return self.out(found.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):
@@ -50,7 +51,7 @@ class FeedForward(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, bias: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """softmax(q kᵀ / √W + bias) v of q, k, v (B, heads, L, W) over the places that are seen, (B or 1, 1, L or 1, L) bool.
+    """softmax(q kᵀ / √W + bias) v of q (B, heads, L or 1, W) and k, v (B, heads, L, W) over the places that are seen, (B or 1, 1, L or 1, L) bool.
 
     None, with no bias, stands for the places up to each one's own. A place that sees nothing finds zeros, and no NaN in any gradient,
     whatever the kernel makes of an empty softmax.
@@ -81,10 +82,14 @@ def initialise(*layers: nn.Linear) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def rotated(x: Tensor, base: float) -> Tensor:
-    """x (…, L, W) with pairs of coordinates turned by place · base^(−2i / W), i = 0 … W / 2 − 1 (arXiv:2104.09864, eq. 34)."""
+def rotated(x: Tensor, base: float, place: Tensor | None = None) -> Tensor:
+    """x (…, L, W) with pairs of coordinates turned by place · base^(−2i / W), i = 0 … W / 2 − 1 (arXiv:2104.09864, eq. 34).
+
+    Places are 0 … L − 1, or of x (B, heads, 1, W) one of each sequence, `place` (B,).
+    """
     L, W = x.shape[-2:]
-    angle = torch.arange(L, device=x.device)[:, None] * base ** (-torch.arange(0, W, 2, device=x.device) / W)
+    places = torch.arange(L, device=x.device)[:, None] if place is None else place[:, None, None, None]
+    angle = places * base ** (-torch.arange(0, W, 2, device=x.device) / W)
     sin, cos = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)

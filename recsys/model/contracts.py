@@ -81,6 +81,15 @@ def survives_empty_sequences(encoder: Encoder, width: int, direction: Direction)
             raise ContractError(f"{kind(encoder)}: with an empty sequence the gradient of {name} is not finite.")
 
 
+def reads_one_place_alike(encoder: Encoder, width: int, direction: Direction) -> None:
+    """`at` gives of any place the hidden state that `forward` has there: what is recommended is what was trained."""
+    x = torch.randn(len(LENGTHS), 7, width)
+    for place in (LENGTHS - 1, LENGTHS // 2):
+        with torch.no_grad():
+            states, alone = _encoded(encoder, x, LENGTHS, direction), encoder.at(x, _view(x, LENGTHS, direction), place)
+        equal(states[torch.arange(len(x)), place], alone, encoder, "the state of one place differs from the same among all")
+
+
 def keeps_streams_apart(encoder: Encoder, width: int) -> None:
     """A state of the second stream depends on the events before its place in the order, and neither on its own nor on later ones."""
     encoder.eval()
@@ -235,9 +244,12 @@ def gradients_reach(part: nn.Module, loss: Callable[[], Tensor]) -> None:
 
 
 def _encoded(encoder: Encoder, x: Tensor, lengths: Tensor, direction: Direction) -> Tensor:
-    encoder.eval()
+    return encoder.eval()(x, _view(x, lengths, direction))
+
+
+def _view(x: Tensor, lengths: Tensor, direction: Direction) -> View:
     times = torch.arange(x.shape[1]).expand(x.shape[:2]) * HOUR
-    return encoder(x, View(lengths, direction, times=times, next_times=times + HOUR))
+    return View(lengths, direction, times=times, next_times=times + HOUR)
 
 
 def equal(a: Tensor, b: Tensor, part: nn.Module, otherwise: str) -> None:

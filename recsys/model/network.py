@@ -11,7 +11,7 @@ from recsys.model.batching import Batching, ByLength
 from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue
 from recsys.model.compatibility import check_heads, check_no_times, direction_of
-from recsys.model.encoders import Direction, Encoder, View
+from recsys.model.encoders import Direction, Encoder, View, at
 from recsys.model.fusion import Fusion
 from recsys.model.heads import Head, Predictions
 from recsys.model.heads.label import LabelHead
@@ -31,7 +31,7 @@ class Network(nn.Module):
     """A sequential recommender. `max_events` is how many of a history's newest events it reads.
 
     It is the contract of the slot `network` too: a subclass replaces what it does in a step (`loss`), with a history
-    (`hidden`) or when it recommends (`encode`, `catalogue`). What is keyword-only in its constructor is set in a
+    (`states`) or when it recommends (`read`, `catalogue`). What is keyword-only in its constructor is set in a
     configuration, and the rest it hands on: `def __init__(self, *, scale: float = 1.0, **parts: Any)`.
     """
 
@@ -126,10 +126,13 @@ class Network(nn.Module):
             head.check(reader.labels[head.label])
         return reader
 
-    def states(self, plan: Plan) -> States:
-        """Hidden states (B, L, D) of what the plan reads, by tower: each one's own, and all of them merged."""
-        found = {MAIN: self._encoded(self.inputs, self.positions, self.encoder, plan)}
-        found |= {tower.name: self._encoded(tower.inputs, tower.positions, tower.encoder, plan) for tower in self._towers}
+    def states(self, plan: Plan, place: Tensor | None = None) -> States:
+        """Hidden states (B, L, D) of what the plan reads, by tower: each one's own, and all of them merged.
+
+        With `place` (B,), those of one place of each sequence alone, (B, 1, D).
+        """
+        found = {MAIN: self._encoded(self.inputs, self.positions, self.encoder, plan, place)}
+        found |= {tower.name: self._encoded(tower.inputs, tower.positions, tower.encoder, plan, place) for tower in self._towers}
         merged = self.merge(list(found.values()))
         return {**found, MERGED: merged if self.fusion is None else self.fusion(merged, plan.bucket)}
 
@@ -137,10 +140,10 @@ class Network(nn.Module):
         """Hidden states (B, L, D) of what the plan reads, of all towers together."""
         return self.states(plan)[MERGED]
 
-    def _encoded(self, inputs: InputBlock, positions: Positions, encoder: Encoder, plan: Plan) -> Tensor:
-        events = self.objective.places(inputs(plan.bucket), plan)
+    def _encoded(self, inputs: InputBlock, positions: Positions, encoder: Encoder, plan: Plan, place: Tensor | None) -> Tensor:
+        events = positions(self.objective.places(inputs(plan.bucket), plan), plan.lengths)
         view = self._view(plan, direction_of(self.objective, encoder), positions.rotary_base)
-        return encoder(positions(events, plan.lengths), view)
+        return encoder(events, view) if place is None else encoder.at(events, view, place)[:, None]
 
     def _view(self, plan: Plan, direction: Direction, rotary_base: float | None) -> View:
         times, next_times = plan.bucket.event_at, plan.bucket.next_at
@@ -165,21 +168,21 @@ class Network(nn.Module):
 
     def encode(self, bucket: Bucket) -> Tensor:
         """(B, D): what is compared with the catalogue's vectors to predict the event that follows each sequence."""
-        plan = self.objective.reading(bucket)
-        return self._recommending(plan, self.states(plan))
+        recommending, _ = self.read(bucket)
+        assert recommending is not None, "a network without a NextItem head recommends nothing"
+        return recommending
 
     def read(self, bucket: Bucket) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """In one pass what `encode` gives, None without a NextItem head, and by name what every other head says of each
+        """In one pass what `encode` gives (B, D), None without a NextItem head, and by name what every other head says of each
         sequence: (B,), or of C classes (B, C)."""
         plan = self.objective.reading(bucket)
-        states = self.states(plan)
+        all_places = bool(self.label_heads) or self.fusion is not None  # who may look at more than the one that recommends
+        states = self.states(plan, None if all_places else plan.col)
         said = {head.name: head.answer(states[head.tower], plan) for head in self.label_heads}
-        if not self.recommends or type(self).encode is not Network.encode:  # a subclass encodes in its own way
-            return (self.encode(bucket) if self.recommends else None), said
-        return self._recommending(plan, states), said
-
-    def _recommending(self, plan: Plan, states: States) -> Tensor:
-        return self.next_item.similarity(states[self.next_item.tower][plan.row, plan.col])
+        if not self.recommends:
+            return None, said
+        hidden = states[self.next_item.tower]
+        return self.next_item.similarity(at(hidden, plan.col) if all_places else hidden[:, 0]), said
 
     def catalogue(self) -> Catalogue:
         """What can be recommended, V items."""

@@ -112,6 +112,14 @@ def world() -> World:
     return World(histories, dictionary, Vocabulary.fit(histories, dictionary, histories.offsets[1:], users=True))
 
 
+ENCODER_CONTRACTS = (
+    contracts.ignores_padding,
+    contracts.keeps_batch_order,
+    contracts.survives_empty_sequences,
+    contracts.reads_one_place_alike,
+)
+
+
 def _of_encoder(spec: Spec[Any]) -> Iterator[Property]:
     encoder: Encoder = world().built(spec)
     for direction in sorted(encoder.directions):
@@ -119,7 +127,7 @@ def _of_encoder(spec: Spec[Any]) -> Iterator[Property]:
     if "left to right" in encoder.directions:
         yield "looks back only", lambda: contracts.looks_back_only(world().built(spec), WIDTH)
     for direction in sorted(encoder.directions):
-        for contract in (contracts.ignores_padding, contracts.keeps_batch_order, contracts.survives_empty_sequences):
+        for contract in ENCODER_CONTRACTS:
             yield f"{_named(contract)} ({direction})", partial(lambda c, d: c(world().built(spec), WIDTH, d), contract, direction)
     if encoder.two_streams:
         yield "keeps streams apart", lambda: contracts.keeps_streams_apart(world().built(spec), WIDTH)

@@ -23,6 +23,7 @@ SPARE = 8  # candidates beyond k that are scored again
 _INDEX = 2**32 - 1
 
 
+@torch.no_grad()
 def top_k(
     hidden: Tensor,
     catalogue: Catalogue,

@@ -91,6 +91,24 @@ def test_an_empty_sequence_harms_nobody(text: str, direction: Any) -> None:
 
 
 @over_all
+def test_one_place_alone_is_the_same_as_among_all(text: str, direction: Any) -> None:
+    contracts.reads_one_place_alike(build(text), WIDTH, direction)
+
+
+@pytest.mark.parametrize("name", [name for name, cls in MEMBERS.items() if cls.reads_rotary])
+def test_one_place_alone_is_turned_and_masked_as_among_all(name: str) -> None:
+    """In float64, with rotary positions and a mask that neither lengths nor a direction say."""
+    encoder, x, lengths = build(name).eval().double(), torch.randn(3, 6, WIDTH, dtype=torch.float64), torch.tensor([6, 3, 1])
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    mask = torch.rand(3, 6, 6) < 0.5
+    place = torch.tensor([4, 2, 0])
+    for view in (View(lengths, "left to right", rotary_base=100.0), View(lengths, "both sides", mask=mask, rotary_base=100.0)):
+        states = encoder(x, view)
+        torch.testing.assert_close(encoder.at(x, view, place), states[[0, 1, 2], place], rtol=0, atol=1e-6)
+
+
+@over_all
 def test_gradients_reach_every_parameter(text: str, direction: Any) -> None:
     encoder, x = build(text), torch.randn(4, 6, WIDTH)
     weight = torch.randn(4, 6, WIDTH)  # a plain sum of normalised states is constant
@@ -197,10 +215,20 @@ def test_broken_encoders_are_found_out() -> None:
         contracts.survives_empty_sequences(_DividesByLength(), WIDTH, "left to right")
     with pytest.raises(ContractError, match="_CountsEvents: an empty sequence changes"):
         contracts.survives_empty_sequences(_CountsEvents(), WIDTH, "left to right")
+    with pytest.raises(ContractError, match="_ForgetsThePlace: the state of one place"):
+        contracts.reads_one_place_alike(_ForgetsThePlace(), WIDTH, "left to right")
     with pytest.raises(ContractError, match="_SeesItself: .*its own event"):
         contracts.keeps_streams_apart(_SeesItself(), WIDTH)
     with pytest.raises(ContractError, match="_SeesNothing: .*not see all"):
         contracts.keeps_streams_apart(_SeesNothing(), WIDTH)
+
+
+class _ForgetsThePlace(Encoder):
+    def forward(self, x: torch.Tensor, view: View) -> torch.Tensor:
+        return x
+
+    def at(self, x: torch.Tensor, view: View, place: torch.Tensor) -> torch.Tensor:
+        return x[:, -1]
 
 
 class _Widens(Encoder):

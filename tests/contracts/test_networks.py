@@ -43,6 +43,17 @@ def test_batch_mates_change_nothing(world: Any, recipe: str, inputs: str) -> Non
 
 
 @over_all
+def test_recommending_reads_one_place_of_what_training_reads(world: Any, recipe: str, inputs: str) -> None:
+    """The last layer is done for the place that predicts alone, where an encoder can: the same states, up to rounding."""
+    network, reader, spans = world.network(recipe=recipe, inputs=inputs)
+    bucket = reader.bucket(spans[torch.nonzero(spans.lengths)[:, 0]].newest(network.max_events))
+    with torch.no_grad():
+        plan = network.eval().objective.reading(bucket)
+        states = network.states(plan)[network.next_item.tower]
+        torch.testing.assert_close(network.encode(bucket), network.next_item.similarity(states[plan.row, plan.col]), rtol=0, atol=2e-6)
+
+
+@over_all
 def test_gradients_reach_every_parameter(world: Any, recipe: str, inputs: str) -> None:
     network, reader, spans = world.network(recipe=recipe, inputs=inputs)
     buckets = list(reader.buckets(spans.newest(network.objective.n_trained(network.max_events))))

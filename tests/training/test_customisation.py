@@ -165,8 +165,9 @@ OWN = """
         def loss(self, buckets, generator=None):
             return super().loss(buckets, generator) + self.penalty
 
-        def encode(self, bucket):
-            return self.damping * super().encode(bucket)
+        def read(self, bucket):
+            recommending, said = super().read(bucket)
+            return self.damping * recommending, said
 """
 
 

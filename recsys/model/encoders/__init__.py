@@ -27,10 +27,15 @@ class View:
     times: Tensor | None = None  # (B, L) int64, µs
     next_times: Tensor | None = None  # (B, L) int64, µs: when what is predicted there happens
     rotary_base: float | None = None  # of the angles by which queries and keys are turned, where positions are `Rotary`
+    place: Tensor | None = None  # (B,): the only place of each sequence that looks; None: all of them do
 
     def __post_init__(self) -> None:
         if self.second_stream is not None and self.mask is None:
             raise ConfigError("A second stream needs a mask: by length and direction alone its places would see what they predict.")
+
+    def looking(self, x: Tensor) -> Tensor:
+        """Of x (B, L, D) the places that look: all of them, or (B, 1, D)."""
+        return x if self.place is None else at(x, self.place)[:, None]
 
     def attention_mask(self, n_places: int) -> Tensor | None:
         """(B, 1, L or 1, L) bool of what may be seen; None from left to right, where padding is in nobody's sight.
@@ -38,10 +43,14 @@ class View:
         The padding of an empty sequence sees one place of it: a softmax over nothing is not a number.
         """
         if self.mask is not None:
-            return self.mask[:, None]
-        if self.direction == "left to right":
+            return self.looking(self.mask)[:, None]
+        if self.direction == "both sides":
+            n_seen = self.lengths.clamp(min=1)
+        elif self.place is not None:
+            n_seen = self.place + 1
+        else:
             return None
-        return (torch.arange(n_places, device=self.lengths.device) < self.lengths.clamp(min=1)[:, None])[:, None, None]
+        return (torch.arange(n_places, device=self.lengths.device) < n_seen[:, None])[:, None, None]
 
 
 class Encoder(nn.Module, ABC):
@@ -64,3 +73,15 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor, view: View) -> Tensor:
         """Hidden states (B, L, D) of the events x (B, L, D)."""
+
+    def at(self, x: Tensor, view: View, place: Tensor) -> Tensor:
+        """Hidden states (B, D) of one place (B,) of each sequence: what recommending reads.
+
+        They are those of `forward`. An encoder overrides it where one place is less work than all of them.
+        """
+        return at(self(x, view), place)
+
+
+def at(states: Tensor, place: Tensor) -> Tensor:
+    """(B, D): of states (B, L, D) those of one place (B,) of each sequence."""
+    return states[torch.arange(len(states), device=states.device), place]

@@ -47,7 +47,8 @@ class _LiGRBlock(nn.Module):
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         normed = self.attention_norm(x)
-        x = x + self.attention_gate(x).sigmoid() * self.dropout(self.attention(normed, normed, view))
+        x = view.looking(x)
+        x = x + self.attention_gate(x).sigmoid() * self.dropout(self.attention(view.looking(normed), normed, view))
         return x + self.inner_gate(x).sigmoid() * self.inner(self.inner_norm(x))
 
 

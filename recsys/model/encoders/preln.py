@@ -42,5 +42,5 @@ class PreLNBlock(nn.Module):
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         normed = self.attention_norm(x)
-        x = x + self.dropout(self.attention(normed, normed, view))
+        x = view.looking(x) + self.dropout(self.attention(view.looking(normed), normed, view))
         return x + self.inner(self.inner_norm(x))

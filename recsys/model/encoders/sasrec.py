@@ -41,7 +41,7 @@ class _SASRecBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, view: View) -> Tensor:
-        query = self.query_norm(x)
+        query = self.query_norm(view.looking(x))
         x = query + self.dropout(self.attention(query, x, view))
         x = self.inner_norm(x)
         return x + self.inner(x)
