@@ -13,10 +13,10 @@ from rich.text import Text
 from recsys import published
 from recsys.config import Model
 from recsys.errors import RecsysError
+from recsys.status import STEPS
 from recsys.store import Artifact, Store
 from recsys.windows import label
 
-STEPS = ("features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing")
 MAX_WIDTH = 120  # of tables; lines of text are as long as they are
 SOURCES = {
     "candidate": "the new model",
@@ -30,7 +30,7 @@ def show_overview(store: Store, nights: int) -> None:
     """What is published and why, its metrics, and the versions there are of the newest nights."""
     now = published.current(store)
     if now is None:
-        _print(f"Nothing is published in {store.root} yet.")
+        say(f"Nothing is published in {store.root} yet.")
     else:
         show_promotion(now)
         show_metrics(store.find("evaluation", now.moment, now.artifacts["evaluation"]["version"]))
@@ -41,21 +41,21 @@ def show_night(store: Store, promotion: published.Promotion) -> None:
     """The end of a night: what was published and why, where the lists are, and three users' lists beside their histories."""
     show_promotion(promotion)
     lists = store.open(promotion.artifacts["scoring"]).path / "recommendations"
-    _print(f"The lists are in {_short(lists)}")
+    say(f"The lists are in {short(lists)}")
     show_users(store, promotion)
 
 
 def show_promotion(promotion: published.Promotion) -> None:
-    _print(f"\nPublished for {label(promotion.moment)}: the lists of {SOURCES[promotion.source]}. ({promotion.by}, {promotion.at})")
+    say(f"\nPublished for {label(promotion.moment)}: the lists of {SOURCES[promotion.source]}. ({promotion.by}, {promotion.at})")
     for reason in promotion.reasons:
-        _print(f"  {reason}")
+        say(f"  {reason}")
 
 
 def show_metrics(evaluation: Artifact) -> None:
     """Every contender's metrics on all test users, and the candidate's paired difference to the reference."""
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(evaluation.path / "metrics.parquet", filters=[("slice", "=", "all")]).to_pylist()
+    rows = pq.readtable(evaluation.path / "metrics.parquet", filters=[("slice", "=", "all")]).to_pylist()
     measured = {(row["contender"], row["metric"], row["k"]): row for row in rows}
     contenders = list(dict.fromkeys(row["contender"] for row in rows))
     rows_of_text = []
@@ -64,7 +64,7 @@ def show_metrics(evaluation: Artifact) -> None:
         rows_of_text.append([f"{metric}@{k}", *values, _difference(measured["candidate", metric, k])])
     users = max(row["n_users"] for row in rows)
     title = f"{evaluation}: {users:,} test users; the candidate's difference with its 95 % interval"
-    _print(_table(title, ["metric", *contenders, "difference"], rows_of_text))
+    say(table(title, ["metric", *contenders, "difference"], rows_of_text))
 
 
 def show_users(store: Store, promotion: published.Promotion, users: Sequence[str] = (), n_events: int = 10) -> None:
@@ -82,23 +82,23 @@ def show_users(store: Store, promotion: published.Promotion, users: Sequence[str
             _side(f"User {user} had, newest first", history, ["event_at", "item_id"], lists.titles()),
             _side(f"gets, from {sources}", list_, ["rank", "item_id"], [*lists.titles(), "score"]),
         )
-        _print(Padding(sides, (1, 0, 0, 0)))
+        say(Padding(sides, (1, 0, 0, 0)))
 
 
 def show_blocks(model: Model) -> None:
     """Every setting and building block of a model, as a configuration would give it."""
     given = model.model_dump(exclude_none=True).items()
-    _print(_table("", ["setting", "value"], [[f"model.{name}", _text(value)] for name, value in given], flexible={"value"}))
+    say(table("", ["setting", "value"], [[f"model.{name}", _text(value)] for name, value in given], flexible={"value"}))
 
 
 def show_properties(slot: str, part: str, properties: Iterable[tuple[str, Callable[[], None]]]) -> bool:
     """What holds of a part and what is broken, with how. Whether all holds."""
     found = {name: _problem(check) for name, check in properties}
     broken = {name: problem for name, problem in found.items() if problem}
-    _print(_table(f"{part}, {slot}", ["property", ""], [[name, "broken" if name in broken else "holds"] for name in found]))
+    say(table(f"{part}, {slot}", ["property", ""], [[name, "broken" if name in broken else "holds"] for name in found]))
     for name, problem in broken.items():
-        _print(f"\n{name}: {problem}")
-    _print(f"\n{len(broken)} of {len(found)} properties are broken." if broken else f"\nAll {len(found)} properties hold.")
+        say(f"\n{name}: {problem}")
+    say(f"\n{len(broken)} of {len(found)} properties are broken." if broken else f"\nAll {len(found)} properties hold.")
     return not broken
 
 
@@ -121,7 +121,7 @@ def _show_nights(store: Store, nights: int) -> None:
     for moment in sorted({artifact.as_of for artifact in made}, reverse=True)[:nights]:
         cells = [[a.version[:7] + "*" * (a.version in current) for a in made if (a.step, a.as_of) == (step, moment)] for step in STEPS]
         rows.append([label(moment), *map("\n".join, cells)])
-    _print(_table(f"Versions in {_short(store.root)} (* is published)", ["night", *STEPS], rows))
+    say(table(f"Versions in {short(store.root)} (* is published)", ["night", *STEPS], rows))
 
 
 def _difference(row: dict[str, Any]) -> str:
@@ -131,17 +131,17 @@ def _difference(row: dict[str, Any]) -> str:
 def _side(title: str, rows: Sequence[dict[str, Any]], names: Sequence[str], more: Sequence[str]) -> Table:
     """One of two tables side by side: of the columns, those with anything in them."""
     shown = [name for name in (*names, *more) if any(row[name] is not None for row in rows)]
-    return _table(title, shown, [[_text(row[name]) for name in shown] for row in rows], flexible=set(more) - {"score"})
+    return table(title, shown, [[_text(row[name]) for name in shown] for row in rows], flexible=set(more) - {"score"})
 
 
-def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], flexible: Set[str] = frozenset()) -> Table:
+def table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], flexible: Set[str] = frozenset()) -> Table:
     """A plain table. Where the terminal is too narrow, only the flexible columns are cut."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1, 0, 0))
+    plain = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1, 0, 0))
     for name in names:
-        table.add_column(name, no_wrap=name not in flexible)
+        plain.add_column(name, no_wrap=name not in flexible)
     for row in rows:
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
-    return table
+        plain.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    return plain
 
 
 def _text(value: Any) -> str:
@@ -157,11 +157,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _short(path: Path) -> str:
+def short(path: Path) -> str:
     """The path from here, where it is below."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _print(what: Any) -> None:
+def say(what: Any) -> None:
     console = Console(highlight=False, soft_wrap=isinstance(what, str))
     console.print(what, markup=False, width=min(console.width, MAX_WIDTH))

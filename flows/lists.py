@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 
 from recsys.errors import StoreError
+from recsys.lineage import ancestor
 from recsys.schema import Schema
 from recsys.store import Artifact, Store
 
@@ -65,15 +66,3 @@ class Lists:
         found = self._connection.execute(asked, {"user": str(user)})
         names = [column[0] for column in found.description or ()]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-
-
-def ancestor(store: Store, artifact: Artifact, step: str) -> Artifact:
-    """The artifact of an earlier step of its night that this one was made from."""
-    ahead = [artifact.reference]
-    while ahead:
-        reference = ahead.pop(0)
-        if reference["step"] == step:
-            return store.open(reference)
-        origins = store.open(reference).manifest["inputs"].values()
-        ahead += [origin for origin in origins if origin["as_of"] == reference["as_of"]]  # of a model of before, the rest may be pruned
-    raise StoreError(f"{artifact} was not made from an artifact {step!r}.")

@@ -12,14 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from recsys import attempts, published
 from recsys.errors import StoreError
+from recsys.lineage import lineage
 from recsys.store import Artifact, Store
 from recsys.windows import label
 
-Place: TypeAlias = tuple[str, str, str]  # step, moment, version
+Place: TypeAlias = tuple[str, datetime, str]  # step, moment, version
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def waste(store: Store, nights: int, promotions: int) -> Waste:
     """What the newest `nights` and `promotions` do not need. Nothing is touched."""
     if nights < 1 or promotions < 1:
         raise StoreError("At least one night and one promotion are kept: give numbers from 1.")
-    there = {_place(artifact.reference): artifact for artifact in store.artifacts()}
+    there = {_place(artifact): artifact for artifact in store.artifacts()}
     kept_nights = tuple(sorted({artifact.as_of for artifact in there.values()})[-nights:])
     needed = _needed(store, there, kept_nights, promotions)
     gone = tuple(artifact for place, artifact in there.items() if place not in needed)
@@ -67,24 +68,15 @@ def size(folder: Path) -> int:
 
 def _needed(store: Store, there: Mapping[Place, Artifact], nights: Collection[datetime], promotions: int) -> set[Place]:
     kept = [*published.newest(store, promotions), *filter(None, [published.held(store)])]
-    open_ = [(reference, p.as_of) for p in kept for reference in p.artifacts.values()]
-    open_ += [(a.reference, a.as_of.isoformat()) for a in there.values() if a.as_of in nights and not _was_made_again(a, there)]
-    needed: set[Place] = set()
-    followed: set[Place] = set()
-    while open_:
-        reference, by = open_.pop()
-        place = _place(reference)
-        if place in there:
-            needed.add(place)
-            if place not in followed and reference["as_of"] == by:  # else it is a model of an earlier night
-                followed.add(place)
-                open_ += [(origin, reference["as_of"]) for origin in there[place].manifest["inputs"].values()]
-    return needed
+    needed = [artifact for p in kept for artifact in lineage(store, p.artifacts.values(), p.moment)]
+    tonight = [a for a in there.values() if a.as_of in nights and not _was_made_again(a, there)]
+    needed += [origin for artifact in tonight for origin in lineage(store, [artifact.reference], artifact.as_of)]
+    return {_place(artifact) for artifact in needed}
 
 
 def _was_made_again(artifact: Artifact, there: Mapping[Place, Artifact]) -> bool:
     """Whether the same version came to other bytes since: only what names this one still reads it."""
-    return (artifact.step, artifact.as_of.isoformat(), artifact.remade(artifact.number + 1).version) in there
+    return _place(artifact.remade(artifact.number + 1)) in there
 
 
 def _leftovers(store: Store, nights: Sequence[datetime], there: Iterable[Artifact]) -> Iterator[Path]:
@@ -96,5 +88,5 @@ def _leftovers(store: Store, nights: Sequence[datetime], there: Iterable[Artifac
             yield attempt.scratch
 
 
-def _place(reference: Mapping[str, Any]) -> Place:
-    return reference["step"], reference["as_of"], reference["version"]
+def _place(artifact: Artifact) -> Place:
+    return artifact.step, artifact.as_of, artifact.version

@@ -94,7 +94,7 @@ def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
     Where an artifact of it was removed since, the night is not finished: its steps make anew what is gone.
     """
     last = _last_of(_standing(store), as_of)
-    return last if last is not None and last.config == config and all(map(store.has, last.artifacts.values())) else None
+    return last if last is not None and last.config == config and all(map(store.get, last.artifacts.values())) else None
 
 
 def held(store: Store, as_of: datetime | None = None) -> Promotion | None:

@@ -178,10 +178,10 @@ class Store:
             )
         return artifact
 
-    def has(self, reference: Mapping[str, str]) -> bool:
-        """Whether the artifact that a promotion names is there; of its files, only the manifest is looked at."""
+    def get(self, reference: Mapping[str, str]) -> Artifact | None:
+        """The artifact that a promotion names, if it is there; of its files, only the manifest is looked at."""
         artifact = self._named(reference)
-        return (artifact.path / "manifest.json").exists() and _is(reference, artifact)
+        return artifact if (artifact.path / "manifest.json").exists() and _is(reference, artifact) else None
 
     def check_writable(self) -> None:
         """StoreError where nothing can be written: asked before any work."""

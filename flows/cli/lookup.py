@@ -8,6 +8,7 @@ import typer
 from flows import console, deployments
 from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, chosen, current, of_published, opened
 from recsys import published, recipes, windows
+from recsys.status import STEPS
 from recsys.validation import closest
 
 app = typer.Typer()
@@ -82,7 +83,7 @@ def check(
 @app.command()
 @answering
 def path(
-    step: Annotated[str, typer.Argument(help=f"{', '.join(console.STEPS)}; or twin.")],
+    step: Annotated[str, typer.Argument(help=f"{', '.join(STEPS)}; or twin.")],
     as_of: AsOf = None,
     version: Annotated[str | None, typer.Option(help="A version, or how it begins.")] = None,
     deployment: Deployment = None,
@@ -90,8 +91,8 @@ def path(
     store: Folder = None,
 ) -> None:
     """Print the folder of an artifact, for scripts: of what is published, unless a night or version is given."""
-    if step not in (*console.STEPS, "twin"):
-        raise typer.BadParameter(f"there is no step {step!r}. {closest(step, (*console.STEPS, 'twin'))}", param_hint="STEP")
+    if step not in (*STEPS, "twin"):
+        raise typer.BadParameter(f"there is no step {step!r}. {closest(step, (*STEPS, 'twin'))}", param_hint="STEP")
     if step == "twin" and (as_of or version):
         raise typer.BadParameter("twin is of what is published: for other nights and versions ask for training", param_hint="STEP")
     artifacts = opened(deployment, config, store)

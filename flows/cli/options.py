@@ -12,6 +12,7 @@ from rich.text import Text
 from flows import deployments
 from recsys import published, windows
 from recsys.errors import RecsysError, StoreError
+from recsys.lineage import ancestor
 from recsys.store import Artifact, Store
 
 Deployment = Annotated[str | None, typer.Option(help="A deployment of deployments/prefect.yaml; demo unless given.")]
@@ -80,6 +81,4 @@ def of_published(store: Store, step: str, night: published.Promotion | None = No
             f"The model that was published for {windows.label(now.moment)} has no twin: it was itself trained before the holdout. "
             "`recsys path training` is its folder."
         )
-    from flows.lists import ancestor
-
     return ancestor(store, store.open(now.artifacts["scoring"]), step)
