@@ -55,7 +55,7 @@ def show_metrics(evaluation: Artifact) -> None:
     """Every contender's metrics on all test users, and the candidate's paired difference to the reference."""
     import pyarrow.parquet as pq
 
-    rows = pq.readtable(evaluation.path / "metrics.parquet", filters=[("slice", "=", "all")]).to_pylist()
+    rows = pq.read_table(evaluation.path / "metrics.parquet", filters=[("slice", "=", "all")]).to_pylist()
     measured = {(row["contender"], row["metric"], row["k"]): row for row in rows}
     contenders = list(dict.fromkeys(row["contender"] for row in rows))
     rows_of_text = []
