@@ -19,13 +19,14 @@ from flows.progress import Progress
 from recsys import demo, digest, published, recipes, windows
 from recsys.config import Night
 from recsys.errors import RecsysError
-from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.evaluate import check_evaluation, evaluate
 from recsys.features.tables import build_features
 from recsys.model.blocks import Blocks
 from recsys.promotion.policy import Decision, decide
 from recsys.promotion.refit import check_refit
 from recsys.published import Promotion
 from recsys.publishing.publish import publish
+from recsys.ranking import metrics
 from recsys.ranking.ranker import misfit
 from recsys.scoring.recommend import recommend
 from recsys.sequences.build import build_sequences
@@ -66,6 +67,7 @@ def check(night: Night) -> None:
     blocks.check(has_times=night.data.events is None or night.data.events.time is not None)
     blocks.check_aims(night.data.labels)
     Parts.of(night.training, night.model.code).check()
+    metrics.named(night.evaluation.metrics, "evaluation.metrics")
 
 
 def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False) -> Run:
@@ -128,7 +130,9 @@ def features(run: Run) -> Artifact:
 def sequences(run: Run, tables: Artifact) -> Artifact:
     """Every user's history as flat arrays."""
     with progress_of(run, "sequences"):
-        return ui.reported(build_sequences(run.store, run.as_of, run.night.sequences, tables, rebuild=run.rebuild))
+        made = ui.reported(build_sequences(run.store, run.as_of, run.night.sequences, tables, rebuild=run.rebuild))
+    check_evaluation(run.night.evaluation, made, run.night.model.code)  # before the training, which takes long
+    return made
 
 
 @task(name="training", task_run_name="training {role}", cache_policy=NO_CACHE)
@@ -152,7 +156,7 @@ def evaluation(run: Run, histories: Artifact, candidate: Artifact, current: Arti
     with progress_of(run, "evaluation") as progress:
         comparison = evaluate(
             run.store, run.as_of, run.night.evaluation, run.night.scoring.exclude_seen, run.night.seed, histories, candidate, current,
-            segment=run.night.scoring.segment, progress=progress, rebuild=run.rebuild,
+            segment=run.night.scoring.segment, code=run.night.model.code, progress=progress, rebuild=run.rebuild,
         )  # fmt: skip
     ui.show_report(comparison)
     return ui.reported(comparison)

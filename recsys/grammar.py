@@ -17,6 +17,15 @@ def check_grammar(text: str) -> None:
     call(text)
 
 
+def same_call(one: str, other: str) -> bool:
+    """Whether two texts are the same call, however they are spelt.
+
+    >>> same_call("Recall", "Recall( )")
+    True
+    """
+    return ast.dump(call(one)) == ast.dump(call(other))
+
+
 def call(text: str) -> ast.Call:
     """The text as a call, with every value in it checked; a bare name is a call without arguments. ConfigError says what is wrong."""
     try:

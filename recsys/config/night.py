@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from recsys.config.data import Data, Features, Sequences
 from recsys.config.groups import Free, Group
-from recsys.config.model import Model, Training
+from recsys.config.model import Model, Part, Training
+from recsys.grammar import same_call
 from recsys.windows import Duration, Holdout
 
 
@@ -16,7 +17,18 @@ class Evaluation(Group):
     holdout: Holdout = Field(
         "1d", description='The newest events are held out to compare models: a duration, or "last-1" for data with an order only.'
     )
-    k: tuple[int, ...] = Field((10, 20), min_length=1, description="Lengths of lists that are measured.")
+    metrics: tuple[Part, ...] = Field(
+        (
+            "NDCG", "HitRate", "Recall", "MAP", "MRR",
+            "CatalogCoverage", "AvgRecPopularity", "MeanInvUserFreq", "Serendipity", "Intersection",
+        ),
+        min_length=1,
+        description='What is measured, e.g. "NDCG" or "MAP(divide_by_k=true)"; the first says which baseline is the better one.',
+    )  # fmt: skip
+    k: tuple[int, ...] = Field((10, 20), min_length=1, description="Lengths of lists at which every metric is measured.")
+    slices: tuple[str, ...] = Field(
+        (), description="Columns of users or items by which results are sliced too, beside history length and age of users and items."
+    )
     popular_windows: tuple[Duration, ...] = Field(
         ("1h", "3h", "6h", "12h", "1d", "3d", "7d"), description="Windows of popular-lately that are tried on the training period."
     )
@@ -31,7 +43,7 @@ class Promotion(Group):
         "automatic",
         description="held: a candidate within the limits waits for `recsys promote`, and what was published stays until then.",
     )
-    metric: Literal["ndcg", "hit_rate", "recall", "map", "mrr"] = Field("ndcg", description="Metric that decides.")
+    metric: Part = Field("NDCG", description="Metric that decides, one of evaluation.metrics.")
     k: int = Field(10, ge=1, description="Length of list at which it decides.")
     tolerance: float = Field(0.02, ge=0, description="Share of the current model's value that the candidate may lose.")
     min_lift: float = Field(0.0, description="Share by which a model has to beat the better popularity baseline.")
@@ -109,4 +121,7 @@ class Night(Group):
             raise ValueError(f"scoring.segment is {self.scoring.segment!r}, which is no categorical column of the users. {there}")
         if self.promotion.k not in self.evaluation.k:
             raise ValueError(f"promotion.k is {self.promotion.k}, which evaluation.k {list(self.evaluation.k)} does not measure")
+        for metric in (self.promotion.metric, *(["CatalogCoverage"] if self.promotion.min_coverage else [])):
+            if not any(same_call(metric, measured) for measured in self.evaluation.metrics):
+                raise ValueError(f"promotion needs {metric}, which is not among evaluation.metrics: add it there")
         return self

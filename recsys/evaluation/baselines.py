@@ -8,7 +8,8 @@ import numpy as np
 from recsys.evaluation.ground import common_ground
 from recsys.histories import Dictionary, Histories
 from recsys.ranking.lists import make_lists
-from recsys.ranking.metrics import find_hits, ndcg
+from recsys.ranking.metrics import judge
+from recsys.ranking.metrics.ranking import NDCG
 from recsys.ranking.popularity import Popularity
 from recsys.windows import Cut, duration
 
@@ -50,8 +51,8 @@ def try_windows(
     for window in windows:
         popular = Popularity.count([histories], dictionary, rehearsal, window, segment)
         lists = make_lists(popular.sources(histories)["popular_lately"], ground.users, K, ground.excluded, ground.n_history)
-        hits = find_hits(lists.item_code, ground.offsets, ground.relevant)
+        judged = judge(lists.item_code, ground.offsets, ground.relevant)
         measured = len(ground.users) and popular.lately is not None and popular.lately.any()
-        values.append(round(float(ndcg(hits, K).mean()), DIGITS) if measured else float("nan"))
+        values.append(round(NDCG().overall(judged, K), DIGITS) if measured else float("nan"))
     best = max(range(len(windows)), key=lambda i: (np.nan_to_num(values[i], nan=-1.0), duration(windows[i])))
     return [Tried(window, value, i == best) for i, (window, value) in enumerate(zip(windows, values, strict=True))]

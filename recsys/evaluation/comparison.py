@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recsys.evaluation.baselines import DIGITS
+from recsys.evaluation.ground import Ground
 from recsys.evaluation.intervals import paired_intervals
 from recsys.evaluation.slices import Slice
 from recsys.ranking.lists import Lists
-from recsys.ranking.metrics import METRICS, per_user
+from recsys.ranking.metrics import Floats, Judged, Metric, Past, UserMetric, judge, mean
 
 BASELINES = ("popular_lately", "popular")
+CONTENDERS = ("candidate", "current", *BASELINES)  # of a night; on some of them there is no current model
 
 SCHEMA = pa.schema(
     [
@@ -31,96 +32,131 @@ SCHEMA = pa.schema(
     ]
 )
 
+Key = tuple[str, int]  # a metric's name and its k
+Values = dict[Key, Floats]  # of users (U,)
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """Contenders' lists of the test users, by name; the slices to look at; at which k; and how intervals are drawn."""
+    """Contenders' lists of the test users, by name; what is measured on them, at which k; and how intervals are drawn.
+
+    The first slice is of all users. `against` is whom all are compared with: the current model unless said, and where there
+    is none the baseline that is better by the first metric at the first k.
+    """
 
     lists: Mapping[str, Lists]
+    ground: Ground
+    past: Past
     slices: Sequence[Slice]
+    metrics: Mapping[str, Metric]
     k: Sequence[int]
     n_bootstrap: int
     seed: int
+    against: str = "current"
 
     @cached_property
     def reference(self) -> str:
-        """Whom the others are compared with: the current model, else the baseline with the better NDCG."""
-        if "current" in self.lists:
-            return "current"
-        k = 10 if 10 in self.k else self.k[0]
-        found = [name for name in BASELINES if name in self.lists]
-        return max(found, key=lambda name: np.nan_to_num(_mean(self._values(name, self.slices[0])[("ndcg", k)])))
+        """Whom the others are compared with."""
+        if self.against in self.lists:
+            return self.against
+        first = next(iter(self.metrics.values()))
+        found = [name for name in BASELINES if name in self.lists] or list(self.lists)
+        return max(found, key=lambda name: np.nan_to_num(first.overall(self._judged(name, self._others), self.k[0]), nan=-np.inf))
 
-    def metrics(self, eligible: NDArray[np.bool_]) -> pa.Table:
-        """`metrics.parquet`: contender × slice × metric × k. `eligible` (items) is what coverage is a share of.
+    def table(self) -> pa.Table:
+        """`metrics.parquet`: contender × slice × k × metric.
 
-        `difference`, `low` and `high` are against the reference on the same users, null for the reference itself and without
-        an interval for coverage, which is no mean over users.
+        `difference`, `low` and `high` are against the reference, over the users for whom both have a value; null for the
+        reference itself. A metric of all lists together has no interval: a resample of the users is one of fewer users.
         """
         rows = [row for part in self.slices for row in self._of_slice(part)]
-        rows += self._coverage(eligible)
-        order = {name: number for number, name in enumerate((*METRICS, "coverage"))}
         place = {part.name: number for number, part in enumerate(self.slices)}
-        rows.sort(key=lambda row: (row["contender"], place[row["slice"]], row["k"], order[row["metric"]]))
+        order = {name: number for number, name in enumerate(self.metrics)}
+        rows.sort(key=lambda row: (row["contender"], place[row["slice"]], self.k.index(row["k"]), order[row["metric"]]))
         return pa.Table.from_pylist(rows, SCHEMA)
 
-    def users(self, user_id: pa.Array, n_history: NDArray[np.int64]) -> pa.Table:
-        """`users.parquet`: contender × test user, with every metric at every k."""
-        everybody = self.slices[0]
+    def users(self, user_id: pa.Array) -> pa.Table:
+        """`users.parquet`: contender × test user, with every metric of users at every k."""
+        known = {"user_id": user_id, "n_relevant": np.diff(self.ground.offsets), "n_history": self.ground.n_history}
         tables = []
         for name in sorted(self.lists):
-            values = {f"{metric}_at_{k}": v for (metric, k), v in self._values(name, everybody).items()}
-            n_relevant = np.diff(everybody.offsets)
-            known = {"contender": pa.repeat(name, len(user_id)), "user_id": user_id, "n_relevant": n_relevant, "n_history": n_history}
-            tables.append(pa.table({**known, **values}))
+            values = {f"{metric}@{k}": found for (metric, k), found in self._everybody[name].items()}
+            tables.append(pa.table({"contender": pa.repeat(name, len(user_id)), **known, **values}))
         return pa.concat_tables(tables)
 
-    def _values(self, contender: str, part: Slice) -> dict[tuple[str, int], NDArray[np.float64]]:
-        return per_user(part.hits(self.lists[contender]), self.k)
+    @cached_property
+    def _others(self) -> dict[str, Any]:
+        """Lists that a list can be compared with, by name; None of who made none, and of the reference as long as it is sought."""
+        return dict.fromkeys((*CONTENDERS, "reference")) | {name: lists.item_code for name, lists in self.lists.items()}
+
+    @cached_property
+    def _all(self) -> dict[str, Judged]:
+        others = self._others | {"reference": self._others[self.reference]}
+        return {name: self._judged(name, others) for name in self.lists}
+
+    @cached_property
+    def _everybody(self) -> dict[str, Values]:
+        return {name: self._values(judged) for name, judged in self._all.items()}
+
+    def _judged(self, contender: str, others: Mapping[str, Any]) -> Judged:
+        return judge(self.lists[contender].item_code, self.ground.offsets, self.ground.relevant, self.past, others)
+
+    @property
+    def _of_users(self) -> dict[str, UserMetric]:
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, UserMetric)}
+
+    @property
+    def _of_lists(self) -> dict[str, Metric]:
+        return {name: metric for name, metric in self.metrics.items() if not isinstance(metric, UserMetric)}
+
+    def _values(self, judged: Judged) -> Values:
+        return {(name, k): metric.per_user(judged, k) for k in self.k for name, metric in self._of_users.items()}
 
     def _of_slice(self, part: Slice) -> list[dict[str, Any]]:
-        values = {name: self._values(name, part) for name in self.lists}
+        """Rows of every contender. Where all relevant items count, a user's values are those that there are."""
+        counted = np.ones(len(self.ground.relevant), dtype=bool) if part.counted is None else part.counted
+        of_users: dict[str, Values] = {}
+        of_lists: dict[str, dict[Key, float]] = {}
+        for name, whole in self._all.items():
+            judged = whole.part(part.users, counted)
+            everybody = self._everybody[name]
+            of_users[name] = self._values(judged) if part.counted is not None else {key: everybody[key][part.users] for key in everybody}
+            of_lists[name] = {(metric, k): found.overall(judged, k) for k in self.k for metric, found in self._of_lists.items()}
+        return self._rows_of_users(part, of_users) + self._rows_of_lists(part, of_lists)
+
+    def _rows_of_users(self, part: Slice, values: Mapping[str, Values]) -> list[dict[str, Any]]:
         reference = values[self.reference]
-        others = [name for name in values if name != self.reference]
-        columns = [(name, key) for name in others for key in reference]
-        differences = np.stack([values[name][key] - reference[key] for name, key in columns], axis=1)
+        columns = [(name, key) for name in values if name != self.reference for key in reference]
+        differences = np.empty((len(part.users), len(columns)))
+        for i, (name, key) in enumerate(columns):
+            differences[:, i] = values[name][key] - reference[key]
         low, high = paired_intervals(differences, self.n_bootstrap, self.seed)
-        paired = {column: (_mean(differences[:, i]), low[i], high[i]) for i, column in enumerate(columns)}
+        paired = {column: (mean(differences[:, i]), float(low[i]), float(high[i])) for i, column in enumerate(columns)}
         return [
-            _row(name, part.name, *key, _mean(found), len(part.users), *paired.get((name, key), (None, None, None)))
+            _row(name, part, key, mean(found), int((~np.isnan(found)).sum()), *paired.get((name, key), (None, None, None)))
             for name, of_contender in values.items()
             for key, found in of_contender.items()
         ]
 
-    def _coverage(self, eligible: NDArray[np.bool_]) -> list[dict[str, Any]]:
-        """Share of the eligible items that a contender shows to anybody."""
-        n_users = len(self.slices[0].users)
-        shown = {(name, k): _shown(lists.item_code[:, :k], eligible) for name, lists in self.lists.items() for k in self.k}
-        differences = {
-            (name, k): None if name == self.reference else value - shown[self.reference, k] for (name, k), value in shown.items()
-        }
-        return [_row(name, "all", "coverage", k, value, n_users, differences[name, k], None, None) for (name, k), value in shown.items()]
-
-
-def _shown(item_code: NDArray[np.int64], eligible: NDArray[np.bool_]) -> float:
-    return len(np.unique(item_code[item_code >= 0])) / max(1, int(eligible.sum()))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+    def _rows_of_lists(self, part: Slice, values: Mapping[str, Mapping[Key, float]]) -> list[dict[str, Any]]:
+        reference = values[self.reference]
+        return [
+            _row(name, part, key, value, len(part.users), None if name == self.reference else value - reference[key])
+            for name, of_contender in values.items()
+            for key, value in of_contender.items()
+        ]
 
 
 def _row(
     contender: str,
-    part: str,
-    metric: str,
-    k: int,
+    part: Slice,
+    key: Key,
     value: float,
     n_users: int,
     difference: float | None,
-    low: float | None,
-    high: float | None,
+    low: float | None = None,
+    high: float | None = None,
 ) -> dict[str, Any]:
-    numbers = {"value": value, "n_users": n_users, "difference": difference, "low": low, "high": high}
-    rounded = {name: round(float(number), DIGITS) if isinstance(number, float) else number for name, number in numbers.items()}
-    return {"contender": contender, "slice": part, "metric": metric, "k": k, **rounded}
+    numbers = {"value": value, "difference": difference, "low": low, "high": high}
+    rounded = {name: None if number is None else round(number, DIGITS) for name, number in numbers.items()}
+    return {"contender": contender, "slice": part.name, "metric": key[0], "k": key[1], "n_users": n_users, **rounded}

@@ -13,12 +13,14 @@ from recsys.evaluation.baselines import Tried, try_windows
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.ground import Ground, common_ground
 from recsys.evaluation.report import Report
-from recsys.evaluation.slices import slices
+from recsys.evaluation.slices import check_columns, slices, user_columns
 from recsys.histories import Dictionary, Histories
-from recsys.model import saving
+from recsys.model import own_parts, saving
 from recsys.ranking.lists import Lists, Source, counting, make_lists
+from recsys.ranking.metrics import Past, named, specs
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
+from recsys.schema import Schema
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import holdout, label, microseconds
 
@@ -36,15 +38,19 @@ def evaluate(
     current: Artifact | None,
     *,
     segment: str | None = None,
+    code: str | None = None,
     progress: Callable[[float], None] | None = None,
     rebuild: bool = False,
 ) -> Artifact:
     """The artifact with `metrics.parquet`, `users.parquet`, `baselines.parquet` and `report.md`.
 
     `candidate` and `current` (None: there is none that could be compared fairly) are *training* artifacts whose training
-    ended at the holdout's start or before. `segment` is the users' column by which popular items are counted.
+    ended at the holdout's start or before. `segment` is the users' column by which popular items are counted, `code` the
+    folder of own metrics.
     """
-    config = {**evaluation.versioned(), "exclude_seen": exclude_seen, "segment": segment, "seed": seed}
+    check_evaluation(evaluation, sequences, code)
+    measured = specs(evaluation.metrics, "evaluation.metrics")
+    config = {**evaluation.versioned(), "metrics": list(measured), "exclude_seen": exclude_seen, "segment": segment, "seed": seed}
     for trained in filter(None, (candidate, current)):
         _check_unseen(trained, as_of, evaluation)
     models = {"candidate": candidate} if current is None else {"candidate": candidate, "current": current}
@@ -53,8 +59,19 @@ def evaluate(
         _Evening(as_of, evaluation, exclude_seen, seed, sequences, models, segment, progress).write(draft)
 
     sources = {name: saving.sources(model.path) for name, model in models.items()}
+    sources["metrics"] = own_parts.sources({cls for spec in measured.values() for cls in spec.classes()}, code)
     inputs = {"sequences": sequences, **models}
     return store.ensure("evaluation", as_of, config, inputs, build, code="recsys.evaluation.evaluate", sources=sources, rebuild=rebuild)
+
+
+def check_evaluation(evaluation: Evaluation, sequences: Artifact, code: str | None = None) -> None:
+    """ConfigError where a metric or a slice is asked for that there is not, or that needs columns which the tables have not."""
+    own_parts.put_on_path(code)
+    schema = Schema.load(sequences.path)
+    check_columns(schema, evaluation.slices)
+    for name, metric in named(evaluation.metrics, "evaluation.metrics").items():
+        if problem := metric.misfit(schema):
+            raise ConfigError(f"evaluation.metrics: {name} does not fit these tables: {problem}")
 
 
 class _Evening:
@@ -76,26 +93,30 @@ class _Evening:
         self.cut = holdout(as_of, evaluation.holdout)
         self.dictionary = Dictionary.load(sequences.path)
         self.rankers = [Ranker.load(name, model.path, self.dictionary, device_of("auto")) for name, model in models.items()]
+        self.metrics = named(evaluation.metrics)
         columns = {column for ranker in self.rankers for column in ranker.columns} | ({segment} if segment else set())
+        columns |= user_columns(self.dictionary.schema, evaluation.slices)
         self.histories = Histories.load(sequences.path, columns=columns)
 
     def write(self, draft: Draft) -> None:
         """Every table of the artifact."""
-        histories, dictionary = self.histories, self.dictionary
+        histories, dictionary, evaluation = self.histories, self.dictionary, self.evaluation
         ground = common_ground(histories, dictionary, self.cut, histories.offsets[1:], self.exclude_seen)
-        ground = ground.some(self.evaluation.max_users, self.seed)
+        ground = ground.some(evaluation.max_users, self.seed)
         tried = self._tried()
         lists, unknown = self._lists(ground, tried)
-        parts = slices(ground, dictionary, self.cut)
-        comparison = Comparison(lists, parts, self.evaluation.k, self.evaluation.n_bootstrap, self.seed)
-        metrics = comparison.metrics(dictionary.eligible)
+        comparison = Comparison(
+            lists, ground, Past.of(histories, ground.ends, dictionary), slices(ground, histories, dictionary, self.cut, evaluation.slices),
+            self.metrics, evaluation.k, evaluation.n_bootstrap, self.seed,
+        )  # fmt: skip
+        metrics = comparison.table()
         draft.counts = {**ground.counts, **unknown}
         draft.metrics = _headline(metrics)
         pq.write_table(metrics, draft.path / "metrics.parquet", compression="zstd")
-        users = comparison.users(histories.user_id.take(pa.array(ground.users)), ground.n_history)
-        pq.write_table(users, draft.path / "users.parquet", compression="zstd")
+        user_id = histories.user_id.take(pa.array(ground.users))
+        pq.write_table(comparison.users(user_id), draft.path / "users.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist([vars(row) for row in tried], TRIED), draft.path / "baselines.parquet", compression="zstd")
-        report = Report(label(self.as_of), self.evaluation.holdout, comparison.reference, metrics.to_pylist(), tried, draft.counts)
+        report = Report(label(self.as_of), evaluation.holdout, comparison.reference, metrics.to_pylist(), tried, draft.counts)
         (draft.path / "report.md").write_text(report.markdown())
 
     def _tried(self) -> list[Tried]:
@@ -113,7 +134,8 @@ class _Evening:
         contenders: dict[str, list[Source]] = {reading.name: [reading, *next(iter(popular.values()))] for reading in readings}
         contenders |= {name: list(sources) for name, sources in popular.items()}
         advance = counting(len(contenders) * len(ground.users), self.progress)
-        k = max(self.evaluation.k)
+        most_relevant = int(np.diff(ground.offsets).max(initial=0))
+        k = max(metric.places(k, most_relevant) for metric in self.metrics.values() for k in self.evaluation.k)
         lists = {
             name: make_lists(sources, ground.users, k, ground.excluded, ground.n_history, progress=advance)
             for name, sources in contenders.items()
@@ -141,5 +163,5 @@ def _headline(metrics: pa.Table) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for row in metrics.to_pylist():
         if row["slice"] == "all" and not np.isnan(row["value"]):
-            found.setdefault(row["contender"], {})[f"{row['metric']}_at_{row['k']}"] = row["value"]
+            found.setdefault(row["contender"], {})[f"{row['metric']}@{row['k']}"] = row["value"]
     return found

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
-_DRAWS = 2**22  # drawn at once: bounds the memory, changes no number
+_DRAWS = 2**20  # drawn at once: bounds the memory, changes no number
 
 
 def paired_intervals(differences: Floats, n_bootstrap: int, seed: int) -> tuple[Floats, Floats]:
     """Lower and upper ends (C,) of the 95 % interval of the mean of each column of `differences` (U, C).
 
-    Each resample draws U users with replacement, the same for every column.
+    Each resample draws U users with replacement, the same for every column, and takes the mean over those of them whose
+    difference is defined (not NaN). An interval is NaN where a resample has none of them: there are too few to say.
 
     >>> paired_intervals(np.full((50, 1), 0.25), n_bootstrap=200, seed=1)
     (array([0.25]), array([0.25]))
@@ -23,10 +24,19 @@ def paired_intervals(differences: Floats, n_bootstrap: int, seed: int) -> tuple[
     n_users, n_columns = differences.shape
     if n_users == 0:
         return np.full(n_columns, np.nan), np.full(n_columns, np.nan)
+    defined = ~np.isnan(differences)
+    partly = ~defined.all(axis=0)
+    values, counted = np.where(defined, differences, 0.0), defined[:, partly].astype(np.float64)
     rng = np.random.default_rng(seed)
     step = max(1, _DRAWS // n_users)
-    sizes = [min(step, n_bootstrap - start) for start in range(0, n_bootstrap, step)]
-    means = np.concatenate([_times_drawn(rng, n, n_users) @ differences / n_users for n in sizes])
+    means = np.empty((n_bootstrap, n_columns))
+    for start in range(0, n_bootstrap, step):
+        rows = slice(start, min(start + step, n_bootstrap))
+        times = _times_drawn(rng, rows.stop - start, n_users)
+        n_defined = np.full((len(times), n_columns), float(n_users))
+        n_defined[:, partly] = times @ counted
+        with np.errstate(invalid="ignore"):
+            means[rows] = times @ values / n_defined
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 

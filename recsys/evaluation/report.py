@@ -13,7 +13,6 @@ NAMES = {
     "popular_lately": "popular lately",
     "popular": "popular overall",
 }
-LABELS = {"ndcg": "NDCG", "hit_rate": "HitRate", "recall": "Recall", "map": "MAP", "mrr": "MRR", "coverage": "Coverage"}
 DROPPED = {
     "dropped_cold_user": "of users without an event before",
     "dropped_cold_item": "with items that had no event before",
@@ -38,8 +37,7 @@ class Report:
         """The whole report."""
         parts = [f"# Evaluation of {self.night}", self._ground(), self._contenders()]
         if self.counts["test_users"]:
-            ks = sorted({row["k"] for row in self.metrics})
-            parts += ["## All test users", *(self._table("all", k) for k in ks), self._reading(), "## Slices", self._slices(ks[0])]
+            parts += ["## All test users", self._table("all"), self._reading(), "## Slices", self._slices()]
         return "\n\n".join(parts) + "\n"
 
     def _ground(self) -> str:
@@ -58,9 +56,8 @@ class Report:
         )
 
     def _contenders(self) -> str:
-        found = [name for name in NAMES if any(row["contender"] == name for row in self.metrics)]
-        lines = [f"Compared on the same users, items and exclusions: {_listed([NAMES[name] for name in found])}."]
-        if "current" not in found:
+        lines = [f"Compared on the same users, items and exclusions: {_listed([NAMES[name] for name in self._names])}."]
+        if "current" not in self._names:
             lines.append("There is no current model that was trained before the holdout.")
         for name in ("candidate", "current"):
             if fallback := self.counts.get(f"{name}_fallback_users"):
@@ -77,38 +74,48 @@ class Report:
             return [f"Lately means the last {chosen.window}: the period before the holdout has nothing to choose it by."]
         return [f"Lately means the last {chosen.window}, the best on the period before the holdout (NDCG@10: {measured})."]
 
-    def _table(self, part: str, k: int) -> str:
-        rows = [row for row in self.metrics if row["slice"] == part and row["k"] == k]
-        metrics = [metric for metric in LABELS if any(row["metric"] == metric for row in rows)]
-        lines = [f"| | {' | '.join(f'{LABELS[metric]}@{k}' for metric in metrics)} |", "|---" * (len(metrics) + 1) + "|"]
-        for name in NAMES:
-            cells = {row["metric"]: _cell(row) for row in rows if row["contender"] == name}
-            if cells:
-                lines.append(f"| {NAMES[name]} | {' | '.join(cells[metric] for metric in metrics)} |")
+    def _table(self, part: str) -> str:
+        rows = [row for row in self.metrics if row["slice"] == part]
+        cells = {(row["metric"], row["k"], row["contender"]): _cell(row) for row in rows}
+        lines = [f"| | {' | '.join(NAMES[name] for name in self._names)} |", "|---" * (len(self._names) + 1) + "|"]
+        for metric, k in dict.fromkeys((row["metric"], row["k"]) for row in rows):
+            lines.append(f"| {metric}@{k} | {' | '.join(cells[metric, k, name] for name in self._names)} |")
         return "\n".join(lines)
 
     def _reading(self) -> str:
         return (
             f"In brackets the 95% interval of the difference to {NAMES[self.reference]}, paired by user (bootstrap): "
             "an interval without 0 is a difference that chance does not explain. "
-            "Coverage is the share of the eligible items that anybody is shown."
+            "CatalogCoverage has none, since a resample of the users is one of fewer users, who see less."
         )
 
-    def _slices(self, k: int) -> str:
-        rows = [row for row in self.metrics if row["k"] == k and row["metric"] == "ndcg"]
-        parts = list(dict.fromkeys(row["slice"] for row in rows))
-        names = [name for name in NAMES if any(row["contender"] == name for row in rows)]
-        cells = {(row["slice"], row["contender"]): row for row in rows}
-        lines = [f"NDCG@{k}", "", f"| | users | {' | '.join(NAMES[name] for name in names)} |", "|---" * (len(names) + 2) + "|"]
+    def _slices(self) -> str:
+        metric, k = self.metrics[0]["metric"], self.metrics[0]["k"]
+        cells = {(row["slice"], row["contender"]): row for row in self.metrics if (row["metric"], row["k"]) == (metric, k)}
+        parts = dict.fromkeys(part for part, _ in cells)
+        lines = [f"{metric}@{k}", "", f"| | users | {' | '.join(NAMES[name] for name in self._names)} |"]
+        lines.append("|---" * (len(self._names) + 2) + "|")
         for part in parts:
-            values = " | ".join(_cell(cells[part, name]) for name in names)
-            lines.append(f"| {part} | {cells[part, names[0]]['n_users']:,} | {values} |")
+            values = " | ".join(_cell(cells[part, name]) for name in self._names)
+            lines.append(f"| {part} | {cells[part, self._names[0]]['n_users']:,} | {values} |")
         return "\n".join(lines)
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name in NAMES if any(row["contender"] == name for row in self.metrics)]
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    interval = "" if row["low"] is None else f" ({row['low']:+z.4f} … {row['high']:+z.4f})"
-    return f"{row['value']:.4f}{interval}"
+    return _number(row["value"]) + ("" if row["low"] is None else f" ({_number(row['low'], '+z')} … {_number(row['high'], '+z')})")
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Four places behind the point where shares are compared, fewer of larger numbers.
+
+    >>> _number(0.12345), _number(1234.5), _number(-0.00001, "+z")
+    ('0.1235', '1234.5', '+0.0000')
+    """
+    return f"{value:{sign}.4f}" if abs(value) < 100 else f"{value:{sign}.1f}"
 
 
 def _spoken(holdout: str) -> str:

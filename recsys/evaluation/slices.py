@@ -1,57 +1,129 @@
 """Parts of the test users and of their relevant items that are looked at on their own."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arrays import Ints
+from recsys.arrays import Array, Ints, Ragged
+from recsys.errors import ConfigError
 from recsys.evaluation.ground import Ground
-from recsys.histories import Dictionary
+from recsys.histories import Dictionary, Histories
 from recsys.ranking.exclusions import flat
-from recsys.ranking.lists import Lists
-from recsys.ranking.metrics import Hits, find_hits
+from recsys.schema import Column, Role, Schema, Table
+from recsys.validation import closest
 from recsys.windows import Cut, microseconds
 
-HISTORY = {"1 event": (1, 2), "2-4 events": (2, 5), "5-9 events": (5, 10), "10-19 events": (10, 20), "20 events and more": (20, np.inf)}
+Marks = NDArray[np.bool_]
+
+HISTORY = {
+    "no event": (0, 1),
+    "1 event": (1, 2),
+    "2-4 events": (2, 5),
+    "5-9 events": (5, 10),
+    "10-19 events": (10, 20),
+    "20 events and more": (20, np.inf),
+}
 DAY = 86_400 * 10**6
-AGE = {"items younger than a day": (-np.inf, DAY), "items of 1 to 7 days": (DAY, 7 * DAY), "items of 7 days and more": (7 * DAY, np.inf)}
+AGE = {"younger than a day": (-np.inf, DAY), "of 1 to 7 days": (DAY, 7 * DAY), "of 7 days and more": (7 * DAY, np.inf)}
+ROLES: tuple[Role, ...] = ("categorical", "multi_categorical", "numeric")
+MAX_VALUES = 20  # of a column that get a slice of their own: the most frequent
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Some test users (rows of the ground) and which of their relevant items count: a CSR over those users."""
+    """Some test users, rows of the ground, each with a relevant item that counts; `counted` (R,) None: all of theirs do."""
 
     name: str
     users: Ints
-    offsets: Ints
-    relevant: Ints
-
-    def hits(self, lists: Lists) -> Hits:
-        """Of the lists of all test users."""
-        return find_hits(lists.item_code[self.users], self.offsets, self.relevant)
+    counted: Marks | None = None
 
 
-def slices(ground: Ground, dictionary: Dictionary, cut: Cut) -> list[Slice]:
-    """All users; users by the events before the cut; relevant items by their age at it. Parts without anybody are left out."""
-    everything = np.ones(len(ground.relevant), dtype=bool)
-    found = [_slice(ground, "all", np.ones(len(ground.users), dtype=bool), everything)]
-    found += [_slice(ground, name, _within(ground.n_history, *bounds), everything) for name, bounds in HISTORY.items()]
-    if cut.at is not None and dictionary.first_event_at is not None:
-        age = microseconds(cut.at) - dictionary.first_event_at[ground.relevant]
-        found += [_slice(ground, name, np.ones(len(ground.users), dtype=bool), _within(age, *bounds)) for name, bounds in AGE.items()]
-    return [found[0], *(part for part in found[1:] if len(part.users))]
+def check_columns(schema: Schema, columns: Sequence[str]) -> None:
+    """ConfigError where results cannot be sliced by one of the columns."""
+    known = [c.name for c in _sliceable(schema)]
+    for name in set(columns) - set(known):
+        raise ConfigError(
+            f"evaluation.slices: {name!r} is no category and no number of the users or items. {closest(name, dict.fromkeys(known))}"
+        )
 
 
-def _slice(ground: Ground, name: str, users: NDArray[np.bool_], relevant: NDArray[np.bool_]) -> Slice:
-    """Of the chosen users those with at least one relevant item that counts."""
-    before = np.concatenate([[0], np.cumsum(relevant)])
-    n_relevant = before[ground.offsets[1:]] - before[ground.offsets[:-1]]
-    chosen = np.flatnonzero(users & (n_relevant > 0))
-    _, positions = flat(ground.offsets, chosen)
-    offsets = np.concatenate([[0], np.cumsum(n_relevant[chosen])])
-    return Slice(name, chosen, offsets, ground.relevant[positions][relevant[positions]])
+def user_columns(schema: Schema, columns: Sequence[str]) -> set[str]:
+    """Those of the columns that histories have to be loaded with."""
+    return {c.name for c in _sliceable(schema, "users") if c.name in columns}
 
 
-def _within(values: Ints, low: float, high: float) -> NDArray[np.bool_]:
-    return (values >= low) & (values < high)
+def slices(ground: Ground, histories: Histories, dictionary: Dictionary, cut: Cut, columns: Sequence[str] = ()) -> list[Slice]:
+    """All users; users by the events before the cut and by the time since the first; relevant items by their age; then by columns.
+
+    A column of users divides users, one of items what is relevant to them. Categories are one slice each, numbers are cut at
+    the quartiles. Parts without anybody are left out.
+    """
+    everybody = Slice("all", np.arange(len(ground.users)))
+    users = _within("users with", ground.n_history, HISTORY)
+    items: dict[str, Marks] = {}
+    if cut.at is not None and histories.event_at is not None and dictionary.first_event_at is not None:
+        now = microseconds(cut.at)
+        first = np.append(histories.event_at, now)[np.where(ground.n_history > 0, histories.offsets[ground.users], -1)]
+        users |= _within("users", now - first, AGE)
+        items |= _within("items", now - dictionary.first_event_at[ground.relevant], AGE)
+    for column in _sliceable(histories.schema):
+        if column.name in columns and column.table == "users":
+            users |= _by_value(column, histories.user_columns[column.name], ground.users, dictionary)
+        elif column.name in columns:
+            items |= _by_value(column, dictionary.columns[column.name], ground.relevant, dictionary)
+    found = [Slice(name, np.flatnonzero(marked)) for name, marked in users.items()]
+    found += [Slice(name, _with_any(ground, marked), marked) for name, marked in items.items()]
+    return [everybody, *(part for part in found if len(part.users))]
+
+
+def _sliceable(schema: Schema, *tables: Table) -> tuple[Column, ...]:
+    return tuple(c for table in tables or ("users", "items") for c in schema.select(*ROLES, table=table))
+
+
+def _with_any(ground: Ground, counted: Marks) -> Ints:
+    """Test users with at least one relevant item that counts."""
+    before = np.concatenate([[0], np.cumsum(counted)])
+    return np.flatnonzero(before[ground.offsets[1:]] > before[ground.offsets[:-1]])
+
+
+def _within(what: str, values: NDArray[np.number], bounds: Mapping[str, tuple[float, float]]) -> dict[str, Marks]:
+    return {f"{what} {name}": (values >= low) & (values < high) for name, (low, high) in bounds.items()}
+
+
+def _by_value(column: Column, values: Array, rows: Ints, dictionary: Dictionary) -> dict[str, Marks]:
+    """Which of the rows of the column, of users or of items, have each value."""
+    what = f"{column.table} with {column.name}"
+    if column.role == "numeric":
+        assert isinstance(values, np.ndarray)
+        return _within(what, values[rows], _quartiles(values[rows])) | {f"{what} null": np.isnan(values[rows])}
+    names = dictionary.values(column.name).to_pylist()
+    return {f"{what} {'null' if code < 0 else names[code]}": marked for code, marked in _by_code(values, rows)}
+
+
+def _quartiles(values: NDArray[np.floating]) -> dict[str, tuple[float, float]]:
+    """Bounds of up to four parts of about the same size, by name."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return {}
+    cuts = np.unique(np.quantile(known, [0.25, 0.5, 0.75]))
+    edges = [-np.inf, *cuts[cuts > known.min()], np.inf]
+    inner = {f"{low:g} to below {high:g}": (low, high) for low, high in zip(edges[1:-2], edges[2:-1], strict=True)}
+    if len(edges) == 2:
+        return {f"{known.min():g} and more": (-np.inf, np.inf)}
+    return {f"below {edges[1]:g}": (-np.inf, edges[1]), **inner, f"{edges[-2]:g} and more": (edges[-2], np.inf)}
+
+
+def _by_code(values: Array, rows: Ints) -> Iterator[tuple[int, Marks]]:
+    """The most frequent codes among the rows, and which rows (n,) have each."""
+    if isinstance(values, Ragged):
+        row, positions = flat(values.offsets, rows)
+        codes = values.values[positions]
+    else:
+        row, codes = np.arange(len(rows)), values[rows]
+    found, counts = np.unique(codes, return_counts=True)
+    for code in found[np.argsort(-counts, kind="stable")[:MAX_VALUES]]:
+        marked = np.zeros(len(rows), dtype=bool)
+        marked[row[codes == code]] = True
+        yield int(code), marked

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from recsys.config import Promotion
 from recsys.errors import StoreError
+from recsys.ranking.metrics import named
 from recsys.store import Artifact, Draft, Store
 
 MODELS = ("candidate", "current")
 BASELINES = ("popular_lately", "popular")  # of equals, the first
+COVERAGE = "CatalogCoverage"
 NAMES = {"candidate": "the candidate", "current": "the current model", "popular_lately": "popular-lately", "popular": "popular"}
-METRICS = {"ndcg": "NDCG", "hit_rate": "HitRate", "recall": "Recall", "map": "MAP", "mrr": "MRR"}
 
 ROUNDING = 1e-9  # of sums of floats: a model at exactly its limit is within it
 
@@ -124,7 +125,7 @@ class _Contest:
         lift, coverage = self.policy.min_lift, self.policy.min_coverage
         beats = (one.value > baseline.value or lift < 0) and one.value >= baseline.value * (1 + lift) - ROUNDING
         found = [] if beats else [f"{self.value(name)} is {self.beside(name, self.baseline)}, which it has to beat{_by(lift)}"]
-        if not one.coverage >= coverage:
+        if coverage and not one.coverage >= coverage:
             found.append(f"its lists show {one.coverage:.1%} of the eligible items, and {coverage:.1%} are asked for")
         return found
 
@@ -160,7 +161,7 @@ class _Contest:
 
     def value(self, name: str) -> str:
         """`NDCG@10 of 0.1000`."""
-        return f"{METRICS[self.policy.metric]}@{self.policy.k} of {self.contenders[name].value:.4f}"
+        return f"{_metric(self.policy)}@{self.policy.k} of {self.contenders[name].value:.4f}"
 
     def beside(self, name: str, other: str) -> str:
         """`9.1% below the current model's 0.1100 (difference -0.0100, 95% interval -0.0150 to -0.0050)`.
@@ -169,7 +170,7 @@ class _Contest:
         """
         one, two = self.contenders[name], self.contenders[other]
         text = f"{_times(one.value, two.value)} {NAMES[other]}'s {two.value:.4f}"
-        if one.difference is None or not math.isclose(one.value - two.value, one.difference, abs_tol=1e-6):
+        if one.difference is None or one.low is None or not math.isclose(one.value - two.value, one.difference, abs_tol=1e-6):
             return text
         return f"{text} (difference {one.difference:+z.4f}, 95% interval {one.low:+z.4f} to {one.high:+z.4f})"
 
@@ -195,21 +196,28 @@ def _contenders(evaluation: Artifact, policy: Promotion) -> dict[str, Measured]:
     """Every contender of an evaluation, as the policy's metric and k see it."""
     path = evaluation.path / "metrics.parquet"
     rows = pq.read_table(path, filters=[("slice", "=", "all"), ("k", "=", policy.k)]).to_pylist()
-    values = {row["contender"]: row for row in rows if row["metric"] == policy.metric}
-    coverage = {row["contender"]: row["value"] for row in rows if row["metric"] == "coverage"}
-    _complete(values, coverage, f"{path}: {policy.metric} and coverage at {policy.k}")
+    values = {row["contender"]: row for row in rows if row["metric"] == _metric(policy)}
+    coverage = {row["contender"]: row["value"] for row in rows if row["metric"] == COVERAGE}
+    _check_complete(values, f"{path}: {_metric(policy)} at {policy.k}")
+    if policy.min_coverage:
+        _check_complete(coverage, f"{path}: {COVERAGE} at {policy.k}")
     return {
-        name: Measured(row["value"], coverage[name], row["n_users"], row["difference"], row["low"], row["high"])
+        name: Measured(row["value"], coverage.get(name, math.nan), row["n_users"], row["difference"], row["low"], row["high"])
         for name, row in values.items()
     }  # fmt: skip
 
 
-def _complete(values: Mapping[str, object], coverage: Mapping[str, object], what: str) -> None:
+def _metric(policy: Promotion) -> str:
+    """What tables call the metric that decides."""
+    return next(iter(named([policy.metric], "promotion.metric")))
+
+
+def _check_complete(values: Mapping[str, object], what: str) -> None:
     strangers = set(values) - set(NAMES)
-    if set(values) != set(coverage) or "candidate" not in values or not set(values) & set(BASELINES) or strangers:
+    if "candidate" not in values or not set(values) & set(BASELINES) or strangers:
         raise StoreError(
-            f"{what} are needed for the candidate, a baseline and the current model where there is one,"
-            f" but stand there for {sorted(values) or 'nobody'} and {sorted(coverage) or 'nobody'}. Run the evaluation again (--rebuild)."
+            f"{what} is needed for the candidate, a baseline and the current model where there is one,"
+            f" but stands there for {sorted(values) or 'nobody'}. Run the evaluation again (--rebuild)."
         )
 
 

@@ -2,88 +2,146 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys.errors import ConfigError
 from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.ground import Ground
 from recsys.evaluation.slices import Slice
 from recsys.ranking.lists import Lists
+from recsys.ranking.metrics import Past, named
 
 
 def lists_of(codes):
-    codes = np.array(codes)
+    codes = np.array(codes, dtype=np.int64).reshape(-1, 2)
     return Lists(codes, np.zeros(codes.shape, dtype=np.float32), np.zeros(codes.shape, dtype=np.int8))
 
 
-# Three users; relevant are [1], [2], [3, 4].
-ALL = Slice("all", np.arange(3), np.array([0, 1, 2, 4]), np.array([1, 2, 3, 4]))
-FIRST = Slice("1 event", np.array([0]), np.array([0, 1]), np.array([1]))
+def ground_of(relevant):
+    lengths = [len(items) for items in relevant]
+    return Ground(
+        users=np.arange(len(relevant)),
+        n_history=np.array([1, 5, 9][: len(relevant)]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        relevant=np.array([item for items in relevant for item in items], dtype=np.int64),
+        ends=np.zeros(len(relevant), dtype=np.int64),
+        excluded=(),
+        counts={},
+    )
+
+
+ELIGIBLE = np.array([True] * 5 + [False])
+PAST = Past.counted(np.array([0, 0, 1, 2]), np.array([0, 1, 0, 0]), ELIGIBLE)
+METRICS = ("NDCG", "HitRate", "Recall", "MRR", "CatalogCoverage", "Intersection", 'Intersection(model="popular")')
 LISTS = {
     "candidate": lists_of([[1, 0], [2, 0], [3, 4]]),
     "popular": lists_of([[0, 1], [0, 1], [0, 1]]),
     "popular_lately": lists_of([[1, 3], [1, 3], [1, 3]]),
 }
+GROUND = ground_of([[1], [2], [3, 4]])
+ALL, FIRST = Slice("all", np.arange(3)), Slice("users with 1 event", np.array([0]))
+ITEM_3 = Slice("items with shape 3", np.array([2]), np.array([False, False, True, False]))
 
 
-@pytest.fixture
-def comparison():
-    return Comparison(LISTS, [ALL, FIRST], k=(1, 2), n_bootstrap=200, seed=1)
+def compare(lists=LISTS, ground=GROUND, slices=(ALL, FIRST, ITEM_3), metrics=METRICS, k=(1, 2), **more):
+    return Comparison(lists, ground, PAST, slices, named(metrics), k, n_bootstrap=200, seed=1, **more)
 
 
-@pytest.fixture
-def rows(comparison):
-    table = comparison.metrics(eligible=np.array([True] * 5 + [False])).to_pylist()
-    return {(row["contender"], row["slice"], row["metric"], row["k"]): row for row in table}
+def by_key(comparison):
+    return {(row["contender"], row["slice"], row["metric"], row["k"]): row for row in comparison.table().to_pylist()}
 
 
-def test_the_better_baseline_is_the_reference(comparison):
-    assert comparison.reference == "popular_lately"
-    assert Comparison({**LISTS, "current": LISTS["popular"]}, [ALL], (2,), 200, 1).reference == "current"
+@pytest.fixture(scope="module")
+def rows():
+    return by_key(compare())
+
+
+def test_the_current_model_or_the_better_baseline_is_the_reference():
+    assert compare().reference == "popular_lately"
+    assert compare({**LISTS, "current": LISTS["popular"]}).reference == "current"
+    assert compare(against="candidate").reference == "candidate"
+    assert compare(metrics=("CatalogCoverage", "NDCG")).reference == "popular_lately"  # of equals, the first
+    assert compare({"esasrec": LISTS["candidate"], "gru4rec": LISTS["popular"]}).reference == "esasrec"  # of models without baselines
 
 
 def test_values_by_hand(rows):
-    assert rows["candidate", "all", "ndcg", 2]["value"] == 1.0
-    assert rows["candidate", "all", "recall", 1]["value"] == pytest.approx((1 + 1 + 0.5) / 3)
-    assert rows["popular_lately", "all", "hit_rate", 2]["value"] == pytest.approx(2 / 3)
-    assert rows["popular", "1 event", "mrr", 2]["value"] == 0.5
+    assert rows["candidate", "all", "NDCG", 2]["value"] == 1.0
+    assert rows["candidate", "all", "Recall", 1]["value"] == pytest.approx((1 + 1 + 0.5) / 3)
+    assert rows["popular_lately", "all", "HitRate", 2]["value"] == pytest.approx(2 / 3)
+    assert rows["popular", "users with 1 event", "MRR", 2]["value"] == 0.5
     assert {row["n_users"] for key, row in rows.items() if key[1] == "all"} == {3}
-    assert rows["popular", "1 event", "mrr", 2]["n_users"] == 1
+    assert rows["popular", "users with 1 event", "MRR", 2]["n_users"] == 1
+
+
+def test_a_slice_of_items_counts_no_other_ones(rows):
+    assert rows["candidate", "all", "Recall", 1]["value"] < 1
+    assert rows["candidate", "items with shape 3", "Recall", 1]["value"] == 1.0
+    assert rows["popular_lately", "items with shape 3", "NDCG", 2]["value"] == pytest.approx(1 / np.log2(3))
 
 
 def test_differences_are_to_the_reference_which_has_none(rows):
-    row = rows["candidate", "all", "hit_rate", 2]
+    row = rows["candidate", "all", "HitRate", 2]
     assert row["difference"] == pytest.approx(1 / 3) and row["low"] <= row["difference"] <= row["high"]
     assert (row["low"], row["high"]) == pytest.approx((0.0, 1.0), abs=0.34)  # three users
-    reference = rows["popular_lately", "all", "hit_rate", 2]
+    reference = rows["popular_lately", "all", "HitRate", 2]
     assert (reference["difference"], reference["low"], reference["high"]) == (None, None, None)
 
 
-def test_coverage_is_the_share_of_eligible_items_that_anybody_is_shown(rows):
-    assert rows["candidate", "all", "coverage", 1]["value"] == 3 / 5
-    assert rows["candidate", "all", "coverage", 2]["value"] == 5 / 5
-    row = rows["popular", "all", "coverage", 2]
-    assert (row["value"], row["difference"], row["low"]) == (2 / 5, 0.0, None)
+def test_coverage_is_of_the_eligible_items_and_has_no_interval(rows):
+    assert rows["candidate", "all", "CatalogCoverage", 1]["value"] == 3 / 5
+    assert rows["candidate", "all", "CatalogCoverage", 2]["value"] == 5 / 5
+    assert rows["candidate", "users with 1 event", "CatalogCoverage", 2]["value"] == 2 / 5
+    row = rows["popular", "all", "CatalogCoverage", 2]
+    assert (row["value"], row["difference"], row["low"], row["high"]) == (2 / 5, 0.0, None, None)
 
 
-def test_one_row_per_contender_slice_metric_and_k(comparison, rows):
-    table = comparison.metrics(np.ones(5, dtype=bool))
-    assert len(table) == len(rows) == 3 * (2 * 2 * 5 + 2)
-    assert comparison.metrics(np.ones(5, dtype=bool)).equals(table)
+def test_lists_are_compared_with_those_of_the_reference_and_of_a_named_model(rows):
+    assert rows["candidate", "all", "Intersection", 2]["value"] == pytest.approx((1 / 2 + 0 + 1 / 2) / 3)
+    assert rows["candidate", "users with 1 event", "Intersection", 2]["value"] == 1 / 2
+    assert rows["candidate", "items with shape 3", "Intersection", 2]["value"] == 1 / 2
+    assert rows["popular_lately", "all", "Intersection", 2]["value"] == 1.0
+    assert rows["candidate", "all", 'Intersection(model="popular")', 2]["value"] == pytest.approx((1 + 1 / 2 + 0) / 3)
 
 
-def test_per_user_values_have_the_mean_of_the_table(comparison, rows):
-    users = comparison.users(pa.array(["a", "b", "c"]), np.array([1, 5, 9]))
+def test_without_a_current_model_nothing_is_shared_with_it_and_a_stranger_is_an_error():
+    row = by_key(compare(metrics=('Intersection(model="current")',)))["candidate", "all", 'Intersection(model="current")', 2]
+    assert np.isnan(row["value"]) and np.isnan(row["low"]) and row["n_users"] == 0
+    with pytest.raises(ConfigError, match="there is no model 'curent'. Did you mean current"):
+        compare(metrics=("NDCG", 'Intersection(model="curent")')).table()
+
+
+def test_one_row_per_contender_slice_k_and_metric_in_the_order_asked_for(rows):
+    table = compare().table()
+    assert len(table) == len(rows) == 3 * 3 * 2 * len(METRICS)
+    assert compare().table().equals(table)
+    assert table["metric"].to_pylist()[: len(METRICS)] == list(METRICS)
+    assert compare(k=(2, 1)).table()["k"].to_pylist()[0] == 2
+
+
+def test_users_without_a_value_are_left_out_of_the_mean_and_of_the_difference():
+    lists = {"candidate": lists_of([[1, 0], [-1, -1], [3, 4]]), "popular": lists_of([[0, 1], [0, 1], [-1, -1]])}
+    rows = by_key(compare(lists, slices=[ALL], metrics=("AvgRecPopularity",)))
+    candidate, popular = rows["candidate", "all", "AvgRecPopularity", 2], rows["popular", "all", "AvgRecPopularity", 2]
+    assert (candidate["n_users"], candidate["value"]) == (2, 1.0)  # (1 + 3) / 2 of the first, 0 of the third
+    assert (popular["n_users"], popular["value"]) == (2, 2.0)
+    assert candidate["difference"] == 0.0  # of the first alone
+    assert np.isnan(candidate["low"])  # one user in three is not in every resample
+
+
+def test_per_user_values_have_the_mean_of_the_table(rows):
+    users = compare().users(pa.array(["a", "b", "c"]))
     assert users.column_names[:4] == ["contender", "user_id", "n_relevant", "n_history"]
     assert users["contender"].to_pylist() == ["candidate"] * 3 + ["popular"] * 3 + ["popular_lately"] * 3
-    assert users["n_relevant"].to_pylist()[:3] == [1, 1, 2]
+    assert users["n_relevant"].to_pylist()[:3] == [1, 1, 2] and users["n_history"].to_pylist()[:3] == [1, 5, 9]
+    assert "CatalogCoverage@2" not in users.column_names
     for contender in LISTS:
         of_contender = users.filter(pa.compute.equal(users["contender"], contender))
-        for metric in ("ndcg", "hit_rate", "recall", "map", "mrr"):
-            mean = of_contender[f"{metric}_at_2"].to_numpy().mean()
+        for metric in ("NDCG", "HitRate", "Recall", "MRR"):
+            mean = of_contender[f"{metric}@2"].to_numpy().mean()
             assert mean == pytest.approx(rows[contender, "all", metric, 2]["value"])
 
 
 def test_without_test_users_there_are_rows_and_no_values():
-    nobody = Slice("all", np.arange(0), np.zeros(1, dtype=np.int64), np.arange(0))
-    empty = {name: lists_of(np.empty((0, 2), dtype=np.int64)) for name in LISTS}
-    table = Comparison(empty, [nobody], (1, 2), 200, 1).metrics(np.ones(5, dtype=bool)).to_pylist()
-    assert len(table) == 3 * (2 * 5 + 2)
+    empty = {name: lists_of([]) for name in LISTS}
+    table = compare(empty, ground_of([]), [Slice("all", np.arange(0))]).table().to_pylist()
+    assert len(table) == 3 * 2 * len(METRICS)
     assert all(row["n_users"] == 0 for row in table)
-    assert all(np.isnan(row["value"]) for row in table if row["metric"] != "coverage")
+    assert all(np.isnan(row["value"]) for row in table if row["metric"] != "CatalogCoverage")

@@ -93,8 +93,8 @@ def test_evaluating_is_predicting_from_what_was_before(shops, evaluated):
             wanted, items = relevant[row["user_id"]], listed[row["user_id"]]
             gains = sum(1 / np.log2(rank + 2) for rank, item in enumerate(items) if item in wanted)
             ideal = sum(1 / np.log2(rank + 2) for rank in range(min(10, len(wanted))))
-            assert row["ndcg_at_10"] == pytest.approx(gains / ideal)
-            assert row["hit_rate_at_5"] == any(item in wanted for item in items[:5])
+            assert row["NDCG@10"] == pytest.approx(gains / ideal)
+            assert row["HitRate@5"] == any(item in wanted for item in items[:5])
 
 
 def relevant_items(sequences):
@@ -120,8 +120,8 @@ def test_no_result_depends_on_shards(shops, evaluated):
 def test_a_current_model_is_the_reference(shops):
     found = evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), shops.model(2))
     rows = {(r["contender"], r["metric"], r["k"]): r for r in rows_of(found, "metrics") if r["slice"] == "all"}
-    assert rows["current", "ndcg", 10]["difference"] is None
-    for metric in ("ndcg", "hit_rate", "recall", "map", "mrr"):
+    assert rows["current", "NDCG", 10]["difference"] is None
+    for metric in ("NDCG", "HitRate", "Recall", "MAP", "MRR", "MeanInvUserFreq", "Serendipity"):
         row = rows["candidate", metric, 10]
         assert row["difference"] == pytest.approx(row["value"] - rows["current", metric, 10]["value"], abs=1e-8)
         assert row["low"] <= row["difference"] <= row["high"]
@@ -130,7 +130,7 @@ def test_a_current_model_is_the_reference(shops):
 
 def test_a_model_against_itself_is_no_better_and_no_worse(shops):
     found = evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), shops.model(1))
-    rows = [r for r in rows_of(found, "metrics") if r["contender"] == "candidate" and r["metric"] != "coverage"]
+    rows = [r for r in rows_of(found, "metrics") if r["contender"] == "candidate" and r["metric"] != "CatalogCoverage"]
     assert all((r["difference"], r["low"], r["high"]) == (0.0, 0.0, 0.0) for r in rows)
 
 
@@ -138,7 +138,7 @@ def test_the_report_says_what_the_tables_say(evaluated):
     text = (evaluated.path / "report.md").read_text()
     assert "# Evaluation of 2025-02-15" in text
     assert f"{evaluated.counts['holdout_events']:,} events" in text
-    assert f"{evaluated.metrics['candidate']['ndcg_at_10']:.4f}" in text
+    assert f"{evaluated.metrics['candidate']['NDCG@10']:.4f}" in text
     assert "There is no current model that was trained before the holdout." in text
     chosen = next(row for row in rows_of(evaluated, "baselines") if row["chosen"])
     assert f"Lately means the last {chosen['window']}" in text
@@ -165,7 +165,7 @@ def test_nobody_to_test_on_is_an_answer(shops):
     evaluation = EVALUATION.model_copy(update={"holdout": "1m"})
     start = AS_OF - timedelta(minutes=1)
     found = evaluate(shops.store, AS_OF, evaluation, True, 1, shops.sequences(), shops.model(1, start), None)
-    assert found.counts["test_users"] == 0 and found.metrics["candidate"].keys() == {"coverage_at_5", "coverage_at_10"}
+    assert found.counts["test_users"] == 0 and found.metrics["candidate"].keys() == {"CatalogCoverage@5", "CatalogCoverage@10"}
     assert "There is nothing to test on." in (found.path / "report.md").read_text()
 
 

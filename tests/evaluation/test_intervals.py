@@ -40,3 +40,19 @@ def test_pairing_is_what_makes_a_small_difference_visible():
 def test_nobody_has_no_interval():
     low, high = paired_intervals(np.empty((0, 2)), 100, seed=1)
     assert np.isnan(low).all() and np.isnan(high).all()
+
+
+def test_users_without_a_difference_are_left_out():
+    rng = np.random.default_rng(10)
+    differences = rng.normal(0.2, 1.0, size=(900, 1))
+    low, high = paired_intervals(differences, 3000, seed=11)
+    padded = np.full((1800, 1), np.nan)
+    padded[::2] = differences
+    some_low, some_high = paired_intervals(np.hstack([padded, np.ones((1800, 1))]), 3000, seed=11)
+    assert (some_low[0], some_high[0]) == pytest.approx((low[0], high[0]), abs=0.01)
+    assert (some_low[1], some_high[1]) == (1.0, 1.0)
+
+
+def test_too_few_users_with_a_difference_have_no_interval():
+    low, high = paired_intervals(np.array([[0.5], [np.nan], [np.nan]]), 200, seed=12)
+    assert np.isnan(low[0]) and np.isnan(high[0])

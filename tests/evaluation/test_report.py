@@ -21,7 +21,7 @@ COUNTS = {
 }
 
 
-def row(contender, value, low=None, high=None, part="all", metric="ndcg", k=10):
+def row(contender, value, low=None, high=None, part="all", metric="NDCG", k=10):
     return {
         "contender": contender, "slice": part, "metric": metric, "k": k, "value": value, "n_users": 300,
         "difference": None, "low": low, "high": high,
@@ -31,10 +31,10 @@ def row(contender, value, low=None, high=None, part="all", metric="ndcg", k=10):
 METRICS = [
     row("candidate", 0.21, -0.01, 0.03),
     row("popular", 0.2),
-    row("candidate", 0.5, metric="coverage"),
-    row("popular", 0.1, metric="coverage"),
-    row("candidate", 0.3, 0.05, 0.15, part="1 event"),
-    row("popular", 0.2, part="1 event"),
+    row("candidate", 0.5, metric="CatalogCoverage"),
+    row("popular", 0.1, metric="CatalogCoverage"),
+    row("candidate", 0.3, 0.05, 0.15, part="users with 1 event"),
+    row("popular", 0.2, part="users with 1 event"),
 ]
 
 
@@ -48,9 +48,10 @@ def test_numbers_stand_in_sentences_and_tables():
     assert "- 100 (10.0%) of users without an event before\n- 250 (25.0%) with items that had no event before" in text
     assert "that are blocked" not in text
     assert "Left are 650 relevant pairs of 300 users. Of all users with held-out events 10.0% are new, and of all items 10.0%." in text
-    assert "| the candidate | 0.2100 (-0.0100 … +0.0300) | 0.5000 |" in text
-    assert "| popular overall | 0.2000 | 0.1000 |" in text
-    assert "| 1 event | 300 | 0.3000 (+0.0500 … +0.1500) | 0.2000 |" in text
+    assert "| | the candidate | popular overall |" in text
+    assert "| NDCG@10 | 0.2100 (-0.0100 … +0.0300) | 0.2000 |" in text
+    assert "| CatalogCoverage@10 | 0.5000 | 0.1000 |" in text
+    assert "| users with 1 event | 300 | 0.3000 (+0.0500 … +0.1500) | 0.2000 |" in text
 
 
 def test_who_was_drawn_and_who_falls_back():
@@ -74,3 +75,10 @@ def test_holdouts_are_spoken(holdout, spoken):
 def test_nothing_to_test_on():
     text = report(holdout_events=0, holdout_pairs=0, holdout_users=0, test_users=0, test_users_found=0)
     assert "The holdout is the last 1d, with 0 events. There is nothing to test on." in text and "|" not in text
+
+
+def test_large_numbers_are_told_with_fewer_places():
+    text = report(
+        [row("candidate", 5123.4567, -12.3, 140.02, metric="AvgRecPopularity"), row("popular", 9000.0, metric="AvgRecPopularity")]
+    )
+    assert "| AvgRecPopularity@10 | 5123.5 (-12.3000 … +140.0) | 9000.0 |" in text

@@ -84,7 +84,7 @@ def test_show_says_what_is_published_with_its_metrics_and_versions(store: Store,
     shown = recsys("show", "--config", config)
     assert shown.exit_code == 0, shown.output
     assert f"Published for {AS_OF}" in shown.stdout
-    assert "ndcg@10" in shown.stdout and "popular_lately" in shown.stdout
+    assert "NDCG@10" in shown.stdout and "popular_lately" in shown.stdout
     now = published.current(store)
     assert now is not None
     assert all(reference["version"][:7] + "*" in shown.stdout for reference in now.artifacts.values())

@@ -196,7 +196,7 @@ def test_an_experiment_reuses_the_night_and_publishes_nothing(store: Path) -> No
     assert {path.parents[1].name for path in made(store) - before} == {"training", "evaluation", "promotion"}
     published_then = next(p for p in published.history(Store(store)) if p.moment == FIRST)
     assert evaluation.manifest["inputs"]["current"]["version"] == published_then.artifacts["twin"]["version"]
-    of_variant = [("contender", "=", "candidate"), ("metric", "=", "ndcg"), ("slice", "=", "all")]
+    of_variant = [("contender", "=", "candidate"), ("metric", "=", "NDCG"), ("slice", "=", "all")]
     rows = pq.read_table(evaluation.path / "metrics.parquet", filters=of_variant).to_pylist()
     assert [row["k"] for row in rows] == [10, 20] and all(row["low"] <= row["difference"] <= row["high"] for row in rows)
 

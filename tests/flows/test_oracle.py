@@ -27,7 +27,7 @@ def test_the_demo_model_reaches_nine_tenths_of_the_known_best_and_twice_populari
     candidate = train(store, AS_OF, night.model, night.training, night.seed, sequences, cut, key=night.sequences.key)
     compared = evaluate(store, AS_OF, night.evaluation, night.scoring.exclude_seen, night.seed, sequences, candidate, None)
 
-    reached = dict(read(compared.path, "contender, value", "metric = 'ndcg' and k = 10 and slice = 'all'"))
+    reached = dict(read(compared.path, "contender, value", "metric = 'NDCG' and k = 10 and slice = 'all'"))
     users = np.array([user for (user,) in read(compared.path, "user_id", "contender = 'candidate'", "users")])
     best = float(demo.best_lists(night.data.demo, users, cut.at, k=10).ndcg.mean())
     assert reached["candidate"] >= 0.9 * best, (reached, best)

@@ -263,7 +263,7 @@ def test_a_decision_is_an_artifact_that_reads_back(store: Store) -> None:
     artifact = decide(store, NIGHT, Promotion(), evaluation(store, contenders))
     decision = Decision.load(artifact)
     assert decision == judge(contenders, Promotion(), popular_window="6h")
-    assert artifact.metrics == {"published": "current"}
+    assert artifact.metrics == {"published": "current", "held": False}
     table = pq.read_table(artifact.path / "decision.parquet").to_pylist()
     assert [(row["contender"], row["published"]) for row in table] == [
         ("current", True),

@@ -43,7 +43,7 @@ def test_it_beats_popularity_on_the_demo_shop(night: tuple[Store, Artifact], rec
     model = train(store, AS_OF, Model(recipe=recipe, **sizes), fitting, 1, sequences, cut, key="user")
     compared = evaluate(store, AS_OF, Evaluation(), True, 1, sequences, model, None)
     metrics = compared.path / "metrics.parquet"
-    where = "metric = 'ndcg' and k = 10 and slice = 'all'"
+    where = "metric = 'NDCG' and k = 10 and slice = 'all'"
     reached = dict(duckdb.sql(f"select contender, value from read_parquet('{metrics}') where {where}").fetchall())
     who = duckdb.sql(f"select user_id from read_parquet('{compared.path}/users.parquet') where contender = 'candidate'").fetchall()
     best = float(demo.best_lists(SHOP, np.array([user for (user,) in who]), cut.at, k=10).ndcg.mean())
