@@ -52,7 +52,9 @@ class Model(Group):
     network: Part | None = Field(
         None, description='The network that holds the parts, e.g. "team.networks.Debiased(strength=0.5)"; "Network()".'
     )
-    batching: Part | None = Field(None, description='How a batch becomes padded tensors: "ByLength()" unless said, or "Padded()".')
+    batching: Part | None = Field(
+        None, description='How a batch becomes padded tensors, e.g. "Padded()"; unless said "ByLength()" on a CPU, "FixedEdges()" on a GPU.'
+    )
     initialisation: Part | None = Field(
         None, description='Weights to start from, e.g. "XavierNormal()" or "Normal(std=0.02)"; "AsBuilt()" unless said.'
     )
@@ -69,7 +71,10 @@ class Training(Group):
     """How the network is fitted."""
 
     max_epochs: int = Field(20, ge=1, description="Epochs at most.")
-    users_per_batch: int = Field(128, ge=1, description="Sequences per step.")
+    users_per_batch: int | None = Field(128, ge=1, description="Sequences per step.")
+    events_per_batch: int | None = Field(
+        None, ge=1, description="Events per step, about, instead of users_per_batch: the epoch in equal parts of at most so many."
+    )
     optimizer: Part = Field(
         "AdamW(betas=[0.9, 0.98], fused=true)", description='The optimiser, of torch.optim or your own, e.g. "RAdam(eps=1e-6)".'
     )
@@ -97,3 +102,17 @@ class Training(Group):
     accelerator: Literal["auto", "cpu", "gpu"] = Free("auto", description="Where it runs.")
     devices: int | Literal["auto"] = Free("auto", description="Lightning's devices.")
     threads: int | None = Free(None, description="Torch's threads; all cores unless said.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _events_or_users(cls, given: Any) -> Any:
+        """A budget of events takes the place of the usual number of users."""
+        if isinstance(given, dict) and given.get("events_per_batch") is not None:
+            return {"users_per_batch": None, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _one_size_of_batches(self) -> "Training":
+        if (self.users_per_batch is None) == (self.events_per_batch is None):
+            raise ValueError("a batch is of users or of events: name users_per_batch or events_per_batch, and let the other be null")
+        return self

@@ -32,11 +32,10 @@ T = TypeVar("T")
 
 # Fields of the `model` group, and the contract of what each names.
 ONE: dict[str, type] = {"items": ItemTable, "inputs": InputBlock, "objective": Objective, "encoder": Encoder, "positions": Positions}
-OPTIONAL: dict[str, type] = {"merge": Aggregation, "fusion": Fusion}
+OPTIONAL: dict[str, type] = {"merge": Aggregation, "fusion": Fusion, "batching": Batching}
 SEVERAL: dict[str, type] = {"heads": Head, "towers": Tower}
 USUAL: dict[str, tuple[type, str]] = {  # what every network has, and hardly any has otherwise
     "network": (Network, "Network()"),
-    "batching": (Batching, "ByLength()"),
     "initialisation": (Initialisation, "AsBuilt()"),
 }
 
@@ -141,7 +140,7 @@ def build(model: Model, vocabulary: Vocabulary) -> Network:
         positions=made["positions"],
         towers=towers,
         merge=Merge(len(towers) + 1, made.get("merge"), known["width"]),
-        batching=made["batching"],
+        batching=made.get("batching"),
         fusion=made.get("fusion"),
     )
     with torch.no_grad():

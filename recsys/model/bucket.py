@@ -4,6 +4,7 @@ Sequences are drawn at random, and only inside a batch grouped by length, so tha
 while every encoder sees an ordinary padded tensor. What is in the padding, and who else is in the batch, changes nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
@@ -31,17 +32,32 @@ class Ragged:
     def to(self, *args: Any, **kwargs: Any) -> "Ragged":
         return Ragged(self.values.to(*args, **kwargs), self.offsets.to(*args, **kwargs))
 
+    def pin_memory(self) -> "Ragged":
+        return Ragged(self.values.pin_memory(), self.offsets.pin_memory())
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.offsets.nbytes
+
     def take(self, rows: Tensor) -> "Ragged":
         """The rows at `rows` (any shape, read row by row); −1 is an empty row."""
         rows = rows.flatten()
         start = self.offsets[rows.clamp(min=0)]
         length = (self.offsets[rows.clamp(min=0) + 1] - start).where(rows >= 0, 0)
         offsets = torch.cat([length.new_zeros(1), length.cumsum(0)])
-        source = torch.repeat_interleave(start - offsets[:-1], length) + torch.arange(int(offsets[-1]), device=rows.device)
+        n = int(offsets[-1])  # asked once: a GPU is waited for
+        source = torch.repeat_interleave(start - offsets[:-1], length, output_size=n) + torch.arange(n, device=rows.device)
         return Ragged(self.values[source], offsets)
 
 
 Column: TypeAlias = Tensor | Ragged
+
+
+def each_column(value: Any, change: Callable[[Column], Any]) -> Any:
+    """A column changed, or each of a dictionary of columns; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: change(column) for name, column in value.items()}
+    return change(value) if isinstance(value, Tensor | Ragged) else value
 
 
 def to_torch(data: Array) -> Column:
@@ -70,6 +86,7 @@ class Bucket:
     user_columns: dict[str, Column] = field(default_factory=dict)
     event_at: Tensor | None = None  # (B, L) int64, µs since 1970
     next_at: Tensor | None = None  # (B, L) int64: the moment of the event that follows, which a prediction is made for
+    n_targets: int | None = None  # targets after the first event of each, where the bucket is on a GPU, which would be waited for
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -80,12 +97,14 @@ class Bucket:
         return torch.arange(self.item_index.shape[1], device=self.lengths.device) < self.lengths[:, None]
 
     def to(self, *args: Any, **kwargs: Any) -> "Bucket":
-        def moved(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {name: column.to(*args, **kwargs) for name, column in value.items()}
-            return None if value is None else value.to(*args, **kwargs)
+        return self._each(lambda column: column.to(*args, **kwargs))
 
-        return Bucket(**{f.name: moved(getattr(self, f.name)) for f in fields(self)})
+    def pin_memory(self) -> "Bucket":
+        """In memory that a GPU can read from while the CPU does something else."""
+        return self._each(lambda column: column.pin_memory())
+
+    def _each(self, change: Callable[[Column], Column]) -> "Bucket":
+        return Bucket(**{f.name: each_column(getattr(self, f.name), change) for f in fields(self)})
 
     def without_last(self) -> "Bucket":
         """The bucket without the newest event of each sequence. A sequence of one event has none left."""
@@ -108,6 +127,7 @@ class Bucket:
             event_columns={name: kept(column) for name, column in self.event_columns.items()},
             event_at=None if self.event_at is None else self.event_at[:, :n_kept],
             next_at=None if self.next_at is None else self.next_at[:, :n_kept],
+            n_targets=None,
         )
 
 

@@ -23,7 +23,7 @@ def encode(network: Network, reader: Reader, spans: Spans, now: int | None = Non
 
     Of each span the network reads its newest events. `now` is the moment of the prediction, in µs since 1970.
     """
-    hidden = torch.zeros(len(spans), network.next_item.width, device=_device(network))
+    hidden = torch.zeros(len(spans), network.next_item.width, device=network.device)
     for bucket in buckets(network, reader, spans, now):
         hidden[bucket.rows] = network.encode(bucket).float()
     return hidden
@@ -33,7 +33,7 @@ def encode(network: Network, reader: Reader, spans: Spans, now: int | None = Non
 def read(network: Network, reader: Reader, spans: Spans, now: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     """In one pass what `encode` gives, with no columns where the network does not recommend, and by name what every other head
     says of the newest event of each span: (S,), or of C classes (S, C); NaN for an empty one."""
-    device = _device(network)
+    device = network.device
     hidden = torch.zeros(len(spans), network.next_item.width if network.recommends else 0, device=device)
     said = {head.name: torch.full((len(spans), *head.shape), torch.nan, device=device) for head in network.label_heads}
     for bucket in buckets(network, reader, spans, now):
@@ -48,14 +48,10 @@ def read(network: Network, reader: Reader, spans: Spans, now: int | None = None)
 @torch.no_grad()
 def buckets(network: Network, reader: Reader, spans: Spans, now: int | None = None) -> Iterator[Bucket]:
     """What the network reads of the spans that are not empty, in buckets on its device; it is in eval mode meanwhile."""
-    device, was_training = _device(network), network.training
+    device, was_training = network.device, network.training
     network.eval()
     try:
         for bucket in network.batching.reading(reader, spans.newest(network.max_events), places_per_bucket(device.type), now):
             yield bucket.to(device)
     finally:  # also where the caller stops halfway
         network.train(was_training)
-
-
-def _device(network: Network) -> torch.device:
-    return next(network.parameters()).device

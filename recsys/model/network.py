@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories
-from recsys.model.batching import Batching, ByLength
+from recsys.model.batching import Batching, ByLength, FixedEdges
 from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue
 from recsys.model.compatibility import check_heads, check_no_times, direction_of
@@ -61,11 +61,24 @@ class Network(nn.Module):
         self.heads = nn.ModuleList(heads)
         self.towers = nn.ModuleList(towers)
         self.merge, self.fusion = merge or Merge(len(towers) + 1), fusion
-        self.max_events, self.batching = max_events, batching or ByLength()
+        self.max_events, self._batching = max_events, batching
 
     @property
     def _heads(self) -> list[Head]:
         return [head for head in self.heads if isinstance(head, Head)]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def batching(self) -> Batching:
+        """The one that was given; without one what is fast on the device, which changes nothing that is predicted."""
+        return self._batching or (ByLength() if self.device.type == "cpu" else FixedEdges())
+
+    @batching.setter
+    def batching(self, batching: Batching | None) -> None:
+        self._batching = batching
 
     @property
     def items(self) -> ItemTable:

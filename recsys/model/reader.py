@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from recsys.arrays import Array, Ints
 from recsys.errors import ConfigError
 from recsys.histories import NEVER, Dictionary, Histories
-from recsys.model.bucket import Bucket, Column, group_by_length, to_torch
+from recsys.model.bucket import Bucket, Column, each_column, group_by_length, to_torch
 from recsys.model.vocabulary import UNKNOWN, USER, Vocabulary, index_in, rows_of
 
 
@@ -51,6 +52,9 @@ class Spans:
         place = torch.arange(len(row)) - (n_windows.cumsum(0) - n_windows)[row]  # 0, 1, 2 … within each sequence
         end = self.end[row] - place * stride
         return Spans(self.user[row], torch.maximum(self.start[row], end - size), end)
+
+
+COLUMNS = ("item_index", "weight", "event_at", "event_columns", "labels", "user_columns", "_user_end")  # what buckets are made of
 
 
 class Reader:
@@ -97,6 +101,31 @@ class Reader:
         """Itself, since nobody changes it: who copies a training (to average its weights, say) does not copy the events."""
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where its events are, and its buckets."""
+        return self.item_index.device
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all that buckets are made of."""
+        sizes: list[int] = []
+        for name in COLUMNS:
+            each_column(getattr(self, name), lambda column: sizes.append(column.nbytes))
+        return sum(sizes)
+
+    def to(self, device: torch.device | str) -> "Reader":
+        """The same with its events on the device. Spans stay on the CPU, so that who plans with them never waits for a GPU."""
+        other = copy(self)
+        for name in COLUMNS:
+            setattr(other, name, each_column(getattr(self, name), lambda column: column.to(device)))
+        return other
+
+    @cached_property
+    def n_targets(self) -> Tensor:
+        """(n + 1,) int64 on the CPU: how many targets there are before each event, and at last in all."""
+        return torch.cat([torch.zeros(1, dtype=torch.long), (self.weight > 0).cumsum(0).cpu()])
+
     def spans(self, starts: Ints, ends: Ints) -> Spans:
         """The sequences `starts` … `ends` − 1 (S,) of the histories, without what the model does not know."""
         users = np.searchsorted(self._offsets, starts, side="right") - 1  # of an empty sequence: of no meaning
@@ -124,22 +153,26 @@ class Reader:
             other.labels[name] = label.masked_fill(unknown, torch.nan if label.is_floating_point() else UNKNOWN)
         return other
 
-    def bucket(self, spans: Spans, rows: Tensor | None = None, now: int | None = None) -> Bucket:
-        """One bucket of all the spans, none of them empty; `rows` says which sequences of a batch they are.
+    def bucket(self, spans: Spans, rows: Tensor | None = None, now: int | None = None, n_places: int | None = None) -> Bucket:
+        """One bucket of all the spans, none of them empty; `rows` says which sequences of a batch they are, and `n_places` how
+        wide it is, as the longest of them unless said.
 
         `now` (µs since 1970) is the moment that the newest event's successor is predicted for. Without it that is when the
         user's next event happened, if the histories know one.
         """
-        lengths = spans.lengths
-        position = torch.arange(int(lengths.max()))
+        n_places = int(spans.lengths.max()) if n_places is None else n_places
+        n_targets = None if self.device.type == "cpu" else int((self.n_targets[spans.end] - self.n_targets[spans.start + 1]).sum())
+        index = torch.stack([torch.arange(len(spans)) if rows is None else rows, spans.user, spans.start, spans.end])
+        rows, user, start, end = (index.pin_memory() if self.device.type == "cuda" else index).to(self.device, non_blocking=True)
+        lengths, position = end - start, torch.arange(n_places, device=self.device)
         real = position < lengths[:, None]
-        at = (spans.start[:, None] + position).where(real, spans.start[:, None])  # padding repeats the oldest event
+        at = (start[:, None] + position).where(real, start[:, None])  # padding repeats the oldest event
         event_at = None if self.event_at is None else self.event_at[at]
-        next_at = None if self.event_at is None else self.event_at[torch.minimum(at + 1, self._user_end[spans.user, None] - 1)]
+        next_at = None if self.event_at is None else self.event_at[torch.minimum(at + 1, self._user_end[user, None] - 1)]
         if next_at is not None and now is not None:
             next_at = next_at.scatter(1, lengths[:, None] - 1, now)
         return Bucket(
-            rows=torch.arange(len(spans)) if rows is None else rows,
+            rows=rows,
             lengths=lengths,
             item_index=self.item_index[at].long().where(real, 0),
             weight=self.weight[at].where(real, 0),
@@ -148,11 +181,11 @@ class Reader:
                 for name, column in {**self.event_columns, **self.labels}.items()
             },
             user_columns={
-                name: column[spans.user] if isinstance(column, Tensor) else column.take(spans.user)
-                for name, column in self.user_columns.items()
+                name: column[user] if isinstance(column, Tensor) else column.take(user) for name, column in self.user_columns.items()
             },
             event_at=event_at,
             next_at=next_at,
+            n_targets=n_targets,
         )
 
     def buckets(
@@ -161,14 +194,23 @@ class Reader:
         n_places: int | None = None,
         now: int | None = None,
         groups: Callable[[Ints], Sequence[Ints]] = group_by_length,
+        places: Callable[[int], int] = int,
     ) -> Iterator[Bucket]:
-        """All spans that are not empty, in groups by their lengths, in buckets of at most about `n_places` events and padding."""
-        filled = torch.nonzero(spans.lengths)[:, 0]
-        for group in groups(spans.lengths[filled].numpy()):
+        """All spans that are not empty, in groups by their lengths, in buckets of at most about `n_places` events and padding.
+
+        `places` says how wide a bucket is by the length of its longest sequence: at least that, and at most the longest of all.
+        """
+        lengths = spans.lengths
+        filled = torch.nonzero(lengths)[:, 0]
+
+        def width(rows: Tensor) -> int:
+            longest = int(lengths[rows].max())
+            return max(longest, min(places(longest), int(lengths.max())))
+
+        for group in groups(lengths[filled].numpy()):
             rows = filled[torch.from_numpy(group)]
-            longest = int(spans.lengths[rows].max())
-            for part in rows.split(len(rows) if n_places is None else max(1, n_places // longest)):
-                yield self.bucket(spans[part], part, now)
+            for part in rows.split(len(rows) if n_places is None else max(1, n_places // width(rows))):
+                yield self.bucket(spans[part], part, now, width(part))
 
 
 def _label(histories: Histories, name: str) -> np.ndarray:

@@ -1,7 +1,10 @@
 """What is trained on and what validates: sequences, and the batches of an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +26,8 @@ def seed_of(seed: int, *purpose: int) -> int:
     return int(np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+T = TypeVar("T")
+
 INITIAL_WEIGHTS, VALIDATION_USERS, ORDER_OF_USERS, STEPS = range(4)  # purposes of random numbers
 
 
@@ -39,28 +44,81 @@ class Validation:
 
 @dataclass
 class Batches:
-    """The batches of one epoch: sequences in random order, each batch as the buckets that its batching makes."""
+    """The batches of one epoch: sequences in random order, each batch as the buckets that its batching makes.
+
+    A batch has `users_per_batch` sequences, and the last one what is left; or about `events_per_batch` events that are read. The
+    epoch is cut into equal parts then of at most so many, each as long as the longest sequence at least, and a sequence belongs
+    where it begins: the parts are equally many in every epoch, whatever the order.
+
+    For a GPU the next batch is made in a thread while the step runs; on a CPU it would take from the step what it gives.
+    """
 
     reader: Reader
     spans: Spans
-    per_batch: int
+    users_per_batch: int | None
     seed: int
     batching: Batching
     n_unread: int = 0  # events of each sequence that are targets only
-    n_real: int = field(default=0, init=False)  # events that were read so far,
+    events_per_batch: int | None = None  # where users_per_batch is None
+    device: str = "cpu"  # where the buckets are read
+    n_real: int | Tensor = field(default=0, init=False)  # events that were read so far,
     n_places: int = field(default=0, init=False)  # and places with padding
 
+    @cached_property
+    def _read(self) -> Tensor:
+        """(S,) events that are read of each sequence."""
+        return self.spans.lengths - self.n_unread
+
+    @cached_property
+    def _n_batches(self) -> int:
+        if self.users_per_batch is not None:
+            return -(-len(self.spans) // self.users_per_batch)
+        assert self.events_per_batch is not None, "one of the two is given"
+        total, longest = int(self._read.sum()), int(self._read.max())
+        return min(-(-total // self.events_per_batch), total // longest)
+
     def __len__(self) -> int:
-        return -(-len(self.spans) // self.per_batch)
+        return self._n_batches
+
+    @property
+    def real_share(self) -> float:
+        """Share of the places so far that hold an event."""
+        return int(self.n_real) / self.n_places
 
     def __iter__(self) -> Iterator[list[Bucket]]:
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(self.spans), generator=generator)
-        for rows in order.split(self.per_batch):
-            batch = list(self.batching.training(self.reader, self.spans[rows], generator))
-            self.n_real += sum(int((b.lengths - self.n_unread).sum()) for b in batch)
+        made = self._made()
+        for batch in made if self.device == "cpu" else ahead(made):
+            self.n_real += sum(b.lengths.sum() - len(b) * self.n_unread for b in batch)
             self.n_places += sum(len(b) * (b.item_index.shape[1] - self.n_unread) for b in batch)
             yield batch
+
+    def _made(self) -> Iterator[list[Bucket]]:
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(self.spans), generator=generator)
+        for rows in self._cut(order):
+            yield [_on(self.device, bucket) for bucket in self.batching.training(self.reader, self.spans[rows], generator)]
+
+    def _cut(self, order: Tensor) -> Sequence[Tensor]:
+        if self.users_per_batch is not None:
+            return order.split(self.users_per_batch)
+        n_read = self._read[order]
+        batch = (n_read.cumsum(0) - n_read) * len(self) // n_read.sum()  # that each sequence begins in
+        return order.split(batch.bincount(minlength=len(self)).tolist())
+
+
+def ahead(source: Iterable[T]) -> Iterator[T]:
+    """The same, each made in a thread while the one before is used. What goes wrong there is raised here."""
+    iterator = iter(source)
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, iterator, None)
+        while (made := coming.result()) is not None:
+            coming = thread.submit(next, iterator, None)
+            yield made
+
+
+def _on(device: str, bucket: Bucket) -> Bucket:
+    """The bucket on the device; a GPU fetches it from pinned memory while the CPU goes on."""
+    return bucket if bucket.lengths.device.type == device else bucket.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

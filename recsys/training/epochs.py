@@ -65,7 +65,7 @@ class Epochs(Checkpoint):
                 f"It logs: {', '.join(logged.keys() - {'train_loss'}) or 'nothing'}. Log it, or name another as its `measure`."
             )
         batches = module.epoch_batches
-        kept = {"epoch": len(self.rows) + 1, "train_loss": module.train_loss(), "real_token_share": batches.n_real / batches.n_places}
+        kept = {"epoch": len(self.rows) + 1, "train_loss": module.train_loss(), "real_token_share": batches.real_share}
         self.rows.append({**logged, **kept})
         self.seconds.append(time.monotonic() - self._started)
         if self._patience is not None and self.best == len(self.rows) - 1:

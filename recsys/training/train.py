@@ -43,6 +43,9 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 # Seconds are in run.json: here they would keep equal trainings from having equal bytes.
 EPOCHS = pa.schema({"epoch": pa.int32(), "train_loss": pa.float64(), "ndcg_at_10": pa.float64(), "real_token_share": pa.float64()})
 
+# Share of a GPU's free memory that the events may take. If they need more, they come batch by batch.
+RESIDENT = 0.25
+
 # Settings that come here as `epochs` and `warm_from`: by themselves they change no network.
 ASKED_OF_THE_FLOW = {"refit", "warm_start"}
 
@@ -117,12 +120,16 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
     validation_users = task.parts.validation_users()
     kept, validation = hold_out(spans, reader, histories.user_id, validation_users, n_validation_users, task.seed)
     learning = reader.without_labels_of(validation.spans)
-    trained = trainable(kept, reader, network.objective, network.max_events, task.training)
+    trained = trainable(kept, learning, network.objective, network.max_events, task.training)
+    device = device_of(task.training.accelerator)
+    if device != "cpu" and learning.nbytes <= RESIDENT * torch.cuda.mem_get_info()[0]:
+        learning = learning.to(device)
 
     def batches(epoch: int) -> Batches:
         n_unread = network.objective.n_trained(network.max_events) - network.objective.n_places(network.max_events)
         seed = seed_of(task.seed, ORDER_OF_USERS, epoch)
-        return Batches(learning, trained, task.training.users_per_batch, seed, network.batching, n_unread)
+        sizes = {"users_per_batch": task.training.users_per_batch, "events_per_batch": task.training.events_per_batch}
+        return Batches(learning, trained, **sizes, seed=seed, batching=network.batching, n_unread=n_unread, device=device)
 
     module = task.parts.one["module"].build(
         network=network, reader=reader, batches=batches, validation=validation, optimisation=task.parts.optimisation(), seed=task.seed

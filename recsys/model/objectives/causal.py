@@ -24,8 +24,12 @@ class CausalLM(Objective):
         wanted = following > 0
         if self.last_only:
             wanted = wanted & (wanted.flip(1).cumsum(1).flip(1) == 1)
-        row, col = torch.nonzero(wanted, as_tuple=True)
-        return Plan(bucket.without_last(), row, col, bucket.item_index[row, col + 1], following[row, col])
+        if self.last_only or bucket.n_targets is None:
+            row, col = torch.nonzero(wanted, as_tuple=True)
+            return Plan(bucket.without_last(), row, col, bucket.item_index[row, col + 1], following[row, col])
+        row, col = torch.nonzero_static(wanted, size=bucket.n_targets).unbind(1)  # a GPU is not asked how many there are
+        weight = following[row, col].where(row >= 0, 0)  # −1 where there are fewer, as in a network that leaves some out
+        return Plan(bucket.without_last(), row, col, bucket.item_index[row, col + 1], weight)
 
     def reading(self, bucket: Bucket) -> Plan:
         return Plan(bucket, torch.arange(len(bucket), device=bucket.lengths.device), bucket.lengths - 1)
