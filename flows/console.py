@@ -134,13 +134,13 @@ def _side(title: str, rows: Sequence[dict[str, Any]], names: Sequence[str], more
     return table(title, shown, [[_text(row[name]) for name in shown] for row in rows], flexible=set(more) - {"score"})
 
 
-def table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], flexible: Set[str] = frozenset()) -> Table:
+def table(title: str, names: Sequence[str], rows: Sequence[Sequence[str | Text]], flexible: Set[str] = frozenset()) -> Table:
     """A plain table. Where the terminal is too narrow, only the flexible columns are cut."""
     plain = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1, 0, 0))
     for name in names:
         plain.add_column(name, no_wrap=name not in flexible)
     for row in rows:
-        plain.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+        plain.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") if isinstance(cell, str) else cell for cell in row))
     return plain
 
 

@@ -24,6 +24,8 @@ _PLUMBING = {
     "recsys.verification",
     "recsys.provenance",
     "recsys.published",
+    "recsys.audit",
+    "recsys.difference",
     "recsys.lineage",
     "recsys.pruning",
     "recsys.status",

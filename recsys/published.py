@@ -132,7 +132,7 @@ def promote(store: Store, why: str, name: str | None = None) -> Promotion:
     with store.lock("published"):
         standing, now = {p.id for p in _standing(store)}, current(store)
         open_ = [p for p in history(store) if p.action != "rollback" and p.id not in standing]
-        chosen = held(store) if name is None else _named(store, name, open_)
+        chosen = held(store) if name is None else named(store, name, open_)
         if chosen is None:
             raise StoreError(f"Nothing is held for a person in {store.root}. `recsys show history` lists what was decided.")
         if now is not None and now.moment > chosen.moment:
@@ -153,7 +153,7 @@ def rollback(store: Store, why: str, name: str | None = None) -> Promotion:
         now, standing = current(store), _standing(store)
         if now is None:
             raise StoreError(f"Nothing is published in {store.root}, so there is nothing to roll back.")
-        target = _newest([p for p in standing if p.id != now.id]) if name is None else _named(store, name, standing)
+        target = _newest([p for p in standing if p.id != now.id]) if name is None else named(store, name, standing)
         if target is None:
             raise StoreError(
                 f"{label(now.moment)} is the only night ever published in {store.root}: there is none before it to roll back to."
@@ -168,7 +168,7 @@ def rollback(store: Store, why: str, name: str | None = None) -> Promotion:
         return target
 
 
-def _named(store: Store, name: str, among: Sequence[Promotion]) -> Promotion:
+def named(store: Store, name: str, among: Sequence[Promotion]) -> Promotion:
     """The promotion with this id, or how it begins, or else the last one of this night."""
     fits = [p for p in among if p.id.startswith(name)] or [p for p in among if label(p.moment) == name]
     if not fits or len({p.id for p in fits if label(p.moment) != name}) > 1:

@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Night:
-    """A row of the grid. `decision` says what became of it: published, held, rolled back, or nothing yet."""
+    """A row of the grid. `decision` says what became of it: current, published, held, taken back, or nothing yet."""
 
     label: str
     steps: Mapping[str, Cell]
@@ -89,8 +89,8 @@ def _decision(lines: Sequence[Promotion], now: Promotion | None) -> str:
     if not lines:
         return ""
     if now is not None and now.moment == lines[-1].moment:
-        return "published now"
-    return {"hold": "held", "rollback": "rolled back"}.get(lines[-1].action, "published")
+        return "current"
+    return {"hold": "held", "rollback": "taken back"}.get(lines[-1].action, "published")
 
 
 def _made_at(artifact: Artifact) -> datetime:

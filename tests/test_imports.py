@@ -17,6 +17,8 @@ NEUTRAL = {
     "verification",
     "provenance",
     "published",
+    "audit",
+    "difference",
     "lineage",
     "pruning",
     "status",

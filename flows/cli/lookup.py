@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows import console, deployments
+from flows import console, deployments, overview
 from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, chosen, current, of_published, opened
 from recsys import published, recipes, windows
 from recsys.status import STEPS
@@ -29,6 +29,13 @@ def show_overview(
         console.show_overview(opened(deployment, config, store), nights)
     elif deployment or config or store:
         raise typer.BadParameter(f"options go behind: recsys show {context.invoked_subcommand} …")
+
+
+@show.command("history")
+@answering
+def show_history(deployment: Deployment = None, config: Config = None, store: Folder = None) -> None:
+    """Every change of what is published: when, by whom, why."""
+    overview.show_history(opened(deployment, config, store))
 
 
 @show.command("recommendations")

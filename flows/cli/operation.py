@@ -1,0 +1,121 @@
+"""Commands of who is on call: how matters stand, what is published instead, what may go, what is damaged, what changed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from flows import console, deployments, overview
+from flows.cli.options import Config, Deployment, Folder, answering, chosen, opened
+from recsys import audit, difference, pruning, published
+from recsys.errors import StoreError
+from recsys.published import Promotion
+from recsys.store import Store
+from recsys.windows import label
+
+app = typer.Typer()
+
+Why = Annotated[str, typer.Option("--why", help="The reason, for promotions.jsonl, beside your name.")]
+Named = Annotated[str | None, typer.Argument(metavar="[NIGHT]", help="A night, or an id of `recsys show history`, or how it begins.")]
+
+
+@app.command()
+@answering
+def status(
+    deployment: Deployment = None,
+    config: Config = None,
+    store: Folder = None,
+    nights: Annotated[int, typer.Option(min=1, help="Newest nights to list.")] = 7,
+) -> None:
+    """Nights and their steps: done, reused, failed, running or missing, with versions, ages and disk use."""
+    overview.show_status(opened(deployment, config, store), nights)
+
+
+@app.command()
+@answering
+def rollback(why: Why, to: Named = None, deployment: Deployment = None, config: Config = None, store: Folder = None) -> None:
+    """Publish again what was published before, or of the night that is named. What came after it is taken back."""
+    _moved(published.rollback(opened(deployment, config, store), _reason(why), to), deployment, config, store)
+
+
+@app.command()
+@answering
+def promote(why: Why, to: Named = None, deployment: Deployment = None, config: Config = None, store: Folder = None) -> None:
+    """Publish what is held for a person, or what was rolled back before."""
+    _moved(published.promote(opened(deployment, config, store), _reason(why), to), deployment, config, store)
+
+
+@app.command()
+@answering
+def prune(
+    nights: Annotated[int, typer.Option(min=1, help="Newest nights that stay whole.")] = 14,
+    promotions: Annotated[int, typer.Option(min=1, help="Newest promotions that can still be rolled back to.")] = 14,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without, it is only shown.")] = False,
+    deployment: Deployment = None,
+    config: Config = None,
+    store: Folder = None,
+) -> None:
+    """Remove what neither the newest nights nor the newest promotions need; first of all, show what that is."""
+    artifacts = opened(deployment, config, store)
+    found = pruning.prune(artifacts, nights, promotions) if yes else pruning.waste(artifacts, nights, promotions)
+    overview.show_waste(artifacts, found, done=yes)
+    if not yes and (found.artifacts or found.leftovers):
+        console.say("Nothing was removed. The same command with --yes removes it.")
+
+
+@app.command()
+@answering
+def verify(deployment: Deployment = None, config: Config = None, store: Folder = None) -> None:
+    """Every file of every artifact against its manifest, and the pointer against its history. Ends with 1 where anything differs."""
+    artifacts = opened(deployment, config, store)
+    folders = audit.folders(artifacts)
+    shown = track(folders, "Reading", console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal)
+    problems = [*audit.audit_pointer(artifacts), *(problem for folder in shown for problem in audit.audit(folder))]
+    for problem in problems:
+        console.say(problem)
+    total = f"{len(folders)} artifacts, {overview.in_bytes(sum(map(pruning.size, folders)))}, in {console.short(artifacts.root)}"
+    if problems:
+        console.say(f"{len(problems)} problems in {total}.")
+        raise typer.Exit(1)
+    console.say(f"All as written: {total}.")
+
+
+@app.command()
+@answering
+def diff(
+    before: Annotated[str | None, typer.Argument(metavar="[A]", help="A night, or an id of `recsys show history`.")] = None,
+    after: Annotated[str | None, typer.Argument(metavar="[B]", help="Another one; what is published now unless given.")] = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    store: Folder = None,
+) -> None:
+    """What changed between two nights: configuration, data, metrics, lists. Of the last two promotions unless given."""
+    artifacts = opened(deployment, config, store)
+    names = _pair(artifacts, before, after)
+    overview.show_difference(names, difference.night(artifacts, names[0]), difference.night(artifacts, names[1]))
+
+
+def _pair(store: Store, before: str | None, after: str | None) -> tuple[str, str]:
+    newest = [promotion.id for promotion in published.newest(store, 2)]
+    if len(newest) < (0 if after else 1 if before else 2):
+        raise StoreError(f"There are no two promotions in {store.root} to compare: name two nights. `recsys status` lists them.")
+    return before or newest[0], after or newest[-1]
+
+
+def _reason(why: str) -> str:
+    if not why.strip():
+        raise typer.BadParameter("say why, for those who read promotions.jsonl later", param_hint="--why")
+    return why.strip()
+
+
+def _moved(now: Promotion, deployment: str | None, config: Path | None, store: Path | None) -> None:
+    """Say what is published now, and have the copies follow that the configuration asks for."""
+    console.say(f"Published now: {label(now.moment)} {now.id}, the lists of {console.SOURCES[now.source]}.")
+    exports = deployments.night(chosen(deployment, config, store, [])).publishing.exports
+    if exports:
+        from recsys.publishing.exports import export  # imports DuckDB
+
+        for place in export(opened(deployment, config, store), now, exports):
+            console.say(f"Copied to {place}")
