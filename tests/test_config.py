@@ -169,3 +169,12 @@ def test_a_part_that_is_made_already_is_asked_for_as_a_part() -> None:
 
     with pytest.raises(ValueError, match=r"write part\(Made, …\)"):
         Model(loss=Made())
+
+
+def test_a_batch_is_of_users_or_of_events() -> None:
+    by_events = Training(events_per_batch=4096)
+    assert (by_events.users_per_batch, Training().users_per_batch, Training().events_per_batch) == (None, 128, None)
+    assert Training.model_validate_json(by_events.model_dump_json()) == by_events
+    for both_or_none in ({"users_per_batch": 128, "events_per_batch": 4096}, {"users_per_batch": None}):
+        with pytest.raises(ValidationError, match="name users_per_batch or events_per_batch"):
+            Training.model_validate(both_or_none)

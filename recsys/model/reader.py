@@ -119,12 +119,13 @@ class Reader:
         other = copy(self)
         for name in COLUMNS:
             setattr(other, name, each_column(getattr(self, name), lambda column: column.to(device)))
+        other.n_targets = self.n_targets
         return other
 
     @cached_property
     def n_targets(self) -> Tensor:
         """(n + 1,) int64 on the CPU: how many targets there are before each event, and at last in all."""
-        return torch.cat([torch.zeros(1, dtype=torch.long), (self.weight > 0).cumsum(0).cpu()])
+        return torch.cat([torch.zeros(1, dtype=torch.long), (self.weight > 0).cumsum(0)])
 
     def spans(self, starts: Ints, ends: Ints) -> Spans:
         """The sequences `starts` … `ends` − 1 (S,) of the histories, without what the model does not know."""

@@ -163,9 +163,8 @@ def trainable(spans: Spans, reader: Reader, objective: Objective, max_events: in
     """The sequences as the objective takes them: cut to the newest events or into windows, each with something to predict."""
     size = objective.n_trained(max_events)
     cut = spans.newest(size) if training.long_histories == "newest" else spans.windows(size, stride=max_events)
-    n_targets = torch.cat([torch.zeros(1, dtype=torch.long), (reader.weight > 0).cumsum(0)])
     filled = cut[torch.nonzero(cut.lengths >= 2)[:, 0]]
-    found = filled[torch.nonzero(n_targets[filled.end] > n_targets[filled.start + 1])[:, 0]]
+    found = filled[torch.nonzero(reader.n_targets[filled.end] > reader.n_targets[filled.start + 1])[:, 0]]
     if not len(found):
         raise ContractError(
             f"There is no user to train on: of {len(spans)} sequences, {len(filled)} have two events or more of known items "

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from recsys.arrays import Ints
-from recsys.errors import ContractError
-from recsys.model.batching import Batching, Padded
+from recsys.errors import ConfigError, ContractError
+from recsys.model.batching import Batching, ByLength, FixedEdges, Padded
 from recsys.model.inference import encode
 from recsys.parts import choices
 
@@ -42,6 +42,25 @@ def test_padded_is_one_tensor_a_step(world: Any) -> None:
     _, reader, spans = world.network()
     (bucket,) = Padded().training(reader, spans.newest(8), torch.Generator())
     assert bucket.item_index.shape == (int((spans.lengths > 0).sum()), 8)
+
+
+def test_fixed_edges_make_few_widths(world: Any) -> None:
+    _, reader, spans = world.network()
+    widths = {b.item_index.shape[1] for b in FixedEdges(edges=[2, 6, 15]).training(reader, spans, torch.Generator())}
+    assert widths == {2, 6, 15, int(spans.lengths.max())}
+    (pair,) = FixedEdges(edges=[64]).training(reader, spans[torch.nonzero(spans.lengths == 3)[:2, 0]], torch.Generator())
+    assert pair.item_index.shape == (2, 3), "never wider than the longest of the batch"
+    for edges in ([], [0, 3], [4, 4], [8, 4]):
+        with pytest.raises(ConfigError, match="have to be lengths above 0 that ascend"):
+            FixedEdges(edges=edges)
+
+
+def test_unless_said_a_batch_is_made_as_the_device_likes_it(world: Any) -> None:
+    network, _, _ = world.network()
+    assert isinstance(network.batching, ByLength)
+    assert isinstance(network.to("meta").batching, FixedEdges)
+    network, _, _ = world.network(batching="Padded()")
+    assert isinstance(network.to("meta").batching, Padded)
 
 
 class Forgetful(Batching):

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.model.batching import FixedEdges
 from recsys.model.bucket import Bucket, Ragged, group_by_length
 
 lengths_of_batches = st.lists(st.integers(1, 30), min_size=1, max_size=40)
@@ -57,6 +58,21 @@ def test_at_least_85_percent_of_the_places_hold_an_event(kind: str, batch: int) 
         assert len(groups) <= 16
     assert real / places >= 0.85
     assert real / places > 1.2 * real / alone, "without groups it would be much less"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [128, 1024])
+def test_at_least_73_percent_do_in_buckets_of_fixed_edges(kind: str, batch: int) -> None:
+    random = np.random.default_rng(0)
+    real, places, edges = 0, 0, FixedEdges()
+    for _ in range(20):
+        lengths = KINDS[kind](random, batch)
+        groups = edges.groups(lengths)
+        widths = [min(edges.places(lengths[g].max()), lengths.max()) for g in groups]
+        real += (lengths - 1).sum()
+        places += sum(len(g) * (width - 1) for g, width in zip(groups, widths, strict=True))
+        assert len(groups) <= 8
+    assert real / places >= 0.73
 
 
 def test_ragged_rows_are_taken_in_any_order_and_shape() -> None:

@@ -87,6 +87,18 @@ def _at(column: Ragged, row: int) -> np.ndarray:
     return column.values[column.offsets[row] : column.offsets[row + 1]].numpy()
 
 
+def test_buckets_are_made_where_the_events_are() -> None:
+    """Only what a bucket is made of is there: what is planned with stays on the CPU."""
+    here = Reader(HISTORIES, DICTIONARY, RARE, event_columns=["device", "picture"], user_columns=["age"], labels=["bought"], times=True)
+    there = here.to("meta")
+    spans = here.spans(HISTORIES.offsets[:-1], WHOLE).newest(6)
+    assert (here.device.type, there.device.type) == ("cpu", "meta") and here.nbytes == there.nbytes > 10 * len(here.item_index)
+    for bucket, other in zip(here.buckets(spans), there.buckets(spans), strict=True):
+        assert other.item_index.is_meta and other.rows.is_meta and other.event_columns["picture"].is_meta and other.next_at.is_meta
+        assert other.item_index.shape == bucket.item_index.shape and other.user_columns["age"].shape == bucket.user_columns["age"].shape
+        assert other.n_targets == int((bucket.weight[:, 1:] > 0).sum()) and bucket.n_targets is None
+
+
 def test_padding_has_no_lists() -> None:
     reader = Reader(HISTORIES, DICTIONARY, RARE, event_columns=["shelves"])
     spans = reader.spans(HISTORIES.offsets[:-1], WHOLE)

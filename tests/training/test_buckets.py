@@ -1,8 +1,12 @@
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.config import Training
 from recsys.histories import Histories
@@ -11,7 +15,7 @@ from recsys.model.objectives.causal import CausalLM
 from recsys.model.reader import Reader, Spans
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
-from recsys.training.buckets import Batches, active, hold_out, seed_of, trainable
+from recsys.training.buckets import Batches, active, ahead, hold_out, seed_of, trainable
 from recsys.training.validation_users import RandomUsers
 
 HISTORIES, DICTIONARY = sample(n_users=200)
@@ -64,6 +68,51 @@ def test_every_batch_is_drawn_at_random_and_every_sequence_once() -> None:
         assert [sum(map(len, batch)) for batch in batches[:-1]] == [32] * (len(batches) - 1)
     first, again, other = ([b.item_index.tolist() for batch in batches for b in batch] for batches in epochs)
     assert first == again != other
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 300), st.integers(0, 99))
+def test_a_budget_of_events_cuts_an_epoch_into_equal_parts(lengths: list[int], budget: int, seed: int) -> None:
+    """None is empty, they are as many in every order, and each has the events of the budget up to those of one sequence."""
+    length = torch.tensor(lengths) + 1  # of which the newest is a target only
+    spans = Spans(torch.arange(len(lengths)), length.cumsum(0) - length, length.cumsum(0))
+    batches = Batches(reading()[0], spans, None, seed, ByLength(), n_unread=1, events_per_batch=budget)
+    order = torch.randperm(len(spans), generator=torch.Generator().manual_seed(seed))
+    parts = batches._cut(order)
+    assert torch.equal(torch.cat(list(parts)), order) and len(parts) == len(batches)
+    events = [int((length - 1)[part].sum()) for part in parts]
+    assert min(events) > 0 and len(parts) <= max(1, -(-sum(lengths) // budget))
+    assert all(abs(n - sum(lengths) / len(parts)) < max(lengths) for n in events)
+
+
+def test_batches_of_events_read_every_sequence_once_and_the_same_again() -> None:
+    reader, spans = reading()
+    spans = trainable(spans, reader, CausalLM(), 8, Training())
+    first, again, other = (Batches(reader, spans, None, seed, ByLength(), 1, events_per_batch=100) for seed in (1, 1, 2))
+    rows = [[b.item_index.tolist() for batch in batches for b in batch] for batches in (first, again, other)]
+    assert rows[0] == rows[1] != rows[2] and len(first) == len(other) > 5
+    assert first.n_real == other.n_real == (spans.lengths - 1).sum()
+
+
+def test_what_is_made_ahead_is_the_same_in_a_thread_of_its_own() -> None:
+    """As on a GPU: one ahead and no more, errors come through, and the thread ends with the epoch or with who leaves it."""
+    made: list[str] = []
+
+    def source(n: int) -> Iterator[int]:
+        for i in range(n):
+            made.append(threading.current_thread().name)
+            yield i
+        raise ArithmeticError("after the last")
+
+    before, used = threading.active_count(), []
+    with pytest.raises(ArithmeticError, match="after the last"):
+        for i in ahead(source(5)):
+            used.append(i)
+            assert len(made) <= i + 2
+    assert used == [0, 1, 2, 3, 4] and set(made) != {threading.current_thread().name}
+    stopped = ahead(source(5))
+    assert next(stopped) == 0
+    stopped.close()  # type: ignore[attr-defined]
+    assert list(ahead([])) == [] and threading.active_count() == before
 
 
 def test_the_share_of_real_events_counts_what_is_read() -> None:

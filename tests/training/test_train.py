@@ -202,6 +202,18 @@ def test_a_share_of_the_batches(fit: Fit, sequences: Artifact) -> None:
     assert shares == sorted(shares) and shares[-1] == 1.0
 
 
+def test_batches_of_events(fit: Fit, sequences: Artifact) -> None:
+    """As many steps as budgets in an epoch, whose length a schedule by steps needs to know."""
+    training = {
+        "users_per_batch": None,
+        "events_per_batch": 200,
+        "schedule": "TorchSchedule(scheduler=OneCycleLR(max_lr=0.01))",
+    }
+    done = fit(sequences, training=training)
+    assert done.metrics["n_epochs"] == 3 and done.metrics["ndcg_at_10"] > 0.3
+    assert done.content == fit(sequences, training=training, rebuild=True).content
+
+
 def test_nobody_to_train_on(fit: Fit, sequences: Artifact, as_of: datetime) -> None:
     with pytest.raises(ContractError, match="no user to train on.*min_user_events"):
         fit(sequences, training={"min_user_events": 100})
