@@ -67,7 +67,8 @@ class Comparison:
         """`metrics.parquet`: contender × slice × k × metric.
 
         `difference`, `low` and `high` are against the reference, over the users for whom both have a value; null for the
-        reference itself. A metric of all lists together has no interval: a resample of the users is one of fewer users.
+        reference itself. There is no interval of fewer than `intervals.MIN_USERS` users, nor of a metric of all lists
+        together, since a resample of the users is one of fewer users.
         """
         rows = [row for part in self.slices for row in self._of_slice(part)]
         place = {part.name: number for number, part in enumerate(self.slices)}
@@ -131,7 +132,7 @@ class Comparison:
         for i, (name, key) in enumerate(columns):
             differences[:, i] = values[name][key] - reference[key]
         low, high = paired_intervals(differences, self.n_bootstrap, self.seed)
-        paired = {column: (mean(differences[:, i]), float(low[i]), float(high[i])) for i, column in enumerate(columns)}
+        paired = {column: (mean(differences[:, i]), *_ends(low[i], high[i])) for i, column in enumerate(columns)}
         return [
             _row(name, part, key, mean(found), int((~np.isnan(found)).sum()), *paired.get((name, key), (None, None, None)))
             for name, of_contender in values.items()
@@ -145,6 +146,10 @@ class Comparison:
             for name, of_contender in values.items()
             for key, value in of_contender.items()
         ]
+
+
+def _ends(low: float, high: float) -> tuple[float | None, float | None]:
+    return (None, None) if np.isnan(low) else (float(low), float(high))
 
 
 def _row(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
+MIN_USERS = 10  # with fewer, resamples say too little of who might have come
 _DRAWS = 2**20  # drawn at once: bounds the memory, changes no number
 
 
@@ -16,7 +17,7 @@ def paired_intervals(differences: Floats, n_bootstrap: int, seed: int) -> tuple[
     """Lower and upper ends (C,) of the 95 % interval of the mean of each column of `differences` (U, C).
 
     Each resample draws U users with replacement, the same for every column, and takes the mean over those of them whose
-    difference is defined (not NaN). An interval is NaN where a resample has none of them: there are too few to say.
+    difference is defined (not NaN). With fewer than `MIN_USERS` of them the interval is NaN.
 
     >>> paired_intervals(np.full((50, 1), 0.25), n_bootstrap=200, seed=1)
     (array([0.25]), array([0.25]))
@@ -38,10 +39,11 @@ def paired_intervals(differences: Floats, n_bootstrap: int, seed: int) -> tuple[
         with np.errstate(invalid="ignore"):
             means[rows] = times @ values / n_defined
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return low, high
+    few = defined.sum(axis=0) < MIN_USERS
+    return np.where(few, np.nan, low), np.where(few, np.nan, high)
 
 
 def _times_drawn(rng: np.random.Generator, n: int, n_users: int) -> Floats:
     """(n, U): how often each user is drawn in each of n resamples."""
-    drawn = rng.integers(0, n_users, size=(n, n_users)) + np.arange(n)[:, None] * n_users
+    drawn = rng.integers(0, n_users, size=(n, n_users), dtype=np.int32) + np.arange(n)[:, None] * n_users
     return np.bincount(drawn.ravel(), minlength=n * n_users).reshape(n, n_users).astype(np.float64)

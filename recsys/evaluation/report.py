@@ -6,6 +6,7 @@ from math import isnan
 from typing import Any
 
 from recsys.evaluation.baselines import Tried
+from recsys.evaluation.intervals import MIN_USERS
 
 NAMES = {
     "candidate": "the candidate",
@@ -86,7 +87,7 @@ class Report:
         return (
             f"In brackets the 95% interval of the difference to {NAMES[self.reference]}, paired by user (bootstrap): "
             "an interval without 0 is a difference that chance does not explain. "
-            "CatalogCoverage has none, since a resample of the users is one of fewer users, who see less."
+            f"Fewer than {MIN_USERS} users have none, nor has CatalogCoverage: a resample of the users is one of fewer, who see less."
         )
 
     def _slices(self) -> str:

@@ -26,7 +26,7 @@ HISTORY = {
     "20 events and more": (20, np.inf),
 }
 DAY = 86_400 * 10**6
-AGE = {"younger than a day": (-np.inf, DAY), "of 1 to 7 days": (DAY, 7 * DAY), "of 7 days and more": (7 * DAY, np.inf)}
+AGE = {"less than a day": (-np.inf, DAY), "1 to 7 days": (DAY, 7 * DAY), "7 days and more": (7 * DAY, np.inf)}
 ROLES: tuple[Role, ...] = ("categorical", "multi_categorical", "numeric")
 MAX_VALUES = 20  # of a column that get a slice of their own: the most frequent
 
@@ -66,8 +66,8 @@ def slices(ground: Ground, histories: Histories, dictionary: Dictionary, cut: Cu
     if cut.at is not None and histories.event_at is not None and dictionary.first_event_at is not None:
         now = microseconds(cut.at)
         first = np.append(histories.event_at, now)[np.where(ground.n_history > 0, histories.offsets[ground.users], -1)]
-        users |= _within("users", now - first, AGE)
-        items |= _within("items", now - dictionary.first_event_at[ground.relevant], AGE)
+        users |= _within("users known for", now - first, AGE)
+        items |= _within("items known for", now - dictionary.first_event_at[ground.relevant], AGE)
     for column in _sliceable(histories.schema):
         if column.name in columns and column.table == "users":
             users |= _by_value(column, histories.user_columns[column.name], ground.users, dictionary)

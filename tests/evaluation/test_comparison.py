@@ -19,7 +19,7 @@ def ground_of(relevant):
     lengths = [len(items) for items in relevant]
     return Ground(
         users=np.arange(len(relevant)),
-        n_history=np.array([1, 5, 9][: len(relevant)]),
+        n_history=np.resize([1, 5, 9], len(relevant)),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         relevant=np.array([item for items in relevant for item in items], dtype=np.int64),
         ends=np.zeros(len(relevant), dtype=np.int64),
@@ -78,11 +78,18 @@ def test_a_slice_of_items_counts_no_other_ones(rows):
 
 
 def test_differences_are_to_the_reference_which_has_none(rows):
-    row = rows["candidate", "all", "HitRate", 2]
-    assert row["difference"] == pytest.approx(1 / 3) and row["low"] <= row["difference"] <= row["high"]
-    assert (row["low"], row["high"]) == pytest.approx((0.0, 1.0), abs=0.34)  # three users
-    reference = rows["popular_lately", "all", "HitRate", 2]
-    assert (reference["difference"], reference["low"], reference["high"]) == (None, None, None)
+    assert rows["candidate", "all", "HitRate", 2]["difference"] == pytest.approx(1 / 3)
+    assert rows["popular_lately", "all", "HitRate", 2]["difference"] is None
+
+
+def test_intervals_are_of_the_paired_difference_and_few_users_have_none(rows):
+    many = {name: Lists(*(np.tile(array, (20, 1)) for array in vars(lists).values())) for name, lists in LISTS.items()}
+    sixty = by_key(compare(many, ground_of([[1], [2], [3, 4]] * 20), [Slice("all", np.arange(60))]))
+    row = sixty["candidate", "all", "HitRate", 2]
+    half = 1.96 * np.sqrt(1 / 3 * 2 / 3 / 60)
+    assert (row["low"], row["high"]) == pytest.approx((1 / 3 - half, 1 / 3 + half), abs=0.03)
+    for row in (sixty["popular_lately", "all", "HitRate", 2], rows["candidate", "all", "HitRate", 2]):
+        assert (row["low"], row["high"]) == (None, None)
 
 
 def test_coverage_is_of_the_eligible_items_and_has_no_interval(rows):
@@ -103,7 +110,7 @@ def test_lists_are_compared_with_those_of_the_reference_and_of_a_named_model(row
 
 def test_without_a_current_model_nothing_is_shared_with_it_and_a_stranger_is_an_error():
     row = by_key(compare(metrics=('Intersection(model="current")',)))["candidate", "all", 'Intersection(model="current")', 2]
-    assert np.isnan(row["value"]) and np.isnan(row["low"]) and row["n_users"] == 0
+    assert np.isnan(row["value"]) and row["low"] is None and row["n_users"] == 0
     with pytest.raises(ConfigError, match="there is no model 'curent'. Did you mean current"):
         compare(metrics=("NDCG", 'Intersection(model="curent")')).table()
 
@@ -123,7 +130,6 @@ def test_users_without_a_value_are_left_out_of_the_mean_and_of_the_difference():
     assert (candidate["n_users"], candidate["value"]) == (2, 1.0)  # (1 + 3) / 2 of the first, 0 of the third
     assert (popular["n_users"], popular["value"]) == (2, 2.0)
     assert candidate["difference"] == 0.0  # of the first alone
-    assert np.isnan(candidate["low"])  # one user in three is not in every resample
 
 
 def test_per_user_values_have_the_mean_of_the_table(rows):

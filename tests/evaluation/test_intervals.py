@@ -53,6 +53,9 @@ def test_users_without_a_difference_are_left_out():
     assert (some_low[1], some_high[1]) == (1.0, 1.0)
 
 
-def test_too_few_users_with_a_difference_have_no_interval():
-    low, high = paired_intervals(np.array([[0.5], [np.nan], [np.nan]]), 200, seed=12)
-    assert np.isnan(low[0]) and np.isnan(high[0])
+def test_a_few_users_have_no_interval():
+    differences = np.full((30, 2), 0.5)
+    differences[9:, 1] = np.nan
+    low, high = paired_intervals(differences, 200, seed=12)
+    assert (low[0], high[0]) == (0.5, 0.5)
+    assert np.isnan(low[1]) and np.isnan(high[1])

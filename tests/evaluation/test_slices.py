@@ -32,14 +32,14 @@ def test_by_hand(by_hand):
         "all": [0, 1, 2],
         "users with 1 event": [0],
         "users with 2-4 events": [1, 2],
-        "users younger than a day": [0, 1, 2],
-        "items younger than a day": [1],
-        "items of 1 to 7 days": [0],
-        "items of 7 days and more": [0, 2],
+        "users known for less than a day": [0, 1, 2],
+        "items known for less than a day": [1],
+        "items known for 1 to 7 days": [0],
+        "items known for 7 days and more": [0, 2],
     }
     assert ground.relevant.tolist() == [0, 1, 2, 0]
     assert found["all"].counted is None and found["users with 1 event"].counted is None
-    assert found["items of 7 days and more"].counted.tolist() == [True, False, False, True]
+    assert found["items known for 7 days and more"].counted.tolist() == [True, False, False, True]
 
 
 def test_who_came_first_long_ago_is_no_new_user(by_hand):
@@ -47,13 +47,13 @@ def test_who_came_first_long_ago_is_no_new_user(by_hand):
     histories, dictionary = by_hand(old, 6)
     ground = common_ground(histories, dictionary, DAY, histories.offsets[1:], exclude_seen=True)
     found = {part.name: part.users.tolist() for part in slices(ground, histories, dictionary, DAY)}
-    assert [found[f"users {age}"] for age in ("younger than a day", "of 1 to 7 days", "of 7 days and more")] == [[0], [2], [1]]
+    assert [found[f"users known for {age}"] for age in ("less than a day", "1 to 7 days", "7 days and more")] == [[0], [2], [1]]
 
 
 def test_nobody_has_an_age_in_data_with_an_order_only(by_hand):
     histories, dictionary = by_hand(EVENTS, 6)
     ground = common_ground(histories, dictionary, Cut(last=1), histories.offsets[1:], exclude_seen=True)
-    assert not [part.name for part in slices(ground, histories, dictionary, Cut(last=1)) if "day" in part.name]
+    assert not [part.name for part in slices(ground, histories, dictionary, Cut(last=1)) if "known" in part.name]
 
 
 def test_nobody_is_in_all_alone(by_hand):

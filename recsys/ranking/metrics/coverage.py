@@ -14,8 +14,9 @@ class CatalogCoverage(Metric):
     normalize: bool = True
 
     def overall(self, judged: Judged, k: int) -> float:
-        shown = len(np.unique(judged.items[:, :k][judged.listed[:, :k]]))
-        return shown / max(1, judged.past.n_items) if self.normalize else float(shown)
+        shown = np.zeros(len(judged.past.eligible), dtype=bool)
+        shown[judged.items[:, :k][judged.listed[:, :k]]] = True
+        return float(shown.sum() / (max(1, judged.past.n_items) if self.normalize else 1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,11 +38,11 @@ class Past:
     def counted(cls, user: Ints, item_code: NDArray[np.integer], eligible: Marks, columns: Mapping[str, Array] | None = None) -> "Past":
         """Counted from the `user` and the item of each event (n,)."""
         n_items = len(eligible)
-        pairs = np.unique(user * n_items + item_code)
+        pairs, _ = np.unique(user * n_items + item_code, return_counts=True)  # which sorts: hashing is slow where most are different
         return cls(
             n_events=np.bincount(item_code, minlength=n_items),
             n_users=np.bincount(pairs % n_items, minlength=n_items),
-            n_all_users=len(np.unique(pairs // n_items)),
+            n_all_users=int(np.count_nonzero(np.bincount(user))),
             eligible=eligible,
             columns=columns or {},
         )
