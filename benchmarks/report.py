@@ -1,0 +1,125 @@
+"""What was measured, as a parquet file with one row per measurement, and as markdown."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.rows import ROWS, Row
+
+SCHEMA = pa.schema(
+    {
+        "run_at": pa.timestamp("us", "UTC"),
+        "commit": pa.string(),
+        "command": pa.string(),
+        "cpu": pa.string(),
+        "cores": pa.int32(),
+        "memory_gib": pa.float64(),
+        "load": pa.float64(),  # average of the last minute before the measurement: what else ran
+        "row": pa.string(),
+        "side": pa.string(),
+        "repeat": pa.int32(),
+        "input": pa.string(),
+        "settings": pa.string(),  # JSON
+        "seconds": pa.float64(),
+        "peak_gib": pa.float64(),
+        "rate_share": pa.float64(),
+        "error": pa.string(),
+        "facts": pa.string(),  # JSON: versions, counts
+    }
+)
+UNITS = {"seconds": "{:,.2f} s", "peak_gib": "{:.2f} GiB", "rate_share": "{:.0%}"}
+
+
+def append(file: Path, measurement: dict[str, Any]) -> None:
+    """One row more."""
+    earlier = [pq.read_table(file, schema=SCHEMA)] if file.exists() else []
+    written = file.with_suffix(".part")
+    pq.write_table(pa.concat_tables([*earlier, pa.Table.from_pylist([measurement], SCHEMA)]), written)
+    written.replace(file)
+
+
+def line(measurement: dict[str, Any]) -> str:
+    """One measurement, to be seen while it goes on."""
+    seconds, peak, error = measurement["seconds"], measurement["peak_gib"], measurement["error"]
+    found = ", ".join([*([f"{seconds:.2f} s"] if seconds else []), *([f"{peak:.2f} GiB"] if peak else []), *([error] if error else [])])
+    return f"{measurement['row']}, {measurement['side']}: {found}"
+
+
+def section(file: Path) -> str:
+    """The table of the last run of each row, and where and how it was measured."""
+    measured = (
+        duckdb.sql(f"""
+        select * from read_parquet('{file}')
+        qualify run_at = max(run_at) over (partition by row)
+        order by run_at, row, repeat
+    """)
+        .to_arrow_table()
+        .to_pylist()
+    )
+    rows = [text for name, row in ROWS.items() for text in table_rows(row, [m for m in measured if m["row"] == name])]
+    header = ["| work | d, L, users | first | | second | | second / first | reach | peak GiB |", "|---|---|---|---|---|---|---|---|---|"]
+    return "\n".join(["## Side by side with RecTools", "", *header, *rows, "", *surroundings(measured)]) + "\n"
+
+
+def table_rows(row: Row, measured: list[dict[str, Any]]) -> list[str]:
+    """A line for each pair of sides of which the first was measured."""
+    by_side = {side.label: [m for m in measured if m["side"] == side.label] for side in row.sides}
+    lines = []
+    for numbers, reach in zip(row.pairs, row.reach, strict=True):
+        pair = [label for label in (row.sides[number].label for number in numbers) if by_side[label]]
+        if not pair:
+            continue
+        cells = [cell(label, by_side[label], row.of) for label in pair] + ["|"] * (2 - len(pair))
+        memory = " / ".join(f"{peak:.2f}" for label in pair if (peak := median(by_side[label], "peak_gib")) is not None)
+        shape = json.loads(by_side[pair[0]][0]["settings"])
+        sizes = f"{shape['width']}, {shape['max_events']}, {shape['users_per_batch']}"
+        ratio = quotient(*(median(by_side[label], row.of) for label in pair))
+        lines.append(f"| {row.title} | {sizes} | {' | '.join(cells)} | {ratio} | {reach} | {memory} |")
+    return lines
+
+
+def quotient(first: float | None, second: float | None = None) -> str:
+    """The second over the first; nothing where one is not known."""
+    return f"{second / first:.2f}" if first and second else ""
+
+
+def cell(label: str, measured: list[dict[str, Any]], of: str) -> str:
+    """A side and its median, with the smallest and the largest value; or its error: two cells."""
+    values = [m[of] for m in measured if m[of] is not None]
+    failed = [m["error"] for m in measured if m["error"]]
+    if failed:
+        return f"{label} | fails: {failed[0].splitlines()[0]}"
+    spread = f" ({UNITS[of].format(min(values))} … {UNITS[of].format(max(values))})" if len(values) > 1 else ""
+    return f"{label} | {UNITS[of].format(statistics.median(values))}{spread}"
+
+
+def median(measured: list[dict[str, Any]], of: str) -> float | None:
+    """Of those that have a value, None where one failed."""
+    values = [m[of] for m in measured if m[of] is not None]
+    return statistics.median(values) if values and not any(m["error"] for m in measured) else None
+
+
+def surroundings(measured: list[dict[str, Any]]) -> list[str]:
+    """Machine, versions, inputs and commands."""
+    machines = {f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB" for m in measured}
+    versions = {side: json.loads(m["facts"]).get("versions") for m in measured for side in [m["side"].split(",")[0]]}
+    packages = [
+        f"* {side}: {', '.join(f'{name} {version}' for name, version in found.items())}" for side, found in versions.items() if found
+    ]
+    tables = sorted({f"* {m['row']}: {m['input']}" for m in measured})
+    commands = [
+        f"* {run_at:%Y-%m-%d %H:%M} UTC, commit {(commit or '?')[:10]}, load before it {load:.1f}: `{command}`"
+        for run_at, commit, command, load in runs(measured)
+    ]
+    return [f"Measured on {'; '.join(sorted(machines))}.", "", *commands, "", *packages, "", *tables]
+
+
+def runs(measured: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """(run_at, commit, command, load) of each run that is in the table; the load is that before its first measurement."""
+    first = {m["run_at"]: m for m in reversed(measured)}
+    return sorted((m["run_at"], m["commit"], m["command"], m["load"]) for m in first.values())
