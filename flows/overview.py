@@ -25,7 +25,7 @@ def show_status(store: Store, nights: int) -> None:
     rows: list[list[str | Text]] = []
     for night in found:
         rows.append([f"{night.label}\n{night.decision}", *(_cell(night.steps[step], now) for step in STEPS)])
-    say(table(f"{short(store.root)}: state, version (* is published now), age and size", ["night", *STEPS], rows))
+    say(table(f"{short(store.root)} (* is published now)", ["night", *STEPS], rows))
     for night in found:
         for step, cell in night.steps.items():
             if cell.error:
