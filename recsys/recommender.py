@@ -220,7 +220,7 @@ class _Ranking:
         """The lists of some users."""
         row = self.rows(user_id)
         sources: list[Source] = [self.reading, *self.popular]
-        made = make_lists(sources, row[row >= 0], k, self.excluded[exclude_seen], self.reading.lengths[row[row >= 0]])
+        made = make_lists(sources, row[row >= 0], k, self.excluded[exclude_seen], self.reading.near[row[row >= 0]])
         lists = self._of_strangers(len(row), k)
         lists.item_code[row >= 0], lists.score[row >= 0], lists.source[row >= 0] = made.item_code, made.score, made.source
         return as_table(user_id, lists, self.dictionary.item_id, [source.name for source in sources])

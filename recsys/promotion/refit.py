@@ -66,7 +66,7 @@ def _top_lists(models: tuple[Artifact, Artifact], sequences: Artifact, cut: Cut,
     now = None if cut.at is None else microseconds(cut.at)
     users = _sample(np.flatnonzero(ends > histories.offsets[:-1]), seed)
     readings = [ranker.reading(histories, ends, now) for ranker in rankers]
-    return [make_lists([reading], users, K, [], reading.lengths[users]).item_code for reading in readings]
+    return [make_lists([reading], users, K, [], reading.near[users]).item_code for reading in readings]
 
 
 def _sample(users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

@@ -40,5 +40,13 @@ def indexed(rows: Ints, item_code: NDArray[np.integer], index: NDArray[np.intege
     return rows[items >= 0], items[items >= 0]
 
 
+def by_row(rows: Ints, items: Ints) -> tuple[Ints, Ints]:
+    """The pairs in ascending order of their rows, otherwise as they were."""
+    if (rows[1:] >= rows[:-1]).all():
+        return rows, items
+    order = np.argsort(rows, kind="stable")
+    return rows[order], items[order]
+
+
 def _joined(arrays: Sequence[NDArray[np.integer]]) -> Ints:
     return np.concatenate([np.zeros(0, dtype=np.int64), *arrays]).astype(np.int64)

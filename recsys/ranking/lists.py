@@ -41,19 +41,19 @@ def make_lists(
     users: Ints,
     k: int,
     excluded: Sequence[Pairs],
-    lengths: Ints,
+    near: Ints,
     users_per_tile: int = 1024,
     progress: Callable[[int], None] | None = None,
 ) -> Lists:
     """Lists of `users`, rows of the histories, without the `excluded` pairs: in the order of `users`, whatever the tiles.
 
-    Tiles are made of users with similar `lengths` (the events that are read of each), so that little is padded. `progress`
-    hears how many users are done.
+    Tiles are made of users with `near` values (U,), such as the lengths of their histories, so that little is padded.
+    `progress` hears how many users are done.
     """
     lists = Lists(
         np.full((len(users), k), -1), np.full((len(users), k), -np.inf, dtype=np.float32), np.full((len(users), k), -1, dtype=np.int8)
     )
-    order = np.argsort(lengths, kind="stable")
+    order = np.argsort(near, kind="stable")
     for start in range(0, len(users), users_per_tile):
         tile = order[start : start + users_per_tile]
         made = _filled(sources, users[tile], k, excluded)

@@ -1,6 +1,7 @@
 """A trained network as a source of lists: encode the histories, rank the catalogue. One path for evaluation and tonight."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from recsys.arrays import Ints
 from recsys.errors import ConfigError, RecsysError
@@ -19,6 +21,7 @@ from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans
 from recsys.model.vocabulary import USER, Vocabulary
 from recsys.ranking import exclusions
+from recsys.ranking.alike import FEW, alike
 from recsys.ranking.topk import restrict, top_k
 from recsys.schema import Schema
 
@@ -79,6 +82,7 @@ class Reading:
     now: int | None
     n_unknown: int  # events that are not read, since the network does not know their item
     said: dict[str, NDArray[np.float32]]  # by name what other heads say of the users who were read (U,) or (U, C); NaN for nothing
+    notes: Counter[str] = field(default_factory=Counter)  # how the lists so far were made
 
     @property
     def name(self) -> str:
@@ -86,8 +90,16 @@ class Reading:
 
     @property
     def lengths(self) -> Ints:
-        """Events that are read of each user (U,)."""
+        """Events of each user that the network knows (U,)."""
         return self.spans.lengths.numpy()
+
+    @property
+    def near(self) -> Ints:
+        """(U,): users with near values have histories of about the same length, and short ones the same newest items."""
+        lengths = self.spans.lengths.clamp(max=self.ranker.network.max_events)
+        items = functional.pad(self.reader.item_index.cpu().long(), (2, 0))
+        newest, before = (items[self.spans.end + 2 - i] for i in (1, 2))  # of anybody, where there is none
+        return (lengths << 48 | newest << 24 | before).numpy()
 
     @torch.inference_mode()
     def hidden(self, users: Ints) -> tuple[Ints, Tensor]:
@@ -99,20 +111,49 @@ class Reading:
             self.said[name][users[known]] = answers.cpu().numpy()
         return known, hidden
 
-    @torch.inference_mode()
     def rank(self, users: Ints, k: int, rows: Ints, item_code: Ints) -> tuple[NDArray[np.float32], Ints]:
-        """Scores and item codes (B, k) of a tile of users, without the excluded pairs; −inf and −1 at the end of short lists."""
-        ranker = self.ranker
+        """Scores and item codes (B, k) of a tile of users, without the excluded pairs; −inf and −1 at the end of short lists.
+
+        Users who are alike get one list.
+        """
+        rows, items = exclusions.by_row(*exclusions.indexed(rows, item_code, self.ranker.place))
+        first, kind = self._alike(users, rows, items)
+        number = np.full(len(users), -1)
+        number[first] = np.arange(len(first))
+        kept = number[rows] >= 0
+        scores, codes = self._rank(users[first], k, number[rows[kept]], items[kept])
+        for said in self.said.values():
+            said[users] = said[users[first]][kind]
+        self.notes["lists_shared"] += len(users) - len(first)
+        return scores[kind], codes[kind]
+
+    @torch.inference_mode()
+    def _rank(self, users: Ints, k: int, rows: Ints, items: Ints) -> tuple[NDArray[np.float32], Ints]:
+        """Of users who are all different; items as rows of the catalogue."""
         known, hidden = self.hidden(users)
         place = np.full(len(users), -1)
         place[known] = np.arange(len(known))
-        rows, items = exclusions.indexed(place[rows], item_code, ranker.place)
-        of_known = rows >= 0
-        excluded = (torch.from_numpy(part[of_known]).to(hidden.device) for part in (rows, items))
-        found, at = (result.cpu().numpy() for result in top_k(hidden, ranker.catalogue, k, *excluded))
+        of_known = place[rows] >= 0
+        excluded = (torch.from_numpy(part[of_known]).to(hidden.device) for part in (place[rows], items))
+        found, at = (result.cpu().numpy() for result in top_k(hidden, self.ranker.catalogue, k, *excluded))
         scores, codes = np.full((len(users), k), -np.inf, dtype=np.float32), np.full((len(users), k), -1)
-        scores[known], codes[known] = found, np.append(ranker.item_code, -1)[at]
+        scores[known], codes[known] = found, np.append(self.ranker.item_code, -1)[at]
         return scores, codes
+
+    def _alike(self, users: Ints, rows: Ints, items: Ints) -> tuple[Ints, Ints]:
+        """The first of each kind of users and everybody's kind: of one kind are those with the same events and exclusions.
+
+        Where the network reads times, or more of a user than events, nobody is like another.
+        """
+        reader, spans = self.reader, self.spans[torch.from_numpy(users)].newest(self.ranker.network.max_events)
+        columns = [reader.item_index, reader.weight, *reader.event_columns.values()]
+        plain = all(isinstance(column, torch.Tensor) and column.ndim == 1 for column in columns)
+        if not plain or reader.user_columns or reader.event_at is not None or int(spans.lengths.min()) > FEW:
+            return np.arange(len(users)), np.arange(len(users))
+        whose, events = exclusions.flat(np.append(0, np.cumsum(spans.lengths.numpy())), np.arange(len(users)))
+        events += (spans.start - spans.lengths.cumsum(0) + spans.lengths).numpy()[whose]
+        bits = [column[torch.from_numpy(events)].cpu().numpy().view(np.int32) for column in columns if isinstance(column, torch.Tensor)]
+        return alike(len(users), [(rows, items), *((whose, read) for read in bits)])
 
 
 def misfit(model: Path, histories: Path) -> str | None:

@@ -109,7 +109,7 @@ class _Night:
     def _write_part(self, folder: Path, shard: int, histories: Histories, advance: Callable[[int], None]) -> Counter[str]:
         ends = histories.cut(self.cut)
         sources = self._sources(histories, ends)
-        lengths = sources[0].lengths if isinstance(sources[0], Reading) else ends - histories.offsets[:-1]
+        near = sources[0].near if isinstance(sources[0], Reading) else ends - histories.offsets[:-1]
         excluded = (histories.seen(self.cut), histories.blocked()) if self.scoring.exclude_seen else (histories.blocked(),)
         counts: Counter[str] = Counter(users=histories.n_users)
         if isinstance(sources[0], Reading):
@@ -120,7 +120,7 @@ class _Night:
         with PartWriter(path, histories.user_id.type, self.dictionary.item_id, names) as part:
             for first in range(0, histories.n_users, USERS_PER_ROW_GROUP):
                 users = np.arange(first, min(first + USERS_PER_ROW_GROUP, histories.n_users))
-                lists = make_lists(sources, users, self.scoring.k, excluded, lengths[users], self.scoring.users_per_tile, advance)
+                lists = make_lists(sources, users, self.scoring.k, excluded, near[users], self.scoring.users_per_tile, advance)
                 part.write(histories.user_id.take(pa.array(users)), lists)
                 counts += _counted(lists, sources)
         if isinstance(sources[0], Reading) and (heads := sources[0].ranker.network.label_heads):

@@ -64,7 +64,7 @@ def problems(draw):
 def test_sources_continue_each_other_without_what_is_listed_or_excluded(problem):
     sources, n_users, k, excluded, tile = problem
     users = np.arange(n_users)[::-1]
-    lists = make_lists(sources, users, k, [csr(excluded, n_users)], lengths=np.arange(n_users) % 3, users_per_tile=tile)
+    lists = make_lists(sources, users, k, [csr(excluded, n_users)], near=np.arange(n_users) % 3, users_per_tile=tile)
     for row, user in enumerate(users):
         expected = by_loop(sources, user, k, excluded)
         n = len(expected)

@@ -93,14 +93,14 @@ def test_lists_by_hand(dictionary, segment, name, expected):
     own = histories()
     sources = Popularity.count([own], dictionary, Cut(at=NOON), "2h", segment).sources(own)[name]
     users = np.arange(4)
-    assert make_lists(sources, users, 5, [], lengths=users).item_code.tolist() == expected
+    assert make_lists(sources, users, 5, [], near=users).item_code.tolist() == expected
 
 
 def test_what_is_excluded_moves_others_up(dictionary):
     own = histories()
     sources = Popularity.count([own], dictionary, Cut(at=NOON), "2h").sources(own)["popular_lately"]
     seen = np.array([0, 3, 3, 3, 8]), np.array([1, 3, 4, 0, 1, 2, 3, 4], dtype=np.int32)
-    lists = make_lists(sources, np.arange(4), 2, [seen], lengths=np.zeros(4, dtype=np.int64))
+    lists = make_lists(sources, np.arange(4), 2, [seen], near=np.zeros(4, dtype=np.int64))
     assert lists.item_code.tolist() == [[2, 0], [3, 4], [3, 4], [-1, -1]]
     assert [sources[n].name for n in lists.source[0]] == ["popular", "popular"]
     assert lists.score[1].tolist() == [2.0, 2.0]
