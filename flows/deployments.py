@@ -7,16 +7,17 @@ from typing import Any
 
 import yaml
 
-from recsys.config import Night
+from recsys.config import Evaluation, Night
 from recsys.errors import ConfigError
 from recsys.validation import closest, validated
 
 FILE = Path(__file__).parents[1] / "deployments" / "prefect.yaml"
 
 
-def deployed(name: str) -> dict[str, Any]:
-    """The parameters of a deployment of `nightly`; ConfigError with the names that there are."""
-    found = {d["name"]: d["parameters"] for d in _mapping(FILE)["deployments"] if d["entrypoint"].endswith(":nightly")}
+def deployed(name: str, flow: str = "nightly") -> dict[str, Any]:
+    """The parameters of a deployment of the flow, or else of one of `nightly`; ConfigError with the names that there are."""
+    written = _mapping(FILE)["deployments"]
+    found = {d["name"]: d["parameters"] for of in ("nightly", flow) for d in written if d["entrypoint"].endswith(f":{of}")}
     if name not in found:
         raise ConfigError(f"There is no deployment {name!r} in {FILE}. {closest(name, found)}")
     return found[name]
@@ -53,6 +54,13 @@ def override(parameters: Mapping[str, Any], settings: Sequence[str]) -> dict[str
 def night(parameters: Mapping[str, Any]) -> Night:
     """The whole configuration, checked; ConfigError lists every field that is wrong and, of misspelt ones, the closest names."""
     return validated(Night, {name: value for name, value in parameters.items() if name != "store"})
+
+
+def unpublished(parameters: Mapping[str, Any]) -> Night:
+    """The same of a flow that publishes nothing, and asks no gate: what is measured first stands where the gate would ask for it."""
+    evaluation = validated(Evaluation, parameters.get("evaluation") or {}, "evaluation")
+    rest = {name: value for name, value in parameters.items() if name not in ("promotion", "publishing", "backtest", "as_of")}
+    return night({**rest, "promotion": {"metric": evaluation.metrics[0], "k": evaluation.k[0]}})
 
 
 def differences(ours: Any, theirs: Any, name: str = "") -> Iterator[str]:

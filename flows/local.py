@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from recsys.errors import StoreError
+from recsys.store import Store
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -30,8 +32,8 @@ class Done:
 
 
 def run(name: str, parameters: dict[str, Any]) -> Done:
-    """Run the flow `nightly` or `experiment`; what stops it is raised."""
-    home = _settle(Path(parameters["store"]).absolute())
+    """Run the flow `nightly`, `experiment` or `backtest`; what stops it is raised."""
+    home = _settle(Store(parameters["store"]).root)
     flow = _flow(name)
     with _stopped_like_ctrl_c():
         state = flow(**parameters, return_state=True)
@@ -76,13 +78,7 @@ def _flow(name: str) -> Any:
     setup_logging()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_not_said_at_the_end)
-    if name == "experiment":
-        from flows.experiment import experiment
-
-        return experiment
-    from flows.nightly import nightly
-
-    return nightly
+    return getattr(import_module(f"flows.{name}"), name)
 
 
 def _not_said_at_the_end(record: logging.LogRecord) -> bool:

@@ -63,6 +63,14 @@ def show_lists(store: Store, scoring: Artifact) -> None:
     create_table_artifact(_plain(rows[:MAX_ROWS]), key=_key(scoring, "lists"), description=f"Some lists of {scoring}")
 
 
+def show_backtest(backtest: Artifact, models: Iterable[Mapping[str, Any]], folds: Iterable[Mapping[str, Any]]) -> None:
+    """Means over folds, and the rows of the folds."""
+    for name, rows in {"models": models, "folds": folds}.items():
+        create_table_artifact(
+            _plain(list(rows)[:MAX_ROWS]), key=_key(backtest, f"backtest-{name}"), description=f"The {name} of {backtest}"
+        )  # fmt: skip
+
+
 def show_checks(publishing: Artifact) -> None:
     _table(publishing, "checks.parquet", "checks", "Contracts on the lists, by")
 

@@ -24,6 +24,16 @@ def duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
+def spelt(length: timedelta) -> str:
+    """The text of a duration in whole minutes, in its largest unit.
+
+    >>> spelt(timedelta(hours=48)), spelt(timedelta(minutes=90))
+    ('2d', '90m')
+    """
+    unit = next(unit for unit in "wdhm" if not length % duration(f"1{unit}"))
+    return f"{length // duration(f'1{unit}')}{unit}"
+
+
 def _checked_duration(text: str) -> str:
     try:
         duration(text)

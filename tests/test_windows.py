@@ -23,6 +23,7 @@ from recsys.windows import (
     microseconds,
     naive,
     parse_as_of,
+    spelt,
 )
 
 UTC = timezone.utc
@@ -64,6 +65,12 @@ def test_any_text_is_a_duration_or_a_config_error(text: str) -> None:
 def test_every_duration_can_be_taken_from_every_night(number: int, unit: str) -> None:
     first = parse_as_of("1970-01-01")
     assert first - duration(f"{number}{unit}") < first
+
+
+@given(st.integers(1, 99_999), st.sampled_from("mhdw"))
+def test_a_duration_is_spelt_as_it_reads(number: int, unit: str) -> None:
+    length = duration(f"{number}{unit}")
+    assert duration(spelt(length)) == length
 
 
 def test_a_field_with_a_bad_duration_is_a_validation_error() -> None:

@@ -1,7 +1,7 @@
 """What the commands share: options, the parameters and the store that they lead to, and errors as one message."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
@@ -11,9 +11,11 @@ from rich.text import Text
 
 from flows import deployments
 from recsys import published, windows
+from recsys.config import Backtest
 from recsys.errors import RecsysError, StoreError
 from recsys.lineage import ancestor
 from recsys.store import Artifact, Store
+from recsys.validation import validated
 
 Deployment = Annotated[str | None, typer.Option(help="A deployment of deployments/prefect.yaml; demo unless given.")]
 Config = Annotated[Path | None, typer.Option(help="A YAML file with the same groups, instead of a deployment.")]
@@ -42,15 +44,36 @@ def answering(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def chosen(deployment: str | None, config: Path | None, store: Path | None, settings: list[str]) -> dict[str, Any]:
-    """The parameters of a run, checked: a deployment's or a file's, with the overrides in them, which are printed."""
-    if deployment is not None and config is not None:
-        raise typer.BadParameter("give a deployment or a configuration file, not both", param_hint="--config")
-    start = deployments.read(config) if config is not None else deployments.deployed(deployment or "demo")
-    parameters = deployments.override(start, settings)
-    if store is not None:
-        parameters["store"] = str(store)
+    """The parameters of a night, checked: a deployment's or a file's, with the overrides in them."""
+    parameters = _asked("nightly", deployment, config, store, settings)
+    parameters.pop("backtest", None)  # a file may have both
     deployments.night(parameters)
     return parameters
+
+
+def chosen_backtest(
+    deployment: str | None, config: Path | None, store: Path | None, settings: list[str], models: list[str]
+) -> dict[str, Any]:
+    """The same of a backtest, of a deployment of its own or of a night's, and of these models where any are named."""
+    parameters = _asked("backtest", deployment, config, store, settings)
+    deployments.unpublished(parameters)
+    group = dict(parameters.get("backtest") or {}) | ({"models": models} if models else {})
+    validated(Backtest, group, "backtest")
+    return {name: value for name, value in parameters.items() if name not in ("promotion", "publishing")} | {"backtest": group}
+
+
+def _asked(flow: str, deployment: str | None, config: Path | None, store: Path | None, settings: list[str]) -> dict[str, Any]:
+    if deployment is not None and config is not None:
+        raise typer.BadParameter("give a deployment or a configuration file, not both", param_hint="--config")
+    start = deployments.read(config) if config is not None else deployments.deployed(deployment or "demo", flow)
+    return deployments.override(start, settings) | ({"store": str(store)} if store is not None else {})
+
+
+def check(parameters: Mapping[str, Any]) -> None:
+    """ConfigError for whatever is known to be wrong before any work: before a server is started, which takes its time."""
+    from flows import checks  # imports torch
+
+    checks.check(deployments.night(parameters), Store(parameters["store"]))
 
 
 def opened(deployment: str | None, config: Path | None, store: Path | None) -> Store:

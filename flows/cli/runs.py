@@ -1,11 +1,13 @@
 """Commands that run a flow, here and now."""
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows import console
-from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, chosen, current
+from flows import console, leaderboard
+from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, check, chosen, chosen_backtest, current
 from recsys import windows
 from recsys.store import Store
 
@@ -25,6 +27,7 @@ def nightly(
     """Learn from everything before a night and publish a list for every user, here and now."""
     parameters = chosen(deployment, config, store, settings or [])
     moment = windows.parse_as_of(as_of) if as_of else None
+    check(parameters)
     from flows import local  # imports Prefect
 
     done = local.run("nightly", {**parameters, "as_of": moment, "rebuild": rebuild})
@@ -49,8 +52,34 @@ def experiment(
     parameters = chosen(deployment, config, store, settings or [])
     parameters.pop("publishing", None)
     moment = windows.parse_as_of(as_of) if as_of else current(Store(parameters["store"])).moment
+    check(parameters)
     from flows import local  # imports Prefect
 
     done = local.run("experiment", {**parameters, "as_of": moment})
     console.show_metrics(done.result)
+    typer.echo(f"{done.message}\n{done.how_to_see_it}")
+
+
+@app.command()
+@answering
+def backtest(
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="popular, a file, a recipe as albert or 'wide=sasrec(width=512)'; often.")
+    ] = None,
+    settings: Settings = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    as_of: AsOf = None,
+    store: Folder = None,
+    csv: Annotated[Path | None, typer.Option(help="Folder for models.csv and folds.csv.")] = None,
+) -> None:
+    """Compare several models on several folds; nothing is published, and what was trained before is reused."""
+    written = [f"backtest.csv={json.dumps(str(csv))}"] if csv else []
+    parameters = chosen_backtest(deployment, config, store, [*(settings or []), *written], models or [])
+    asked = as_of or parameters.pop("as_of", None)
+    moment = windows.parse_as_of(asked) if asked else None
+    from flows import local  # imports Prefect
+
+    done = local.run("backtest", {**parameters, "as_of": moment})
+    leaderboard.show_backtest(Store(parameters["store"]), done.result)
     typer.echo(f"{done.message}\n{done.how_to_see_it}")

@@ -1,0 +1,72 @@
+"""The tasks of a backtest: a model of a fold, a contender's lists of it, and the comparison of all."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows import steps, ui
+from flows.contenders import Contender, contenders, name_of
+from flows.steps import Run, progress_of
+from recsys.config import Backtest, expand
+from recsys.errors import ConfigError
+from recsys.evaluation.backtest import Listed, backtest, fold_rows, model_rows, write_csv
+from recsys.evaluation.folds import Rules, check_lately, list_fold
+from recsys.evaluation.ground import Kept
+from recsys.store import Artifact
+from recsys.windows import Fold
+
+
+def checked(run: Run, asked: Backtest, plan: Sequence[Fold]) -> list[Contender]:
+    """Who takes part. ConfigError where one of them, or all together, are known not to work, before any data is read."""
+    found = contenders(asked, run.night)
+    for one in found:
+        if one.night is not None:
+            steps.check(one.night)
+        elif one.baseline == "popular_lately":
+            check_lately(plan[0])
+    if asked.continuing and plan[0].learn.drawn is not None:
+        raise ConfigError("backtest.continuing: of random folds each would begin with a model that has learnt what it is asked for.")
+    return found
+
+
+def trained(run: Run, contender: Contender, fold: Fold, histories: Artifact, before: Artifact | None) -> Artifact | None:
+    """The contender's model of the fold, which may begin with that of the fold `before`; None of a baseline."""
+    if contender.night is None:
+        return None
+    return steps.training(replace(run, night=contender.night), f"{contender.name} {fold.name}", histories, fold.learn, warm_from=before)
+
+
+@task(name="folds", task_run_name="lists {contender.name} {fold.name}", cache_policy=NO_CACHE)
+def listed(run: Run, asked: Backtest, contender: Contender, fold: Fold, histories: Artifact, model: Artifact | None) -> Listed:
+    """The contender's lists of the fold's test users."""
+    with progress_of(run, "folds") as progress:
+        lists = list_fold(
+            run.store, run.as_of, fold, _rules(run, asked), histories, model or contender.baseline,
+            window=contender.window, progress=progress, rebuild=run.rebuild,
+        )  # fmt: skip
+    return Listed(fold, contender.name, ui.reported(lists))
+
+
+@task(name="backtest", task_run_name="backtest", cache_policy=NO_CACHE)
+def compared(run: Run, asked: Backtest, histories: Artifact, listed: Sequence[Listed]) -> Artifact:
+    """Every model on every fold, and the means; as tables in the UI, and as CSV where that is asked for."""
+    references = [name_of(text) for text in asked.references]
+    named = [name_of(text) for text in asked.models]
+    tested = list(dict.fromkeys([*named, *references])) if asked.test_references else named
+    found = backtest(
+        run.store, run.as_of, _rules(run, asked), histories, listed, references=references, tested=tested, rebuild=run.rebuild
+    )  # fmt: skip
+    rows = fold_rows(run.store, found)
+    ui.show_backtest(found, model_rows(rows), rows)
+    if asked.csv is not None:
+        write_csv(Path(expand(asked.csv)), rows)
+    return ui.reported(found)
+
+
+def _rules(run: Run, asked: Backtest) -> Rules:
+    scoring = run.night.scoring
+    kept = Kept(asked.cold_users, asked.cold_items, asked.seen)
+    return Rules(run.night.evaluation, kept, scoring.exclude_seen, scoring.segment, run.night.seed)
