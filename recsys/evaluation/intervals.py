@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 MIN_USERS = 10  # with fewer, resamples say too little of who might have come
-_DRAWS = 2**20  # drawn at once: bounds the memory, changes no number
+_DRAWS, _RESAMPLES = 2**20, 16  # drawn at once, and at least so many resamples: bound memory and time, change no number
 
 
 def paired_intervals(differences: Floats, n_bootstrap: int, seed: int) -> tuple[Floats, Floats]:
@@ -29,7 +29,7 @@ def paired_intervals(differences: Floats, n_bootstrap: int, seed: int) -> tuple[
     partly = ~defined.all(axis=0)
     values, counted = np.where(defined, differences, 0.0), defined[:, partly].astype(np.float64)
     rng = np.random.default_rng(seed)
-    step = max(1, _DRAWS // n_users)
+    step = max(_RESAMPLES, _DRAWS // n_users)
     means = np.empty((n_bootstrap, n_columns))
     for start in range(0, n_bootstrap, step):
         rows = slice(start, min(start + step, n_bootstrap))

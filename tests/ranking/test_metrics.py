@@ -231,10 +231,6 @@ def test_places_are_found_among_the_users_own_relevant_items(many):
     assert (many.relevant[many.found[many.hit]] == many.items[many.hit]).all()
 
 
-def test_relevant_items_need_no_order():
-    assert judge(LISTS, OFFSETS, np.array([8, 3, 5, 1])).found.tolist() == [[-1, 1, -1, 0, -1], [3, -1, -1, -1, -1]]
-
-
 def test_a_part_is_judged_as_if_there_was_nothing_else(many):
     users, counted = np.array([2, 7, 30]), many.relevant % 3 > 0
     part = many.part(users, counted)

@@ -7,7 +7,6 @@ import numpy as np
 from recsys.arrays import Array, Ragged
 from recsys.errors import ConfigError
 from recsys.ranking.metrics import Floats, Judged, UserMetric
-from recsys.ranking.metrics.judged import judge
 from recsys.schema import Schema
 from recsys.validation import closest
 
@@ -55,9 +54,10 @@ class Intersection(UserMetric):
         other = judged.others[self.model]
         if other is None:
             return np.full(len(judged.items), np.nan)
-        other = other[judged.rows, : self.ref_k or k]
-        ends = np.cumsum(np.count_nonzero(other >= 0, axis=1))
-        shared = judge(judged.items[:, :k], np.concatenate([[0], ends]), other[other >= 0]).hit
+        items = judged.items[:, :k]
+        shared = np.zeros(items.shape, dtype=bool)
+        for place in other[judged.rows, : self.ref_k or k].T:
+            shared |= items == place[:, None]
         return judged.mean_of_listed(shared.astype(np.float64), k)
 
 

@@ -57,7 +57,7 @@ class Past:
 class Judged:
     """Lists of users, each place with the relevant item that it holds.
 
-    The relevant items of user u are `relevant[offsets[u]:offsets[u + 1]]`, distinct. `others` are lists by the name of who
+    The relevant items of user u are `relevant[offsets[u]:offsets[u + 1]]`, ascending. `others` are lists by the name of who
     made them, None of somebody who made none this time; user u's is in row `rows[u]`.
     """
 
@@ -115,12 +115,10 @@ class Judged:
 
 
 def judge(lists: Ints, offsets: Ints, relevant: Ints, past: Past | None = None, others: Mapping[str, Ints | None] | None = None) -> Judged:
-    """Look up the lists (U, K) among the relevant items of their users. Without a past, metrics of items cannot be asked for."""
+    """Look up the lists (U, K) among the relevant items of their users, ascending. Without a past, nothing is known of the items."""
     width = int(max(lists.max(initial=0), relevant.max(initial=0))) + 1
     wanted = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)) * width + relevant
-    order = np.argsort(wanted, kind="stable")
     listed = np.arange(len(lists))[:, None] * width + lists
-    place = np.searchsorted(wanted, listed, sorter=order)
-    there = np.append(order, -1)[place]  # where each would stand; −1 behind the last
-    is_found = (there >= 0) & (lists >= 0) & (np.append(wanted, -1)[there] == listed)
-    return Judged(lists, np.where(is_found, there, -1), offsets, relevant, past or Past(), others or {}, np.arange(len(lists)))
+    place = np.searchsorted(wanted, listed)
+    is_found = (lists >= 0) & (np.append(wanted, -1)[place] == listed)
+    return Judged(lists, np.where(is_found, place, -1), offsets, relevant, past or Past(), others or {}, np.arange(len(lists)))
