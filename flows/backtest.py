@@ -6,6 +6,7 @@ from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from flows import folds, steps
+from flows.contenders import checked
 from flows.nightly import night_of
 from recsys import config, windows
 from recsys.evaluation.backtest import Listed, fold_rows, verdict
@@ -57,7 +58,7 @@ def backtest(
     )  # fmt: skip
     run = steps.begin(night, store, night_of(as_of), rebuild)
     plan = backtest.folds(run.as_of, evaluation.holdout, seed)
-    contenders = folds.checked(run, backtest, plan)
+    contenders = checked(backtest, night, plan, run.store)
     tables = steps.features(run)
     histories = steps.sequences(run, tables)
     listed: list[Listed] = []

@@ -2,16 +2,20 @@
 
 import ast
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows import deployments
+from flows.checks import check
 from recsys import grammar, recipes
 from recsys.config import Backtest, Model, Night, Training
 from recsys.errors import ConfigError
+from recsys.evaluation.folds import check_lately
+from recsys.store import Store
 from recsys.validation import closest, validated
-from recsys.windows import duration
+from recsys.windows import Fold, duration
 
 BASELINES = ("popular", "popular_lately")
 
@@ -24,6 +28,19 @@ class Contender:
     night: Night | None
     baseline: str = ""
     window: str | None = None
+
+
+def checked(asked: Backtest, night: Night, plan: Sequence[Fold], store: Store) -> list[Contender]:
+    """Who takes part. ConfigError where one of them, or all together, are known not to work, before any data is read."""
+    found = contenders(asked, night)
+    for one in found:
+        if one.night is not None:
+            check(one.night, store)
+        elif one.baseline == "popular_lately":
+            check_lately(plan[0])
+    if asked.continuing and plan[0].learn.drawn is not None:
+        raise ConfigError("backtest.continuing: of random folds each would begin with a model that has learnt what it is asked for.")
+    return found
 
 
 def contenders(asked: Backtest, night: Night) -> list[Contender]:

@@ -8,28 +8,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows import steps, ui
-from flows.contenders import Contender, contenders, name_of
+from flows.contenders import Contender, name_of
 from flows.steps import Run, progress_of
 from recsys.config import Backtest, expand
-from recsys.errors import ConfigError
 from recsys.evaluation.backtest import Listed, backtest, fold_rows, model_rows, write_csv
-from recsys.evaluation.folds import Rules, check_lately, list_fold
+from recsys.evaluation.folds import Rules, list_fold
 from recsys.evaluation.ground import Kept
 from recsys.store import Artifact
 from recsys.windows import Fold
-
-
-def checked(run: Run, asked: Backtest, plan: Sequence[Fold]) -> list[Contender]:
-    """Who takes part. ConfigError where one of them, or all together, are known not to work, before any data is read."""
-    found = contenders(asked, run.night)
-    for one in found:
-        if one.night is not None:
-            steps.check(one.night)
-        elif one.baseline == "popular_lately":
-            check_lately(plan[0])
-    if asked.continuing and plan[0].learn.drawn is not None:
-        raise ConfigError("backtest.continuing: of random folds each would begin with a model that has learnt what it is asked for.")
-    return found
 
 
 def trained(run: Run, contender: Contender, fold: Fold, histories: Artifact, before: Artifact | None) -> Artifact | None:

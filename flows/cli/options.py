@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
@@ -74,6 +75,14 @@ def check(parameters: Mapping[str, Any]) -> None:
     from flows import checks  # imports torch
 
     checks.check(deployments.night(parameters), Store(parameters["store"]))
+
+
+def check_backtest(parameters: Mapping[str, Any], as_of: datetime) -> None:
+    """The same of a backtest, with everybody who takes part."""
+    from flows import contenders  # imports torch
+
+    asked, night = Backtest(**parameters["backtest"]), deployments.unpublished(parameters)
+    contenders.checked(asked, night, asked.folds(as_of, night.evaluation.holdout, night.seed), Store(parameters["store"]))
 
 
 def opened(deployment: str | None, config: Path | None, store: Path | None) -> Store:

@@ -1,13 +1,14 @@
 """Commands that run a flow, here and now."""
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows import console, leaderboard
-from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, check, chosen, chosen_backtest, current
+from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, check, check_backtest, chosen, chosen_backtest, current
 from recsys import windows
 from recsys.store import Store
 
@@ -78,6 +79,7 @@ def backtest(
     parameters = chosen_backtest(deployment, config, store, [*(settings or []), *written], models or [])
     asked = as_of or parameters.pop("as_of", None)
     moment = windows.parse_as_of(asked) if asked else None
+    check_backtest(parameters, moment or datetime.now(timezone.utc))
     from flows import local  # imports Prefect
 
     done = local.run("backtest", {**parameters, "as_of": moment})
