@@ -15,23 +15,21 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging.handlers import APILogHandler
 
 from flows import deployments, ui
+from flows.checks import check
 from flows.progress import Progress
-from recsys import demo, digest, published, recipes, windows
+from recsys import demo, digest, published, windows
 from recsys.config import Night
 from recsys.errors import RecsysError
 from recsys.evaluation.evaluate import check_evaluation, evaluate
 from recsys.features.tables import build_features
-from recsys.model.blocks import Blocks
 from recsys.promotion.policy import Decision, decide
 from recsys.promotion.refit import check_refit
 from recsys.published import Promotion
 from recsys.publishing.publish import publish
-from recsys.ranking import metrics
 from recsys.ranking.ranker import misfit
 from recsys.scoring.recommend import recommend
 from recsys.sequences.build import build_sequences
 from recsys.store import Artifact, Store
-from recsys.training.parts import Parts
 from recsys.training.train import train
 from recsys.windows import Cut
 
@@ -61,22 +59,13 @@ class Run:
         return windows.everything(self.as_of, has_times=events is None or events.time is not None)
 
 
-def check(night: Night) -> None:
-    """ConfigError where the building blocks are known not to work before any data is read."""
-    blocks = Blocks.of(recipes.resolve(night.model))
-    blocks.check(has_times=night.data.events is None or night.data.events.time is not None)
-    blocks.check_aims(night.data.labels)
-    Parts.of(night.training, night.model.code).check()
-    metrics.named(night.evaluation.metrics, "evaluation.metrics")
-
-
 def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False) -> Run:
     """The run, after its building blocks were checked and what it does otherwise than its deployment was logged."""
     _listen()
-    check(night)
+    artifacts = Store(store, {"prefect_flow_run": runtime.flow_run.id})
+    check(night, artifacts)
     for difference in _differences(night):
         get_run_logger().info("Otherwise than deployed: %s", difference)
-    artifacts = Store(store, {"prefect_flow_run": runtime.flow_run.id})
     artifacts.check_writable()
     return Run(artifacts, as_of, night, datetime.now(timezone.utc), rebuild)
 

@@ -1,5 +1,6 @@
 """The building blocks that the `training` group names: how the network is fitted, not what it is."""
 
+import logging
 import warnings
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +16,10 @@ from recsys.training.module import SequenceModule
 from recsys.training.optimisation import Optimisation
 from recsys.training.schedules import Schedule
 from recsys.training.validation_users import ValidationUsers
+
+# Set on import and not for each training: an interrupt inside setLevel leaves logging's lock taken for good (CPython 3.11),
+# and every thread that logs then waits for it forever.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 T = TypeVar("T")
 

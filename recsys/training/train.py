@@ -1,6 +1,5 @@
 """The training step: histories before a cut → a network with its vocabulary."""
 
-import logging
 import os
 import signal
 import sys
@@ -35,10 +34,6 @@ from recsys.training.module import SequenceModule
 from recsys.training.parts import Parts
 from recsys.training.warm_start import warm_start
 from recsys.windows import Cut
-
-# Set on import and not for each training: an interrupt inside setLevel leaves logging's lock taken for good (CPython 3.11),
-# and every thread that logs then waits for it forever.
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 # Seconds are in run.json: here they would keep equal trainings from having equal bytes.
 EPOCHS = pa.schema({"epoch": pa.int32(), "train_loss": pa.float64(), "ndcg_at_10": pa.float64(), "real_token_share": pa.float64()})

@@ -221,3 +221,34 @@ for words in (["show"], ["show", "recommendations", "--user", {user!r}], ["path"
 assert not {{"prefect", "torch"}} & set(sys.modules), "loaded"
 """
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nightly", "--set", "model.loss=CrosEntropy()"], "there is no Loss 'CrosEntropy'. Did you mean CrossEntropy"),
+        (["nightly", "--set", "model.width=15"], "width 15 cannot be divided"),
+        (["nightly", "--set", 'model.heads=["NextItem()", "Binary(label=\'purchase\')"]'], "purchased"),
+        (["nightly", "--set", "model.code=/nowhere"], "/nowhere"),
+        (["nightly", "--set", "training.optimizer=Adm()"], "Adm"),
+        (["nightly", "--set", "evaluation.metrics=[NDGC]", "--set", "promotion.metric=NDGC"], "NDGC"),
+        (["nightly", "--set", "data.sql_overlay=/nowhere"], "there is no folder /nowhere"),
+        (["nightly", "--set", "publishing.exports=[{format: csv, path: s3://bucket/lists}]"], "no local path"),
+        (["nightly", "--deployment", "globo"], "needs the environment variable RECSYS_DATA"),
+        (["nightly", "--store", "${NO_STORES}/shop"], "needs the environment variable NO_STORES"),
+        (["nightly", "--as-of", "tomorrow"], "no date or time"),
+    ],
+    ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else "",
+)
+def test_a_mistake_in_the_configuration_ends_before_any_server_is_started(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import local
+
+    monkeypatch.delenv("RECSYS_DATA", raising=False)
+    monkeypatch.setattr(local, "run", lambda *_: pytest.fail("a server would be started"))
+    place = [] if "--store" in arguments else ["--store", tmp_path / "shop"]
+    ended = recsys(*arguments, *place)
+    assert ended.exit_code == 1, ended.output
+    assert says in " ".join(ended.stderr.split()) and "Traceback" not in ended.output
+    assert not (tmp_path / "shop").exists(), "nothing is written either"

@@ -1,0 +1,28 @@
+"""What is known of a configuration before any data is read: asked by commands before a server starts, and by every run."""
+
+from recsys import recipes
+from recsys.config import Data, Night
+from recsys.features import queries
+from recsys.model.blocks import Blocks
+from recsys.publishing import exports
+from recsys.ranking import metrics
+from recsys.store import Store
+from recsys.training.parts import Parts
+
+
+def check(night: Night, store: Store) -> None:
+    """ConfigError for names, building blocks, folders and places that cannot be, or do not go together."""
+    blocks = Blocks.of(recipes.resolve(night.model))
+    blocks.check(has_times=night.data.events is None or night.data.events.time is not None)
+    blocks.check_aims(night.data.labels)
+    Parts.of(night.training, night.model.code).check()
+    metrics.named(night.evaluation.metrics, "evaluation.metrics")
+    _check_data(night.data)
+    exports.places(store, night.publishing.exports)
+
+
+def _check_data(data: Data) -> None:
+    """The environment variables of its paths are set, and the folder of own SQL is there."""
+    for table in filter(None, (data.events, data.items, data.users)):
+        table.resolved_path()
+    queries.collect(data.sql_overlay)
