@@ -87,6 +87,9 @@ def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any]
         ({"sequences": {"input_types": ["view"], "target_types": ["buy"]}}, "are not among input_types"),
         ({"model": {"loss": "CrossEntropy()", "heads": ["NextItem()"]}}, "not both"),
         ({"promotion": {"k": 5}}, "evaluation.k"),
+        ({"promotion": {"metric": "Precision"}}, "promotion needs Precision, which is not among evaluation.metrics"),
+        ({"evaluation": {"metrics": ["NDCG"]}, "promotion": {"min_coverage": 0.1}}, "promotion needs CatalogCoverage"),
+        ({"evaluation": {"metrics": ["NDCG(5)"]}}, "given by name"),
         ({"data": {"demo": {}}, "scoring": {"segment": "device"}}, "'device', which is no .* There are: country, membership"),
         (
             {
@@ -143,6 +146,13 @@ def test_paths_take_names_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert Events(path="${RECSYS_TEST_DATA}/a.csv", time="t").resolved_path() == "/data/a.csv"
     with pytest.raises(ConfigError, match="RECSYS_TEST_MISSING, which is not set"):
         expand("${RECSYS_TEST_MISSING}/clicks")
+
+
+def test_the_metric_that_decides_may_be_spelt_otherwise() -> None:
+    night = Night.model_validate(
+        {**NIGHT, "evaluation": {"metrics": ["MAP( divide_by_k=true )"]}, "promotion": {"metric": "MAP(divide_by_k=true)"}}
+    )
+    assert night.promotion.metric == "MAP(divide_by_k=true)"
 
 
 def test_holdouts_and_exports_are_typed() -> None:

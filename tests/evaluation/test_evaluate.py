@@ -1,6 +1,9 @@
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -9,12 +12,14 @@ import torch
 from recsys import demo
 from recsys.config import Data, Evaluation, Features, Model, Scoring, Sequences, Shop
 from recsys.errors import ConfigError
-from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.evaluate import check_evaluation, evaluate
 from recsys.features.tables import build_features
 from recsys.histories import Dictionary, Histories
 from recsys.model import saving
 from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary
+from recsys.parts import choices
+from recsys.ranking.metrics import Metric, named
 from recsys.recipes import resolve
 from recsys.scoring.recommend import recommend
 from recsys.sequences.build import build_sequences
@@ -131,7 +136,8 @@ def test_a_current_model_is_the_reference(shops):
 def test_a_model_against_itself_is_no_better_and_no_worse(shops):
     found = evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), shops.model(1))
     rows = [r for r in rows_of(found, "metrics") if r["contender"] == "candidate" and r["metric"] != "CatalogCoverage"]
-    assert all((r["difference"], r["low"], r["high"]) == (0.0, 0.0, 0.0) for r in rows)
+    assert {(r["difference"], r["low"], r["high"]) for r in rows if r["slice"] == "all"} == {(0.0, 0.0, 0.0)}
+    assert {(r["difference"], r["low"], r["high"]) for r in rows} <= {(0.0, 0.0, 0.0), (0.0, None, None)}  # of a handful of users
 
 
 def test_the_report_says_what_the_tables_say(evaluated):
@@ -172,3 +178,96 @@ def test_nobody_to_test_on_is_an_answer(shops):
 def test_a_model_that_saw_the_holdout_is_refused(shops):
     with pytest.raises(ConfigError, match="was trained on what was before .* and the holdout begins at .* compare its twin"):
         evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), shops.model(1, AS_OF))
+
+
+# ---------------------------------------------------------------- what is measured
+
+EVERY = tuple(name if name != "Debiased" else "Debiased(metric=NDCG)" for name in choices(Metric))
+
+
+@pytest.fixture(scope="module")
+def everything(shops):
+    """Every metric, sliced by columns of every kind."""
+    evaluation = EVALUATION.model_copy(update={"metrics": ("NDCG", *set(EVERY) - {"NDCG"}), "slices": ("country", "age", "tags", "price")})
+    return evaluate(shops.store, AS_OF, evaluation, True, 1, shops.sequences(), shops.model(1), None)
+
+
+def test_every_metric_in_every_slice_at_every_k(everything):
+    rows = rows_of(everything, "metrics")
+    slices = {row["slice"] for row in rows}
+    assert len(rows) == 3 * len(slices) * len(EVERY) * len(EVALUATION.k)
+    for kind in (
+        "users with 20 events",
+        "users known for",
+        "items known for",
+        "users with country ",
+        "users with age ",
+        "items with tags ",
+    ):
+        assert any(name.startswith(kind) for name in slices), kind
+    assert {row["metric"] for row in rows} == set(named(EVERY))
+    assert all(row["low"] <= row["difference"] <= row["high"] for row in rows if row["low"] is not None)
+    per_user = rows_of(everything, "users")[0].keys()
+    assert {f"{name}@{k}" for name in set(named(EVERY)) - {"CatalogCoverage"} for k in EVALUATION.k} < per_user
+
+
+def test_lists_are_as_long_as_the_metrics_look_and_others_do_not_notice(everything, evaluated):
+    shared = {(row["contender"], row["metric"], row["k"]): row["value"] for row in rows_of(evaluated, "metrics") if row["slice"] == "all"}
+    found = {(row["contender"], row["metric"], row["k"]): row["value"] for row in rows_of(everything, "metrics") if row["slice"] == "all"}
+    assert shared.items() <= found.items()
+    assert found["candidate", "PartialAUC", 10] > 0
+
+
+def test_what_cannot_be_measured_is_an_error_before_anything_is_done(shops):
+    def ask(**changes):
+        check_evaluation(EVALUATION.model_copy(update=changes), shops.sequences())
+
+    ask(metrics=EVERY, slices=("country", "price"))
+    with pytest.raises(ConfigError, match="evaluation.metrics: 'NDGC': there is no Metric 'NDGC'. Did you mean NDCG"):
+        ask(metrics=("NDGC",))
+    with pytest.raises(ConfigError, match="evaluation.slices: 'contry' .* Did you mean country"):
+        ask(slices=("contry",))
+    with pytest.raises(
+        ConfigError, match="evaluation.metrics: IntraListDiversity.* 'tag' is no categorical column of the items. Did you mean tags"
+    ):
+        ask(metrics=('IntraListDiversity(columns=["tag"])',))
+
+
+# ---------------------------------------------------------------- what docs/evaluate.md says
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_a_metric_of_ones_own(shops, tmp_path):
+    """The document's class, named in a configuration: it is measured, and its code is part of the version."""
+    (tmp_path / "team").mkdir()
+    file = tmp_path / "team" / "metrics.py"
+    (source,) = blocks("python")
+    file.write_text(source)
+    evaluation = EVALUATION.model_copy(update={"metrics": ("MRR", "team.metrics.DiscountedHits(decay=0.5)")})
+
+    def found():
+        return evaluate(shops.store, AS_OF, evaluation, True, 1, shops.sequences(), shops.model(1), None, code=str(tmp_path))
+
+    first = found()
+    of_users = [row for row in rows_of(first, "users") if row["contender"] == "popular"]
+    assert all(row["team.metrics.DiscountedHits(decay=0.5)@5"] >= 0.5 ** (1 / row["MRR@5"] - 1) for row in of_users if row["MRR@5"])
+    assert any(row["MRR@5"] for row in of_users)
+    file.write_text(source.replace("np.arange(k)", "np.arange(1, k + 1)"))
+    assert found().version != first.version
+
+
+def test_the_documents_queries_run(shops, evaluated):
+    over_nights, of_users = (sql.replace("store/demo", str(shops.store.root)) for sql in blocks("sql"))
+    assert {row[1] for row in duckdb.sql(over_nights).fetchall()} >= {"candidate", "popular"}
+    rows = duckdb.sql(of_users.replace("users.parquet", str(evaluated.path / "users.parquet"))).fetchall()
+    assert len(rows) == evaluated.counts["test_users"]
+
+
+def test_the_document_names_every_metric_and_the_default_ones():
+    assert all(f"`{name}" in DOCUMENT for name in choices(Metric))
+    assert "  ".join(Evaluation().metrics) in DOCUMENT
