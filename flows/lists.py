@@ -9,6 +9,7 @@ import duckdb
 from recsys.errors import StoreError
 from recsys.lineage import ancestor
 from recsys.schema import Schema
+from recsys.sql import quoted
 from recsys.store import Artifact, Store
 
 
@@ -61,7 +62,7 @@ class Lists:
         return connection
 
     def _rows(self, query: str, user: object) -> list[dict[str, Any]]:
-        titles = ", ".join('items."' + name.replace('"', '""') + '"' for name in self.titles())
+        titles = ", ".join(f"items.{quoted(name)}" for name in self.titles())
         asked = query.format(titles=titles or "item_id", user="user_id::varchar = $user")
         found = self._connection.execute(asked, {"user": str(user)})
         names = [column[0] for column in found.description or ()]

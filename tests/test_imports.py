@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = {"features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing"}
 NEUTRAL = {
     "store",
+    "sql",
     "attempts",
     "disk",
     "verification",

@@ -7,10 +7,10 @@ from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from recsys.errors import ContractError
-from recsys.features.columns import quoted
 from recsys.features.contracts import COLUMNS, KEYS, Rule, source_rules, table_rules
 from recsys.features.queries import Query, named
 from recsys.features.sources import Source, Window
+from recsys.sql import quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

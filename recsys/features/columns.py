@@ -21,6 +21,7 @@ from recsys.config import Events, Items, Table, Users
 from recsys.errors import ConfigError
 from recsys.schema import Column, Role, Scale, known_at
 from recsys.schema import Table as TableName
+from recsys.sql import quoted
 
 Kind = Literal["integer", "wide_integer", "float", "text", "boolean", "date", "timestamp", "timestamptz", "list", "other"]
 
@@ -120,11 +121,6 @@ def check_names(tables: Mapping[TableName, Table]) -> None:
                     f"{_RENAME} of one of them."
                 )
             owner[name] = table
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def kind(type_: str) -> Kind:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 from recsys.config import Events, Table
 from recsys.errors import SourceError
-from recsys.features.columns import UNITS, declared, quoted
+from recsys.features.columns import UNITS, declared
+from recsys.sql import literal, quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -205,8 +206,3 @@ def readable(place: str, *paths: str) -> Iterator[None]:
 def in_calendar(moment: str) -> str:
     """SQL of a time, brought into the years that Python's datetime has."""
     return f"greatest(timestamp '0001-01-01', least(timestamp '9999-12-31', {moment}))"
-
-
-def literal(text: str) -> str:
-    """An SQL string."""
-    return "'" + text.replace("'", "''") + "'"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from recsys.errors import ConfigError, ContractError
 from recsys.features import queries
-from recsys.features.columns import declared, quoted
+from recsys.features.columns import declared
 from recsys.features.queries import Queries, Query, named
 from recsys.features.sources import Source
 from recsys.schema import known_at
+from recsys.sql import quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from recsys.features.columns import kind, quoted
+from recsys.features.columns import kind
+from recsys.sql import quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys.config import Features, expand
 from recsys.errors import ConfigError, RecsysError
-from recsys.features.columns import quoted
+from recsys.sql import literal, quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -146,10 +146,10 @@ def write(con: "DuckDBPyConnection", name: str, query: str, folder: Path, order:
     `order` has to be a total order (no columns: by all of them), so that equal rows give equal bytes; None leaves them as they come.
     """
     start = time.perf_counter()
-    target = str(folder / f"{name}.parquet").replace("'", "''")
+    target = literal(str(folder / f"{name}.parquet"))
     by = "" if order is None else f"order by {', '.join(map(quoted, order)) or 'all'}"
-    con.execute(f"copy (select * from (\n{query}\n) {by}) to '{target}' (format parquet, compression zstd)")
-    con.execute(f"create or replace view {quoted(name)} as select * from read_parquet('{target}')")
+    con.execute(f"copy (select * from (\n{query}\n) {by}) to {target} (format parquet, compression zstd)")
+    con.execute(f"create or replace view {quoted(name)} as select * from read_parquet({target})")
     count = con.execute(f"select count(*) from {quoted(name)}").fetchone()
     assert count is not None
     log.info("%s: %s rows in %.1f s", name, f"{count[0]:,}", time.perf_counter() - start)

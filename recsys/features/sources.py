@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from recsys.config import Data, Events, Table
 from recsys.errors import SourceError
-from recsys.features.columns import Declared, WrongType, check_names, declared, expression, kind, quoted
+from recsys.features.columns import Declared, WrongType, check_names, declared, expression, kind
 from recsys.features.files import Span, locate
 from recsys.features.formats import FILE_SHIFT, Facts, Parquet, Reader
 from recsys.features.text import Text
 from recsys.schema import Table as TableName
+from recsys.sql import quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

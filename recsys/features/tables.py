@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from recsys.config import Data, Features
 from recsys.errors import ConfigError, ContractError
 from recsys.features import checks, labels, queries, sources
-from recsys.features.columns import DERIVED, FROM_TIMES, Declared, WrongType, declared, expression, quoted
+from recsys.features.columns import DERIVED, FROM_TIMES, Declared, WrongType, declared, expression
 from recsys.features.contracts import KEYS
 from recsys.features.files import is_remote
 from recsys.features.profile import PROFILE, profile
@@ -23,6 +23,7 @@ from recsys.features.sources import Source, Window
 from recsys.features.staging import stage
 from recsys.schema import Column, Role, Schema
 from recsys.schema import Table as TableName
+from recsys.sql import quoted
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import duration, naive
 

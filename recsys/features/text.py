@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from recsys.config import Table
 from recsys.errors import SourceError
-from recsys.features.columns import declared, kind, quoted
-from recsys.features.formats import FILE_SHIFT, Facts, Reader, in_calendar, literal
+from recsys.features.columns import declared, kind
+from recsys.features.formats import FILE_SHIFT, Facts, Reader, in_calendar
+from recsys.sql import literal, quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -19,6 +19,7 @@ from recsys import published
 from recsys.config import Export, expand
 from recsys.errors import ConfigError, ExportError
 from recsys.published import Promotion
+from recsys.sql import literal, quoted
 from recsys.store import Store
 from recsys.windows import label
 
@@ -72,11 +73,11 @@ class Database:
 
     def write(self, lists: str, about: About) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        name = _identifier(self.table)
+        name = quoted(self.table)
         with duckdb.connect(self.path) as connection:
             connection.execute("begin")
             connection.execute(f"create or replace table {name} as {_query(lists)}")
-            connection.execute(f"comment on table {name} is {_literal(json.dumps(about))}")
+            connection.execute(f"comment on table {name} is {literal(json.dumps(about))}")
             connection.execute("commit")
 
     def __str__(self) -> str:
@@ -141,12 +142,12 @@ def export(store: Store, promotion: Promotion, exports: Iterable[Export]) -> lis
 
 
 def _query(lists: str) -> str:
-    return f"select user_id, rank, item_id, score, source from read_parquet({_literal(lists)}, hive_partitioning = false)"
+    return f"select user_id, rank, item_id, score, source from read_parquet({literal(lists)}, hive_partitioning = false)"
 
 
 def _copy(lists: str, new: Path, options: str) -> None:
     with duckdb.connect() as connection:
-        connection.execute(f"copy ({_query(lists)}) to {_literal(str(new))} ({options})")
+        connection.execute(f"copy ({_query(lists)}) to {literal(str(new))} ({options})")
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -163,11 +164,3 @@ def _read(text: str) -> About | None:
         return json.loads(text)
     except ValueError:  # a comment that somebody else wrote
         return None
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

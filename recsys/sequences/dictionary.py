@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from recsys.arrays import single
 from recsys.schema import Column, Schema, file_name
+from recsys.sql import quoted
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,3 @@ def stored(column: Column) -> str:
     if column.role == "numeric" or (column.role == "label" and not column.is_coded):
         return f"if(isfinite({name}::double), try_cast({name} as float), null) as {name}"
     return name
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'

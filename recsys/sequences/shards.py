@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from recsys.arrays import Codes, Ints, single, to_numpy
 from recsys.errors import ContractError
 from recsys.schema import Column, Schema, known_at
-from recsys.sequences.dictionary import Coding, quoted, stored
+from recsys.sequences.dictionary import Coding, stored
+from recsys.sql import quoted
 
 _USERS = """
 -- One row per user of the shard.
