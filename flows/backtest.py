@@ -59,13 +59,14 @@ def backtest(
     run = steps.begin(night, store, night_of(as_of), rebuild)
     plan = backtest.folds(run.as_of, evaluation.holdout, seed)
     contenders = checked(backtest, night, plan, run.store)
-    tables = steps.features(run)
-    histories = steps.sequences(run, tables)
-    listed: list[Listed] = []
-    models: dict[str, Artifact | None] = {}
-    for fold in plan:
-        for contender in contenders:
-            models[contender.name] = folds.trained(run, contender, fold, histories, models.get(contender.name))
-            listed.append(folds.listed(run, backtest, contender, fold, histories, models[contender.name]))
-    compared = folds.compared(run, backtest, histories, listed)
-    return Completed(message=f"{verdict(fold_rows(run.store, compared))} Nothing was published.", data=compared)
+    with run.store.at_work():
+        tables = steps.features(run)
+        histories = steps.sequences(run, tables)
+        listed: list[Listed] = []
+        models: dict[str, Artifact | None] = {}
+        for fold in plan:
+            for contender in contenders:
+                models[contender.name] = folds.trained(run, contender, fold, histories, models.get(contender.name))
+                listed.append(folds.listed(run, backtest, contender, fold, histories, models[contender.name]))
+        compared = folds.compared(run, backtest, histories, listed)
+        return Completed(message=f"{verdict(fold_rows(run.store, compared))} Nothing was published.", data=compared)

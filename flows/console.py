@@ -46,9 +46,12 @@ def show_night(store: Store, promotion: published.Promotion) -> None:
 
 
 def show_promotion(promotion: published.Promotion) -> None:
-    say(f"\nPublished for {label(promotion.moment)}: the lists of {SOURCES[promotion.source]}. ({promotion.by}, {promotion.at})")
+    done = "Held for a person" if promotion.action == "hold" else "Published"
+    say(f"\n{done} for {label(promotion.moment)}: the lists of {SOURCES[promotion.source]}. ({promotion.by}, {promotion.at})")
     for reason in promotion.reasons:
         say(f"  {reason}")
+    if promotion.action == "hold":
+        say(f"What was published stays, until `recsys promote {promotion.id} --why …` publishes this.")
 
 
 def show_metrics(evaluation: Artifact) -> None:

@@ -49,10 +49,12 @@ def experiment(
         evaluation=evaluation, promotion=promotion, scoring=scoring,
     )  # fmt: skip
     run = steps.begin(night, store, night_of(as_of))
-    tables = steps.features(run)
-    histories = steps.sequences(run, tables)
-    rival = steps.comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too
-    variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival)
-    comparison = steps.evaluation(run, histories, variant, rival)
-    decision = Decision.load(steps.promotion(run, comparison))
-    return Completed(message=f"Nothing was published for {windows.label(run.as_of)}. It would be: {decision.reasons[0]}", data=comparison)
+    with run.store.at_work():
+        tables = steps.features(run)
+        histories = steps.sequences(run, tables)
+        rival = steps.comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too
+        variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival)
+        comparison = steps.evaluation(run, histories, variant, rival)
+        decision = Decision.load(steps.promotion(run, comparison))
+        message = f"Nothing was published for {windows.label(run.as_of)}. It would be: {decision.reasons[0]}"
+        return Completed(message=message, data=comparison)

@@ -67,15 +67,16 @@ def nightly(
         rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
         return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
 
-    current = published.before(run.store, run.as_of)  # asked once: no night is compared with itself
-    tables = steps.features(run)
-    histories = steps.sequences(run, tables)
-    rival = steps.comparable(run, current, histories)
-    candidate = steps.training(run, "candidate", histories, run.holdout, warm_from=rival)
-    comparison = steps.evaluation(run, histories, candidate, rival)
-    gate = steps.promotion(run, comparison)
-    decision = Decision.load(gate)
-    winner = steps.winner(run, histories, decision, candidate, rival, current)
-    lists = steps.scoring(run, histories, winner.model, decision)
-    promoted = steps.publishing(run, histories, lists, decision, winner, current, evaluation=comparison, promotion=gate)
-    return Completed(message=decision.reasons[0], data=promoted)
+    with run.store.at_work():
+        current = published.before(run.store, run.as_of)  # asked once: no night is compared with itself
+        tables = steps.features(run)
+        histories = steps.sequences(run, tables)
+        rival = steps.comparable(run, current, histories)
+        candidate = steps.training(run, "candidate", histories, run.holdout, warm_from=rival)
+        comparison = steps.evaluation(run, histories, candidate, rival)
+        gate = steps.promotion(run, comparison)
+        decision = Decision.load(gate)
+        winner = steps.winner(run, histories, decision, candidate, rival, current)
+        lists = steps.scoring(run, histories, winner.model, decision)
+        promoted = steps.publishing(run, histories, lists, decision, winner, current, evaluation=comparison, promotion=gate)
+        return Completed(message=decision.reasons[0], data=promoted)
