@@ -56,7 +56,7 @@ def backtest(
         seed=seed, data=data, features=features, sequences=sequences, model=model, training=training, evaluation=evaluation,
         scoring=scoring, promotion=config.Promotion(metric=evaluation.metrics[0], k=evaluation.k[0]),
     )  # fmt: skip
-    run = steps.begin(night, store, night_of(as_of), rebuild)
+    run = steps.begin(night, store, night_of(as_of), rebuild, backtest=backtest)
     plan = backtest.folds(run.as_of, evaluation.holdout, seed)
     contenders = checked(backtest, night, plan, run.store)
     with run.store.at_work():

@@ -4,6 +4,7 @@ Prefect's caching and results stay off: the store is the cache, and the artifact
 """
 
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -18,7 +19,7 @@ from flows import deployments, ui
 from flows.checks import check
 from flows.progress import Progress
 from recsys import demo, digest, published, windows
-from recsys.config import Night
+from recsys.config import Backtest, Group, Night
 from recsys.errors import RecsysError
 from recsys.evaluation.evaluate import check_evaluation, evaluate
 from recsys.features.tables import build_features
@@ -31,6 +32,7 @@ from recsys.scoring.recommend import recommend
 from recsys.sequences.build import build_sequences
 from recsys.store import Artifact, Store
 from recsys.training.train import train
+from recsys.validation import validated
 from recsys.windows import Cut
 
 
@@ -59,12 +61,12 @@ class Run:
         return windows.everything(self.as_of, has_times=events is None or events.time is not None)
 
 
-def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False) -> Run:
+def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False, *, backtest: Backtest | None = None) -> Run:
     """The run, after its building blocks were checked and what it does otherwise than its deployment was logged."""
     _listen()
     artifacts = Store(store, {"prefect_flow_run": runtime.flow_run.id})
     check(night, artifacts)
-    for difference in _differences(night):
+    for difference in _differences(dict(night) | ({"backtest": backtest} if backtest else {})):
         get_run_logger().info("Otherwise than deployed: %s", difference)
     artifacts.check_writable()
     return Run(artifacts, as_of, night, datetime.now(timezone.utc), rebuild)
@@ -78,14 +80,18 @@ def _listen() -> None:
         library.addHandler(APILogHandler())
 
 
-def _differences(night: Night) -> list[str]:
+def _differences(groups: Mapping[str, Any]) -> Iterator[str]:
+    """Every field in which a parameter of the flow differs from its deployment's."""
     if not runtime.deployment.id:
-        return []
+        return
     with get_client(sync_client=True) as client:
-        parameters = client.read_deployment(runtime.deployment.id).parameters
-    groups = {name: value for name, value in parameters.items() if name in Night.model_fields}  # the UI saves as_of and rebuild too
-    deployed = deployments.night(groups)
-    return list(deployments.differences(night.model_dump(mode="json"), deployed.model_dump(mode="json")))
+        deployed = client.read_deployment(runtime.deployment.id).parameters
+    for name, group in groups.items():
+        if isinstance(group, Group) and name in runtime.flow_run.parameters:
+            theirs = validated(type(group), deployed.get(name) or {}, name)
+            yield from deployments.differences(group.model_dump(mode="json"), theirs.model_dump(mode="json"), name)
+        elif name in deployed:
+            yield from deployments.differences(group, deployed[name], name)
 
 
 def progress_of(run: Run, what: str) -> Progress:

@@ -17,7 +17,8 @@ from recsys.evaluation.comparison import SCHEMA, Comparison
 from recsys.evaluation.folds import Rules, read_lists
 from recsys.evaluation.slices import Slice
 from recsys.histories import Dictionary, Histories
-from recsys.ranking.metrics import Past, named
+from recsys.model import own_parts
+from recsys.ranking.metrics import Past, named, specs
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Fold
 
@@ -55,22 +56,28 @@ def backtest(
     evaluation = rules.evaluation
     metrics = [metric for metric in named(evaluation.metrics) if not references or metric != "Intersection"]  # with the first of them
     metrics += [f"Intersection(model={json.dumps(name)})" for name in references]
+    measured = specs(metrics, "evaluation.metrics")
     names = list(dict.fromkeys(one.model for one in listed))
     config = {
-        "metrics": list(named(metrics)), "k": evaluation.k, "n_bootstrap": evaluation.n_bootstrap, **rules.versioned(),
+        "metrics": list(measured), "k": evaluation.k, "n_bootstrap": evaluation.n_bootstrap, **rules.versioned(),
         "models": names, "tested": list(tested or names), "references": list(references),
     }  # fmt: skip
 
     def build(draft: Draft) -> None:
         histories, dictionary = Histories.load(sequences.path, columns=()), Dictionary.load(sequences.path)
-        of_folds = [_Compared(rules, histories, dictionary, fold, of_fold) for fold, of_fold in _by_fold(listed)]
-        rows = [row for one in of_folds for row in one.metrics(metrics, references, tested or names)]
+        rows: list[dict[str, Any]] = []
+        facts: list[dict[str, Any]] = []
+        for fold, of_fold in _by_fold(listed):  # one at a time in memory: there may be hundreds
+            compared = _Compared(rules, histories, dictionary, fold, of_fold)
+            rows += compared.metrics(metrics, references, tested or names)
+            facts.append(compared.facts())
         pq.write_table(pa.Table.from_pylist(rows, METRICS), draft.path / "metrics.parquet", compression="zstd")
-        pq.write_table(pa.Table.from_pylist([one.facts() for one in of_folds]), draft.path / "folds.parquet", compression="zstd")
-        draft.counts = {"folds": len(of_folds), "models": len(names), "test_users": sum(len(one.ground.users) for one in of_folds)}
+        pq.write_table(pa.Table.from_pylist(facts), draft.path / "folds.parquet", compression="zstd")
+        draft.counts = {"folds": len(facts), "models": len(names), "test_users": sum(fold["test_users"] for fold in facts)}
 
     inputs = {"sequences": sequences} | {_name(one.fold.name, one.model): one.lists for one in listed}
-    return store.ensure("backtest", as_of, config, inputs, build, code=__name__, rebuild=rebuild)
+    sources = own_parts.sources({cls for spec in measured.values() for cls in spec.classes()}, rules.code)
+    return store.ensure("backtest", as_of, config, inputs, build, code=__name__, sources=sources, rebuild=rebuild)
 
 
 class _Compared:

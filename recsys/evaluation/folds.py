@@ -34,6 +34,7 @@ class Rules:
     exclude_seen: bool
     segment: str | None  # the users' column by which popular items are counted
     seed: int
+    code: str | None = None  # the folder of own metrics
 
     def versioned(self) -> dict[str, Any]:
         """What lists depend on, as JSON values."""

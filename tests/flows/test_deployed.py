@@ -17,7 +17,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-NAMES = {"demo", "globo", "ml-100k"}
+FLOWS = {
+    **dict.fromkeys(("demo", "globo", "ml-100k"), "nightly"),
+    **dict.fromkeys(("seven-models", "seven-models-ml-1m", "seven-models-globo"), "backtest"),
+}
 
 
 class Server:
@@ -79,9 +82,9 @@ def test_all_deployments_are_there_with_their_parameters(server: Server) -> None
     from flows import deployments
 
     found = {str(d["name"]): d for d in server.ask("deployments/filter", {})}
-    assert set(found) == NAMES
+    assert set(found) == set(FLOWS)
     for name, deployment in found.items():
-        assert deployment["parameters"] == deployments.deployed(name)
+        assert deployment["parameters"] == deployments.deployed(name, FLOWS[name])
         assert deployment["enforce_parameter_schema"] is True
         assert deployment["global_concurrency_limit"]["limit"] == 1  # type: ignore[index]
 
@@ -133,3 +136,23 @@ def test_a_worker_runs_a_night_from_the_form_and_a_second_run_waits(server: Serv
     assert [run["name"] for run in runs] == ["nightly-2025-06-01"] * 2
     assert str(runs[1]["start_time"]) > str(runs[0]["end_time"]), "one run of a deployment at a time"
     assert "nothing to do" in str(runs[1]["state"]["message"])  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_a_worker_runs_a_backtest_from_the_form(server: Server, tmp_path: Path) -> None:
+    worker = server.start([PREFECT, "worker", "start", "--pool", "local-process", "--type", "process"], tmp_path / "worker.log")
+    try:
+        asked = {
+            "store": str(tmp_path / "store"), "data": {"demo": {"n_users": 200, "n_items": 60}},
+            "backtest": {"models": ["popular", "popular_lately"], "n_folds": 2, "csv": str(tmp_path / "csv")},
+        }  # fmt: skip
+        given = [word for name, value in asked.items() for word in ("-p", f"{name}={json.dumps(value)}")]
+        done = server.prefect("deployment", "run", "backtest/seven-models", *given, "--watch", "--watch-interval", "1")
+        assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "worker.log").read_text()
+    finally:
+        os.killpg(worker.pid, signal.SIGTERM)
+        worker.wait(60)
+    assert len((tmp_path / "csv" / "folds.csv").read_text().splitlines()) == 1 + 2 * 2
+    assert "Otherwise than deployed: backtest.n_folds: 2 (deployed: 1)" in (tmp_path / "worker.log").read_text()
+    tables = {str(artifact["key"]): artifact for artifact in server.ask("artifacts/filter", {})}
+    assert len(json.loads(str(tables["store-backtest-models"]["data"]))) == 2 and "store-backtest-folds" in tables
