@@ -42,6 +42,7 @@ class Task:
     share: float = 1.0  # of an epoch's steps
     one_step: int = 0  # 1: train for a single one, where only what comes after it is measured
     threads: int = 2
+    accelerator: str = "cpu"  # or "gpu"
     seed: int = 1
     lists: Path | None = None  # where to write the lists of all users
     memory_gib: float = 0.0  # address space that the process may have; 0: all

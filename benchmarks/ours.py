@@ -123,13 +123,13 @@ class Night:
             trainer="Trainer(max_steps=1)" if task.one_step else "Trainer()",
             callbacks=("benchmarks.measuring.Clock()",),
             threads=task.threads,
-            accelerator="cpu",
+            accelerator=task.accelerator,
         )
         cut = everything(self.as_of, has_times=True)
         return fit(self.store, self.as_of, model_of(task), training, task.seed, self.sequences(), cut, key="user", epochs=task.epochs)
 
     def scoring(self) -> Artifact:
-        scoring = Scoring(k=K, threads=self.task.threads, accelerator="cpu")
+        scoring = Scoring(k=K, threads=self.task.threads, accelerator=self.task.accelerator)
         return score(self.store, self.as_of, scoring, self.sequences(), self.training(), "candidate", "1d")
 
     def model(self) -> Recommender:

@@ -118,7 +118,7 @@ def sasrec(task: Task, epochs: int | None = None) -> SASRecModel:
             min_epochs=n_epochs,
             limit_train_batches=task.share,
             callbacks=[Clock()],
-            accelerator="cpu",
+            accelerator=task.accelerator,
             devices=1,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -136,7 +136,7 @@ def sasrec(task: Task, epochs: int | None = None) -> SASRecModel:
         n_negatives=task.n_negatives,
         lr=task.learning_rate,
         batch_size=task.users_per_batch,
-        recommend_torch_device="cpu",
+        recommend_torch_device={"cpu": "cpu", "gpu": "cuda"}[task.accelerator],
         get_trainer_func=trainer,
     )
 
