@@ -88,7 +88,7 @@ def _differences(groups: Mapping[str, Any]) -> Iterator[str]:
         deployed = client.read_deployment(runtime.deployment.id).parameters
     for name, group in groups.items():
         if isinstance(group, Group) and name in runtime.flow_run.parameters:
-            theirs = validated(type(group), deployed.get(name) or {}, name)
+            theirs = validated(type(group), deployed[name], name) if name in deployed else type(group).model_construct()
             yield from deployments.differences(group.model_dump(mode="json"), theirs.model_dump(mode="json"), name)
         elif name in deployed:
             yield from deployments.differences(group, deployed[name], name)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from flows import deployments
-from recsys.config import Data, Evaluation, Events, Export, Group, Model, Night, Publishing, Scoring, Training, expand
+from recsys.config import Backtest, Data, Evaluation, Events, Export, Group, Model, Night, Publishing, Scoring, Training, expand
 from recsys.config.groups import RESULT_FREE
 from recsys.errors import ConfigError
 
@@ -28,7 +28,7 @@ def groups(group: type[Group] = Night) -> set[type[Group]]:
     return found
 
 
-GROUPS = sorted(groups(), key=lambda g: g.__name__)
+GROUPS = sorted(groups() | groups(Backtest), key=lambda g: g.__name__)
 
 
 def test_a_night_reads_as_written_and_back() -> None:

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from flows import deployments
 from flows.cli import app
-from recsys.config import Model
+from flows.contenders import contenders
+from recsys.config import Backtest, Model
 from recsys.model.blocks import Blocks
 from recsys.recipes import resolve
 
@@ -51,7 +52,9 @@ def test_configurations_are_valid(document: Path) -> None:
     for text in blocks(document, "yaml"):
         parameters = yaml.safe_load(text)
         parameters.pop("store", None)
-        if "data" in parameters:
+        if "backtest" in parameters:
+            contenders(Backtest(**parameters["backtest"]), deployments.unpublished(parameters))
+        elif "data" in parameters:
             deployments.night(parameters)
         else:
             Blocks.of(resolve(Model(**parameters["model"])))
