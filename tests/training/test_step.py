@@ -19,10 +19,12 @@ from recsys.config import Model
 from recsys.model.batching import Padded
 from recsys.model.blocks import build
 from recsys.model.bucket import Bucket
+from recsys.model.losses import Loss
 from recsys.model.network import Network
 from recsys.model.objectives.causal import CausalLM
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
+from recsys.parts import choices
 from recsys.recipes import resolve
 
 HISTORIES, DICTIONARY = sample(n_users=40)
@@ -79,10 +81,36 @@ A_STEP = {"xlnet_rtd": 1}
 @pytest.mark.parametrize("recipe", recipes.names())
 def test_a_gpu_is_seldom_waited_for(recipe: str) -> None:
     network, buckets = step_of(recipe)
+    assert waits(network, buckets) == len(buckets) * A_BUCKET.get(recipe, 0) + A_STEP.get(recipe, 0)
+
+
+# Parts that make a step of next-event prediction wait: how many values all lists have, which labels are known, which events are real.
+PARTS_A_BUCKET: list[tuple[dict[str, Any], int]] = [
+    ({"inputs": "Inputs(features=['device', 'gap_seconds', 'picture', 'brand', 'price', 'country', 'age'])"}, 0),
+    ({"inputs": "Inputs(features=['shelves', 'genres'])"}, 2),
+    ({"inputs": "Inputs(noise=StochasticSharedEmbeddings())"}, 0),
+    ({"inputs": "Inputs(noise=SwapNoise())"}, 1),
+    ({"heads": ("NextItem()", 'Binary(label="bought")')}, 1),
+    ({"heads": ("NextItem()", 'Binary(label="bought", of="event")')}, 2),
+    ({"objective": "AllAction()"}, 1),
+    ({"objective": "DenseAllAction()"}, 1),
+    ({"loss": "SampledSoftmax(negatives=Mixed(), log_q=true)"}, 0),
+    ({"encoder": "GRU()", "positions": "NoPositions()"}, 0),
+]
+
+
+@pytest.mark.parametrize(("part", "a_bucket"), PARTS_A_BUCKET, ids=str)
+def test_few_parts_wait_for_a_gpu(part: dict[str, Any], a_bucket: int) -> None:
+    network, buckets = step_of("sasrec", **part)
+    assert waits(network, buckets) == len(buckets) * a_bucket
+
+
+def waits(network: Network, buckets: list[Bucket]) -> int:
+    """How often a step on buckets as a GPU has them asks for a number."""
     known = [replace(b, n_targets=int((b.weight[:, 1:] > 0).sum())) for b in buckets]
     with Watched() as watched:
         backward(network, known)
-    assert watched.asked.total() == len(buckets) * A_BUCKET.get(recipe, 0) + A_STEP.get(recipe, 0), watched.asked
+    return watched.asked.total()
 
 
 def test_predictions_that_are_counted_beforehand_are_the_same() -> None:
@@ -130,10 +158,22 @@ def test_a_step_is_made_on_one_device(recipe: str, monkeypatch: pytest.MonkeyPat
     assert loss.is_meta and all(p.grad is not None and p.grad.is_meta for p in network.parameters())
 
 
-@pytest.mark.parametrize("recipe", recipes.names())
-def test_half_precision_keeps_a_loss_in_float32(recipe: str) -> None:
+IN_HALF = [
+    *((recipe, {}) for recipe in recipes.names()),
+    *(("sasrec", {"loss": f"{name}()"}) for name in choices(Loss) if name != "WeightedSum"),
+    ("sasrec", {"inputs": 'Inputs(features="all", aggregation=SumTimesItem(), layer_norm=true)'}),
+    ("sasrec", {"inputs": "Inputs(embeddings=[SoftOneHot(columns=['price']), JointMLP(columns=['gap_seconds', 'age'])])"}),
+    ("sasrec", {"items": "Combined(blocks=[IdEmbedding(), Features()])", "positions": "Rotary()"}),
+    ("sasrec", {"heads": ("NextItem(similarity=Cosine())", 'Binary(label="bought", pooling=Attention())', 'Regression(label="spent")')}),
+    ("sasrec", {"heads": ("NextItem(tied=false, bias=true)", 'MultiClass(label="reason", of="event")')}),
+    ("sasrec", {"towers": ("Tower(name='beside', inputs=Inputs(), encoder=LSTM())",), "fusion": "UserFeatures(features='all')"}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "parts"), IN_HALF, ids=str)
+def test_half_precision_keeps_a_loss_in_float32(recipe: str, parts: dict[str, Any]) -> None:
     """As on a GPU: autocast to bfloat16 and back."""
-    network, buckets = step_of(recipe)
+    network, buckets = step_of(recipe, **parts)
     torch.manual_seed(1)
     whole = network.loss(buckets)
     torch.manual_seed(1)

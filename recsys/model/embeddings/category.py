@@ -85,7 +85,7 @@ class _Table(nn.Module):
 def combined(vectors: Tensor, offsets: Tensor, combiner: Combiner) -> Tensor:
     """(R, W) of the vectors (M, W) of R lists, list i being rows offsets[i] … offsets[i + 1] − 1; of an empty one zeros."""
     length = offsets.diff()
-    row = torch.repeat_interleave(torch.arange(len(length), device=length.device), length)
+    row = torch.repeat_interleave(torch.arange(len(length), device=length.device), length, output_size=len(vectors))
     empty = vectors.new_zeros(len(length), vectors.shape[1])
     if combiner in ("max", "min"):
         return empty.scatter_reduce(0, row[:, None].expand_as(vectors), vectors, f"a{combiner}", include_self=False)
