@@ -150,7 +150,7 @@ class Step:
             "events_per_second": events / took,
             "real_share": self.batches.real_share,
             "rate_share": flops * events / took / (tflops * 1e12),
-            "waits": sum("synchron" in str(warning.message) for warning in waited) if self.device.type == "cuda" else None,
+            "waits": sum("called a synchronizing" in str(warning.message) for warning in waited) if self.device.type == "cuda" else None,
             "peak_gib": memory[0],
         }
 
