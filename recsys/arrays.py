@@ -1,5 +1,6 @@
 """Columns of parquet files as flat numpy arrays: lists are values with offsets, never Python objects."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from recsys.errors import StoreError
 from recsys.schema import Column
+
+BATCH_ROWS = 2**17  # that are read at once where a table is read in pieces
 
 Ints: TypeAlias = NDArray[np.int64]
 Codes: TypeAlias = NDArray[np.int32]
@@ -44,9 +47,22 @@ Array: TypeAlias = np.ndarray | Ragged
 
 def read_table(file: Path, columns: list[str] | None = None) -> pa.Table:
     """A parquet file of a sequences artifact, with those of the columns that it has."""
+    with _opened(file) as parquet:
+        return parquet.read([name for name in parquet.schema_arrow.names if columns is None or name in columns])
+
+
+def read_batches(file: Path, columns: list[str]) -> Iterator[pa.Table]:
+    """The same in batches of rows; the first is empty, and says what columns there are."""
+    with _opened(file) as parquet:
+        names = [name for name in parquet.schema_arrow.names if name in columns]
+        yield pa.schema([parquet.schema_arrow.field(name) for name in names]).empty_table()
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=names):
+            yield pa.Table.from_batches([batch])
+
+
+def _opened(file: Path) -> pq.ParquetFile:
     try:
-        with pq.ParquetFile(file) as parquet:
-            return parquet.read([name for name in parquet.schema_arrow.names if columns is None or name in columns])
+        return pq.ParquetFile(file)
     except FileNotFoundError:
         raise StoreError(f"{file} is missing: its folder is no finished sequences artifact, or has no such shard.") from None
 

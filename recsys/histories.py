@@ -15,7 +15,7 @@ array of ends. Three users, cut at 9:00 (times in hours for the reader's sake):
 L is the length of a history, U the number of users, n of events, V of items.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from recsys.arrays import Array, Codes, Ints, Ragged, read_table, single, to_array, to_numpy
 from recsys.errors import ConfigError, StoreError
 from recsys.schema import Column, Schema, Table, file_name, known_at
+from recsys.shards import Stream, shards_of, whole
 from recsys.windows import Cut, microseconds
 
 __all__ = ["Array", "Codes", "Dictionary", "Histories", "Ints", "ItemActivity", "Key", "Ragged", "Seen", "shards_of"]
@@ -72,19 +73,31 @@ class Histories:
 
     @classmethod
     def load(cls, folder: Path, shards: Sequence[int] | None = None, columns: Collection[str] | None = None) -> "Histories":
-        """Of a sequences artifact all shards, or some; with all features and labels, or the named ones, of events and users.
-
-        Reading shard by shard, with the columns that are needed, keeps memory independent of the number of users.
-        """
+        """Of a sequences artifact all shards, or some; with all features and labels, or the named ones, of events and users."""
         schema = Schema.load(folder)
         chosen = _chosen(schema, columns)
-        read = _Parts(folder, shards_of(folder) if shards is None else shards)
-        users = read.table("users", ["user_id", "n_events", "n_seen", "n_blocked", *(c.name for c in chosen if c.table == "users")])
+        shards = shards_of(folder) if shards is None else shards
+        return cls._of({name: whole(folder, name, shards, wanted) for name, wanted in _wanted(schema, chosen).items()}, schema, chosen)
+
+    @classmethod
+    def pieces(cls, folder: Path, shard: int, columns: Collection[str] | None, n_users: int) -> Iterator["Histories"]:
+        """A shard, `n_users` at a time, so that memory does not grow with the number of users. Of an empty shard there is one piece."""
+        schema = Schema.load(folder)
+        chosen = _chosen(schema, columns)
+        streams = {name: Stream(folder, name, shard, wanted) for name, wanted in _wanted(schema, chosen).items()}
+        users = streams["users"].take(n_users)
+        while True:
+            n_rows = {"histories": "n_events", "seen": "n_seen", "blocked": "n_blocked"}
+            others = {name: streams[name].take(pc.sum(users[column]).as_py() or 0) for name, column in n_rows.items()}
+            yield cls._of({"users": users, **others}, schema, chosen)
+            users = streams["users"].take(n_users)
+            if not len(users):
+                break
+
+    @classmethod
+    def _of(cls, tables: Mapping[str, pa.Table], schema: Schema, chosen: Sequence[Column]) -> "Histories":
+        users, events, seen, blocked = (tables[name] for name in ("users", "histories", "seen", "blocked"))
         features = [c for c in chosen if c.table == "events"]
-        moments = [known_at(c.name) for c in features if c.role == "label" and schema.has_times]
-        own = ["item_code", "event_at", "session", "is_target", "weight"]
-        events = read.table("histories", [*own, *(c.name for c in features), *moments])
-        seen, blocked = read.table("seen", ["item_code", "first_event_at", "first_position"]), read.table("blocked", ["item_code"])
 
         def of_events(name: str) -> np.ndarray | None:
             return to_numpy(events[name]) if name in events.column_names else None
@@ -286,19 +299,16 @@ def where_known(label: Array, known: NDArray[np.bool_]) -> Array:
     return np.where(known, label, label.dtype.type(np.nan if label.dtype.kind == "f" else -1))
 
 
-def shards_of(folder: Path) -> list[int]:
-    """Numbers of the shards in a sequences artifact, in order."""
-    return sorted(int(file.stem.removeprefix("part-")) for file in (folder / "users").glob("part-*.parquet"))
-
-
-@dataclass(frozen=True)
-class _Parts:
-    folder: Path
-    shards: Sequence[int]
-
-    def table(self, name: str, columns: list[str]) -> pa.Table:
-        """The parts of a table below each other, with those of the columns that it has."""
-        return pa.concat_tables([read_table(self.folder / name / f"part-{shard:03}.parquet", columns) for shard in self.shards])
+def _wanted(schema: Schema, chosen: Sequence[Column]) -> dict[str, list[str]]:
+    """The columns to read, by table: those that histories always have, and the chosen ones."""
+    users, features = ([c for c in chosen if c.table == table] for table in ("users", "events"))
+    moments = [known_at(c.name) for c in features if c.role == "label" and schema.has_times]
+    return {
+        "users": ["user_id", "n_events", "n_seen", "n_blocked", *(c.name for c in users)],
+        "histories": ["item_code", "event_at", "session", "is_target", "weight", *(c.name for c in features), *moments],
+        "seen": ["item_code", "first_event_at", "first_position"],
+        "blocked": ["item_code"],
+    }
 
 
 def _chosen(schema: Schema, names: Collection[str] | None) -> list[Column]:

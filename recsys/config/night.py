@@ -65,6 +65,7 @@ class Scoring(Group):
     users_per_tile: int = Free(1024, ge=1, description="Users scored at once: memory against speed.")
     accelerator: Literal["auto", "cpu", "gpu"] = Free("auto", description="Where it runs.")
     threads: int | None = Free(None, description="Torch's threads; all cores unless said.")
+    processes: int = Free(1, ge=1, description="Processes that shards are divided among, each with its share of the threads.")
 
 
 class Export(Group):

@@ -1,34 +1,38 @@
 """Tonight's lists: the k best items of every user, without what they have seen and what is blocked, as original ids.
 
-Memory holds one shard's histories and one row group of lists, whatever the number of users.
+Memory holds the histories and lists of one row group of users, whatever their number. Shards may go to several processes.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from recsys.arrays import Ints
 from recsys.config import Scoring
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, RecsysError
 from recsys.histories import Dictionary, Histories, shards_of
 from recsys.model import saving
-from recsys.ranking.lists import Lists, Source, counting, make_lists
+from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
 from recsys.scoring import vectors
 from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
-from recsys.scoring.predictions import write_predictions
+from recsys.scoring.predictions import predictions
 from recsys.store import Artifact, Draft, Store
-from recsys.windows import everything, microseconds
+from recsys.windows import Cut, everything, microseconds
 
 MODELS = ("candidate", "current")
+_of_process: "_Night"  # of a process that makes parts
 
 
 def recommend(
@@ -58,86 +62,140 @@ def recommend(
     inputs = {"sequences": sequences} if model is None else {"sequences": sequences, "model": model}
 
     def build(draft: Draft) -> None:
+        device = device_of(scoring.accelerator) if model else "cpu"
         with _threads(scoring.threads):
-            night = _Night(as_of, scoring, sequences, model, source, popular_window)
-            draft.note(device=night.device)
-            draft.counts = night.write(draft.path / "recommendations", progress)
+            popular = _popularity(as_of, sequences.path, popular_window, scoring.segment)
+            night = _Night(as_of, scoring, sequences.path, model.path if model else None, source, popular, device)
+            counts = _write_parts(night, draft.path, progress)
+            night.write_items(draft.path)
+        draft.note(device=device, processes=scoring.processes, lists_shared=counts.pop("lists_shared", 0))
+        draft.counts = dict(sorted(counts.items()))
 
     sources = None if model is None else saving.sources(model.path)
     return store.ensure("scoring", as_of, config, inputs, build, code="recsys.scoring.recommend", sources=sources, rebuild=rebuild)
 
 
+@dataclass(frozen=True)
 class _Night:
-    """One night's scoring at work: what does not change from shard to shard."""
+    """One night's scoring: what each process that makes some of the parts has to know."""
 
-    def __init__(
-        self, as_of: datetime, scoring: Scoring, sequences: Artifact, model: Artifact | None, source: str, popular_window: str
-    ) -> None:
-        self.scoring, self.source, self.folder = scoring, source, sequences.path
-        self.dictionary = Dictionary.load(self.folder)
-        self.cut = everything(as_of, self.dictionary.schema.has_times)
-        self.now = microseconds(as_of) if self.dictionary.schema.has_times else None
-        self.device = device_of(scoring.accelerator) if model else "cpu"
-        self.ranker = Ranker.load(source, model.path, self.dictionary, self.device) if model else None
-        self.shards = shards_of(self.folder)
-        self.n_users = sum(pq.read_metadata(file).num_rows for file in (self.folder / "users").glob("*.parquet"))
-        segment = [scoring.segment] if scoring.segment else []
-        shards = (Histories.load(self.folder, [shard], columns=segment) for shard in self.shards)
-        self.popular = Popularity.count(shards, self.dictionary, self.cut, popular_window or None, scoring.segment)
-        self.columns = [*segment, *(self.ranker.columns if self.ranker else ())]
+    as_of: datetime
+    scoring: Scoring
+    sequences: Path
+    model: Path | None
+    source: str
+    popular: Popularity
+    device: str
 
-    def write(self, folder: Path, progress: Callable[[float], None] | None) -> dict[str, int | float]:
-        """Every part, and what is in them."""
-        folder.mkdir()
-        counts: Counter[str] = Counter()
-        advance = counting(self.n_users, progress)
-        for shard in self.shards:
-            histories = Histories.load(self.folder, [shard], self.columns)
-            counts += self._write_part(folder, shard, histories, advance)
-        if self.ranker is not None:
-            self._write_items(folder.parent, self.ranker)
-        return dict(sorted(counts.items()))
+    @cached_property
+    def dictionary(self) -> Dictionary:
+        return Dictionary.load(self.sequences)
 
-    def _write_items(self, folder: Path, ranker: Ranker) -> None:
+    @cached_property
+    def cut(self) -> Cut:
+        return everything(self.as_of, self.dictionary.schema.has_times)
+
+    @cached_property
+    def ranker(self) -> Ranker | None:
+        return None if self.model is None else Ranker.load(self.source, self.model, self.dictionary, self.device)
+
+    def write_items(self, folder: Path) -> None:
         """What is asked for besides the lists."""
-        if self.scoring.vectors:
-            vectors.write_items(folder / "vectors", ranker)
-        if self.scoring.similar_items:
-            similar = vectors.similar_items(ranker.item_id, ranker.catalogue, self.scoring.similar_items)
+        if self.ranker is not None and self.scoring.vectors:
+            vectors.write_items(folder / "vectors", self.ranker)
+        if self.ranker is not None and self.scoring.similar_items:
+            similar = vectors.similar_items(self.ranker.item_id, self.ranker.catalogue, self.scoring.similar_items)
             pq.write_table(similar, folder / "similar_items.parquet", compression="zstd")
 
-    def _write_part(self, folder: Path, shard: int, histories: Histories, advance: Callable[[int], None]) -> Counter[str]:
-        ends = histories.cut(self.cut)
-        sources = self._sources(histories, ends)
-        near = sources[0].near if isinstance(sources[0], Reading) else ends - histories.offsets[:-1]
-        excluded = (histories.seen(self.cut), histories.blocked()) if self.scoring.exclude_seen else (histories.blocked(),)
-        counts: Counter[str] = Counter(users=histories.n_users)
-        if isinstance(sources[0], Reading):
-            counts["events_of_unknown_items"] = sources[0].n_unknown
-            if self.scoring.vectors:
-                counts["user_vectors"] = vectors.write_users(folder.parent / "vectors", shard, sources[0], histories.user_id)
-        path, names = folder / f"part-{shard:03}.parquet", [source.name for source in sources]
-        with PartWriter(path, histories.user_id.type, self.dictionary.item_id, names) as part:
-            for first in range(0, histories.n_users, USERS_PER_ROW_GROUP):
-                users = np.arange(first, min(first + USERS_PER_ROW_GROUP, histories.n_users))
-                lists = make_lists(sources, users, self.scoring.k, excluded, near[users], self.scoring.users_per_tile, advance)
-                part.write(histories.user_id.take(pa.array(users)), lists)
-                counts += _counted(lists, sources)
-        if isinstance(sources[0], Reading) and (heads := sources[0].ranker.network.label_heads):
-            predicted = folder.parent / "predictions" / f"part-{shard:03}.parquet"
-            counts["predictions"] = write_predictions(predicted, histories.user_id, heads, sources[0].said)
+    def write_part(self, folder: Path, shard: int, advance: Callable[[int], None]) -> Counter[str]:
+        """A shard's part of every table, a row group of users at a time, and what is in them."""
+        counts: Counter[str] = Counter()
+        segment = [self.scoring.segment] if self.scoring.segment else []
+        columns = [*segment, *(self.ranker.columns if self.ranker else ())]
+        name = f"part-{shard:03}.parquet"
+        with (
+            PartWriter(folder / "recommendations" / name) as lists,
+            PartWriter(folder / "predictions" / name) as predicted,
+            PartWriter(vectors.users_part(folder / "vectors", shard)) as users,
+        ):
+            for histories in Histories.pieces(self.sequences, shard, columns, USERS_PER_ROW_GROUP):
+                sources = self._sources(histories)
+                reading = sources[0] if isinstance(sources[0], Reading) else None
+                if reading and self.scoring.vectors:
+                    counts["user_vectors"] += vectors.write_users(users, reading, histories.user_id)
+                counts += self._write_lists(lists, histories, sources, advance)
+                if reading and (heads := reading.ranker.network.label_heads):
+                    counts["predictions"] += int(sum((~np.isnan(said)).sum() for said in reading.said.values()))
+                    predicted.write(predictions, histories.user_id, heads, reading.said)
         return counts
 
-    def _sources(self, histories: Histories, ends: Ints) -> list[Source]:
+    def _sources(self, histories: Histories) -> list[Source]:
         popular = self.popular.sources(histories)
         if self.ranker is None:
             return list(popular[self.source])
-        return [self.ranker.reading(histories, ends, self.now), *next(iter(popular.values()))]
+        now = microseconds(self.as_of) if self.dictionary.schema.has_times else None
+        return [self.ranker.reading(histories, histories.cut(self.cut), now), *next(iter(popular.values()))]
+
+    def _write_lists(self, part: PartWriter, histories: Histories, sources: list[Source], advance: Callable[[int], None]) -> Counter[str]:
+        excluded = (histories.seen(self.cut), histories.blocked()) if self.scoring.exclude_seen else (histories.blocked(),)
+        near = sources[0].near if isinstance(sources[0], Reading) else np.diff(histories.offsets)
+        users = np.arange(histories.n_users)
+        lists = make_lists(sources, users, self.scoring.k, excluded, near, self.scoring.users_per_tile, advance)
+        part.write(as_table, histories.user_id, lists, self.dictionary.item_id, [source.name for source in sources])
+        return _counted(lists, sources)
+
+
+def _popularity(as_of: datetime, sequences: Path, window: str, segment: str | None) -> Popularity:
+    dictionary = Dictionary.load(sequences)
+    columns = [segment] if segment else []
+    pieces = (piece for shard in shards_of(sequences) for piece in Histories.pieces(sequences, shard, columns, USERS_PER_ROW_GROUP))
+    return Popularity.count(pieces, dictionary, everything(as_of, dictionary.schema.has_times), window or None, segment)
+
+
+def _write_parts(night: _Night, folder: Path, progress: Callable[[float], None] | None) -> Counter[str]:
+    """All parts, one after the other or in several processes."""
+    shards = shards_of(night.sequences)
+    n_users = {shard: pq.read_metadata(night.sequences / "users" / f"part-{shard:03}.parquet").num_rows for shard in shards}
+    advance = counting(sum(n_users.values()), progress)
+    counts: Counter[str] = Counter(users=sum(n_users.values()))
+    if night.scoring.processes == 1:
+        for shard in shards:
+            counts += night.write_part(folder, shard, advance)
+        return counts
+    n_threads = max(1, torch.get_num_threads() // night.scoring.processes)
+    with ProcessPoolExecutor(night.scoring.processes, get_context("spawn"), _begin, (night, n_threads)) as pool:
+        making = {pool.submit(_write_part, folder, shard): shard for shard in shards}
+        try:
+            for done in as_completed(making):
+                counts += done.result()
+                advance(n_users[making[done]])
+        except BrokenProcessPool as error:
+            raise RecsysError(
+                f"One of the {night.scoring.processes} processes that make lists ended without a word, which is what lack of memory "
+                "looks like. Set scoring.processes lower."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return counts
+
+
+def _begin(night: _Night, n_threads: int) -> None:
+    """In a new process: what it makes parts of."""
+    global _of_process
+    torch.set_num_threads(n_threads)
+    _of_process = night
+
+
+def _write_part(folder: Path, shard: int) -> Counter[str]:
+    return _of_process.write_part(folder, shard, lambda _: None)
 
 
 def _counted(lists: Lists, sources: list[Source]) -> Counter[str]:
     """Where the items come from, and how many lists do not begin with the first source or are not full."""
     counts = Counter(users_without_first_source=int((lists.source[:, 0] != 0).sum()), short_lists=int((lists.item_code[:, -1] < 0).sum()))
+    if isinstance(sources[0], Reading):
+        counts["events_of_unknown_items"] = sources[0].n_unknown
+        counts["lists_shared"] = sources[0].notes["lists_shared"]
     for number, n_items in enumerate(np.bincount(lists.source[lists.source >= 0], minlength=len(sources)).tolist()):
         counts[f"items_from_{sources[number].name}"] += n_items
     return counts

@@ -3,7 +3,6 @@
 A user's score of an item is the product of their vectors, plus the item's bias where there is one.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from recsys.histories import Dictionary, Histories, shards_of
 from recsys.model.catalogue import Catalogue
 from recsys.ranking.ranker import Ranker, Reading, device_of
 from recsys.ranking.topk import top_k
-from recsys.scoring.parts import USERS_PER_ROW_GROUP
+from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
 from recsys.windows import Cut, microseconds
 
 
@@ -33,7 +32,11 @@ def item_vectors(item_id: pa.Array, catalogue: Catalogue) -> pa.Table:
 def user_vectors(reading: Reading, user_id: pa.Array, users: Ints) -> pa.Table:
     """`user_id, vector` of those of the users (U,), rows of `user_id`, of whom the model knows an event."""
     known, hidden = reading.hidden(users)
-    return pa.table({"user_id": user_id.take(pa.array(users[known])), "vector": _as_lists(hidden)})
+    return _of_users(user_id, users[known], hidden)
+
+
+def _of_users(user_id: pa.Array, users: Ints, hidden: Tensor) -> pa.Table:
+    return pa.table({"user_id": user_id.take(pa.array(users)), "vector": _as_lists(hidden)})
 
 
 @torch.inference_mode()
@@ -58,14 +61,14 @@ def similar_items(item_id: pa.Array, catalogue: Catalogue, k: int) -> pa.Table:
 
 def write_vectors(folder: Path, model: Path, sequences: Path, cut: Cut) -> dict[str, int]:
     """`items.parquet` and `users/part-000.parquet` … of a model and the histories before the cut. Returns counts of both."""
-    dictionary = Dictionary.load(sequences)
-    ranker = Ranker.load("model", model, dictionary, device_of("auto"))
+    ranker = Ranker.load("model", model, Dictionary.load(sequences), device_of("auto"))
     write_items(folder, ranker)
     now = None if cut.at is None else microseconds(cut.at)
     n_users = 0
     for shard in shards_of(sequences):
-        histories = Histories.load(sequences, [shard], ranker.columns)
-        n_users += write_users(folder, shard, ranker.reading(histories, histories.cut(cut), now), histories.user_id)
+        with PartWriter(users_part(folder, shard)) as part:
+            for histories in Histories.pieces(sequences, shard, ranker.columns, USERS_PER_ROW_GROUP):
+                n_users += write_users(part, ranker.reading(histories, histories.cut(cut), now), histories.user_id)
     return {"items": len(ranker.item_code), "users": n_users}
 
 
@@ -83,22 +86,16 @@ def write_items(folder: Path, ranker: Ranker) -> None:
     pq.write_table(item_vectors(ranker.item_id, ranker.catalogue), folder / "items.parquet", compression="zstd")
 
 
-def write_users(folder: Path, shard: int, reading: Reading, user_id: pa.Array) -> int:
-    """`users/part-{shard}.parquet`, in the order of the histories. Returns the number of users with a vector."""
-    path = folder / "users" / f"part-{shard:03}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema([("user_id", user_id.type), ("vector", pa.list_(pa.float32()))])
-    n_users = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
-        for table in _in_groups(reading, user_id):
-            file.write_table(table)
-            n_users += len(table)
-    return n_users
+def users_part(folder: Path, shard: int) -> Path:
+    """Where the vectors of a shard's users stand."""
+    return folder / "users" / f"part-{shard:03}.parquet"
 
 
-def _in_groups(reading: Reading, user_id: pa.Array) -> Iterator[pa.Table]:
-    for first in range(0, len(user_id), USERS_PER_ROW_GROUP):
-        yield user_vectors(reading, user_id, np.arange(first, min(first + USERS_PER_ROW_GROUP, len(user_id))))
+def write_users(part: PartWriter, reading: Reading, user_id: pa.Array) -> int:
+    """The next row group: all that are read, in the order of the histories. Returns the number of users with a vector."""
+    known, hidden = reading.hidden(np.arange(len(user_id)))
+    part.write(_of_users, user_id, known, hidden)
+    return len(known)
 
 
 def _as_lists(vectors: Tensor) -> pa.Array:

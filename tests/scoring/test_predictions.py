@@ -12,8 +12,8 @@ from recsys.model.heads.label import LabelHead
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
 from recsys.parts import choices, part
-from recsys.scoring import predictions
-from recsys.scoring.predictions import write_predictions
+from recsys.scoring.parts import PartWriter
+from recsys.scoring.predictions import predictions
 
 
 def head(kind: str, **settings: str) -> LabelHead:
@@ -25,13 +25,16 @@ def head(kind: str, **settings: str) -> LabelHead:
 
 
 @pytest.mark.parametrize("users_per_row_group", [1, 2, 100])
-def test_rows_by_user_head_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users_per_row_group: int) -> None:
+def test_rows_by_user_head_and_class(tmp_path: Path, users_per_row_group: int) -> None:
     """Of users in the middle of whom somebody has no known event, by heads in the order of their names."""
-    monkeypatch.setattr(predictions, "USERS_PER_ROW_GROUP", users_per_row_group)
     heads = [head("Regression", label="spent"), head("Binary", label="bought"), head("MultiClass", label="reason", name="cause")]
     classes = np.array([[0.1, 0.2, 0.3, 0.4, 0.0], [np.nan] * 5, [0.5, 0.1, 0.1, 0.1, 0.2]], dtype=np.float32)
     said = {"spent": np.array([9.5, np.nan, -1], np.float32), "bought": np.array([0.25, np.nan, 0.75], np.float32), "cause": classes}
-    n_rows = write_predictions(tmp_path / "predictions" / "part-000.parquet", pa.array(["u1", "u2", "u3"]), heads, said)
+    user_id = pa.array(["u1", "u2", "u3"])
+    with PartWriter(tmp_path / "predictions" / "part-000.parquet") as part:
+        for first in range(0, 3, users_per_row_group):
+            group = slice(first, first + users_per_row_group)
+            part.write(predictions, user_id[group], heads, {name: of_all[group] for name, of_all in said.items()})
     table = pq.read_table(tmp_path / "predictions" / "part-000.parquet")
     expected = [
         row
@@ -42,11 +45,10 @@ def test_rows_by_user_head_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyP
             (user, "spent", None, said["spent"][i]),
         ]
     ]
-    assert [tuple(row.values()) for row in table.to_pylist()] == expected and n_rows == len(expected)
+    assert [tuple(row.values()) for row in table.to_pylist()] == expected
     assert table.schema.names == ["user_id", "head", "class", "value"] and table.schema.field("value").type == pa.float32()
 
 
-def test_nobody_has_an_answer(tmp_path: Path) -> None:
-    file = tmp_path / "predictions" / "part-000.parquet"
-    assert write_predictions(file, pa.array([1, 2]), [head("Binary", label="bought")], {"bought": np.full(2, np.nan, np.float32)}) == 0
-    assert pq.read_table(file).num_rows == 0
+def test_nobody_has_an_answer() -> None:
+    table = predictions(pa.array([1, 2]), [head("Binary", label="bought")], {"bought": np.full(2, np.nan, np.float32)})
+    assert table.num_rows == 0 and table.schema.field("value").type == pa.float32()

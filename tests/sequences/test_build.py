@@ -160,6 +160,24 @@ def test_only_the_columns_asked_for(build: Build) -> None:
         Histories.load(artifact.path, columns=["devise"])
 
 
+@pytest.mark.parametrize("n_users", [1, 2, 100])
+def test_pieces_are_the_whole(build: Build, n_users: int) -> None:
+    artifact = build(**RICH, blocked=[{"user_id": 2, "item_id": 100}], n_shards=2)
+    for shard in shards_of(artifact.path):
+        whole, pieces = Histories.load(artifact.path, [shard]), list(Histories.pieces(artifact.path, shard, None, n_users))
+        assert [piece.n_users for piece in pieces][:-1] == [n_users] * (len(pieces) - 1)
+        assert sum((piece.user_id.to_pylist() for piece in pieces), []) == whole.user_id.to_pylist()
+        for of in (lambda h: (h.offsets, h.item_code), lambda h: h.seen(Cut(at=at(99))), lambda h: h.blocked()):
+            found = [own.tolist() for piece in pieces for own in np.split(of(piece)[1], of(piece)[0][1:-1])]
+            assert found == [own.tolist() for own in np.split(of(whole)[1], of(whole)[0][1:-1])]
+        for name, column in whole.columns.items():
+            if isinstance(column, np.ndarray):
+                np.testing.assert_array_equal(np.concatenate([piece.columns[name] for piece in pieces]), column)
+        for name, column in whole.user_columns.items():
+            if isinstance(column, np.ndarray):
+                np.testing.assert_array_equal(np.concatenate([piece.user_columns[name] for piece in pieces]), column)
+
+
 VISITS = [
     event(1, 10, 1, event_type="view"),
     event(1, 20, 2, event_type="buy"),
