@@ -32,6 +32,7 @@ NEUTRAL = {
     "validation",
     "errors",
     "histories",
+    "shards",
     "splits",
     "arrays",
 }
