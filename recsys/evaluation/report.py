@@ -111,11 +111,15 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 
 def _number(value: float, sign: str = "") -> str:
-    """Four places behind the point where shares are compared, fewer of larger numbers.
+    """Four places behind the point, where shares are; fewer of large numbers, and of tiny ones the first two that count.
 
-    >>> _number(0.12345), _number(1234.5), _number(-0.00001, "+z")
-    ('0.1235', '1234.5', '+0.0000')
+    >>> _number(0.12345), _number(1234.5), _number(-0.000123, "+z"), _number(0.0, "+z"), _number(float("nan"))
+    ('0.1235', '1234.5', '-0.00012', '+0.0000', 'undefined')
     """
+    if isnan(value):
+        return "undefined"
+    if 0 < abs(value) < 0.001:
+        return f"{value:{sign}.2g}"
     return f"{value:{sign}.4f}" if abs(value) < 100 else f"{value:{sign}.1f}"
 
 

@@ -1,5 +1,8 @@
+import doctest
+
 import pytest
 
+import recsys.evaluation.report
 from recsys.evaluation.baselines import Tried
 from recsys.evaluation.report import Report
 
@@ -77,7 +80,8 @@ def test_nothing_to_test_on():
     assert "The holdout is the last 1d, with 0 events. There is nothing to test on." in text and "|" not in text
 
 
-def test_large_numbers_are_told_with_fewer_places():
+def test_numbers_are_told_with_the_places_that_count():
+    assert doctest.testmod(recsys.evaluation.report).failed == 0
     text = report(
         [row("candidate", 5123.4567, -12.3, 140.02, metric="AvgRecPopularity"), row("popular", 9000.0, metric="AvgRecPopularity")]
     )
