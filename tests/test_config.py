@@ -90,6 +90,7 @@ def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any]
         ({"promotion": {"metric": "Precision"}}, "promotion needs Precision, which is not among evaluation.metrics"),
         ({"evaluation": {"metrics": ["NDCG"]}, "promotion": {"min_coverage": 0.1}}, "promotion needs CatalogCoverage"),
         ({"evaluation": {"metrics": ["NDCG(5)"]}}, "given by name"),
+        ({"evaluation": {"k": [10, 0]}}, "greater than 0"),
         ({"data": {"demo": {}}, "scoring": {"segment": "device"}}, "'device', which is no .* There are: country, membership"),
         (
             {

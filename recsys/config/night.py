@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from recsys.config.data import Data, Features, Sequences
 from recsys.config.groups import Free, Group
@@ -25,7 +25,7 @@ class Evaluation(Group):
         min_length=1,
         description='What is measured, e.g. "NDCG" or "MAP(divide_by_k=true)"; the first says which baseline is the better one.',
     )  # fmt: skip
-    k: tuple[int, ...] = Field((10, 20), min_length=1, description="Lengths of lists at which every metric is measured.")
+    k: tuple[PositiveInt, ...] = Field((10, 20), min_length=1, description="Lengths of lists at which every metric is measured.")
     slices: tuple[str, ...] = Field(
         (), description="Columns of users or items by which results are sliced too, beside history length and age of users and items."
     )
