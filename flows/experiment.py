@@ -7,6 +7,7 @@ from prefect.states import Completed, State
 
 from flows import steps
 from flows.nightly import night_of
+from flows.run import comparable
 from recsys import config, published, windows
 from recsys.promotion.policy import Decision
 from recsys.store import Artifact
@@ -52,7 +53,7 @@ def experiment(
     with run.store.at_work():
         tables = steps.features(run)
         histories = steps.sequences(run, tables)
-        rival = steps.comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too
+        rival = comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too
         variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival)
         comparison = steps.evaluation(run, histories, variant, rival)
         decision = Decision.load(steps.promotion(run, comparison))

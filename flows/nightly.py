@@ -1,11 +1,12 @@
 """The night: from event tables to published lists, one step after the other."""
 
-from datetime import datetime, timezone
+from datetime import datetime
 
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from flows import steps
+from flows.run import comparable
 from recsys import config, published, windows
 from recsys.promotion.policy import Decision
 from recsys.publishing.exports import export
@@ -15,8 +16,7 @@ def night_of(as_of: datetime | str | None) -> datetime:
     """The moment asked for, or else the midnight before the scheduled time, however late the run is."""
     if as_of is not None:
         return windows.parse_as_of(as_of)
-    scheduled = runtime.flow_run.scheduled_start_time.astimezone(timezone.utc)
-    return datetime(scheduled.year, scheduled.month, scheduled.day, tzinfo=timezone.utc)
+    return windows.midnight(runtime.flow_run.scheduled_start_time)
 
 
 def run_name() -> str:
@@ -71,7 +71,7 @@ def nightly(
         current = published.before(run.store, run.as_of)  # asked once: no night is compared with itself
         tables = steps.features(run)
         histories = steps.sequences(run, tables)
-        rival = steps.comparable(run, current, histories)
+        rival = comparable(run, current, histories)
         candidate = steps.training(run, "candidate", histories, run.holdout, warm_from=rival)
         comparison = steps.evaluation(run, histories, candidate, rival)
         gate = steps.promotion(run, comparison)

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -14,6 +14,9 @@ from recsys.pruning import Waste, size
 from recsys.status import STEPS, Cell, status
 from recsys.store import Artifact, Store
 from recsys.windows import label
+
+if TYPE_CHECKING:
+    from flows.plan import Line  # imports torch
 
 STYLES = {"done": "green", "reused": "cyan", "running": "yellow", "failed": "bold red", "missing": "dim"}
 
@@ -99,6 +102,20 @@ def _show_metrics(changes: Sequence[Change]) -> None:
     rows = [[metric, *(cells.get((contender, metric), "") for contender in contenders)] for metric in metrics]
     say(table("Metrics, each night's on its own holdout", ["metric", *contenders], rows))
     say("")
+
+
+def show_plan(store: Store, night: datetime, lines: Sequence["Line"]) -> None:
+    """What a run would do with each step, and why; no lines where it was published with this configuration."""
+    if not lines:
+        say(f"{label(night)} was published with this configuration: nothing to do.")
+        return
+    says = {"reused": "is reused", "runs": "runs", "follows": "depends"}
+    rows = [[line.step, says[line.does], line.version[:7], "; ".join(line.reasons)] for line in lines]
+    say(table(f"recsys nightly --as-of {label(night)}, in {short(store.root)}", ["step", "", "version", "why"], rows, flexible={"why"}))
+    if any(line.does == "follows" for line in lines):
+        say("What depends is reused where the step before comes to the same bytes as earlier, and runs otherwise.")
+    elif all(line.does == "reused" for line in lines):
+        say("Every step is there: the run would only publish.")
 
 
 def in_bytes(number: int) -> str:

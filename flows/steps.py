@@ -5,7 +5,6 @@ Prefect's caching and results stay off: the store is the cache, and the artifact
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,47 +17,17 @@ from prefect.logging.handlers import APILogHandler
 from flows import deployments, ui
 from flows.checks import check
 from flows.progress import Progress
-from recsys import demo, digest, published, windows
+from flows.run import Run, Winner
+from flows.run import winner as winner_of
+from recsys import published
 from recsys.config import Backtest, Group, Night
 from recsys.errors import RecsysError
-from recsys.evaluation.evaluate import check_evaluation, evaluate
-from recsys.features.tables import build_features
-from recsys.promotion.policy import Decision, decide
-from recsys.promotion.refit import check_refit
+from recsys.promotion.policy import Decision
 from recsys.published import Promotion
 from recsys.publishing.publish import publish
-from recsys.ranking.ranker import misfit
-from recsys.scoring.recommend import recommend
-from recsys.sequences.build import build_sequences
 from recsys.store import Artifact, Store
-from recsys.training.train import train
 from recsys.validation import validated
 from recsys.windows import Cut
-
-
-@dataclass(frozen=True)
-class Run:
-    """What every step of a run needs to know. `started` is the clock's only use: rows from after it break a contract."""
-
-    store: Store
-    as_of: datetime
-    night: Night
-    started: datetime
-    rebuild: bool = False
-
-    @property
-    def configuration(self) -> str:
-        """Digest of all that was asked for; with the places of the data, which versions know by what is in them."""
-        return digest.of_value({**self.night.versioned(), "data": self.night.data.model_dump(mode="json")})
-
-    @property
-    def holdout(self) -> Cut:
-        return windows.holdout(self.as_of, self.night.evaluation.holdout)
-
-    @property
-    def everything(self) -> Cut:
-        events = self.night.data.events
-        return windows.everything(self.as_of, has_times=events is None or events.time is not None)
 
 
 def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False, *, backtest: Backtest | None = None) -> Run:
@@ -73,11 +42,12 @@ def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False, *, b
 
 
 def _listen() -> None:
-    """The library's log lines go where the tasks' go: to the terminal and to the UI."""
-    library = logging.getLogger("recsys")
-    library.setLevel(logging.INFO)
-    if not any(isinstance(handler, APILogHandler) for handler in library.handlers):
-        library.addHandler(APILogHandler())
+    """The library's log lines go where the tasks' go, and those of a run: to the terminal and to the UI."""
+    for name in ("recsys", "flows.run"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        if not any(isinstance(handler, APILogHandler) for handler in logger.handlers):
+            logger.addHandler(APILogHandler())
 
 
 def _differences(groups: Mapping[str, Any]) -> Iterator[str]:
@@ -108,15 +78,8 @@ def may_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 @task(name="features", task_run_name="features", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 60], retry_condition_fn=may_pass)
 def features(run: Run) -> Artifact:
     """The events, items and users of the night's windows, as tables that kept their contracts."""
-    earlier = [artifact for artifact in run.store.artifacts("features") if artifact.as_of < run.as_of]
     with progress_of(run, "features"):
-        data = run.night.data
-        if data.demo is not None:
-            data = demo.prepare(data, run.as_of, run.store.root / "demo")
-        tables = build_features(
-            run.store, run.as_of, data, run.night.features,
-            previous=earlier[-1] if earlier else None, started=run.started, rebuild=run.rebuild,
-        )  # fmt: skip
+        tables = run.features()
     ui.show_profile(tables)
     return ui.reported(tables)
 
@@ -125,9 +88,7 @@ def features(run: Run) -> Artifact:
 def sequences(run: Run, tables: Artifact) -> Artifact:
     """Every user's history as flat arrays."""
     with progress_of(run, "sequences"):
-        made = ui.reported(build_sequences(run.store, run.as_of, run.night.sequences, tables, rebuild=run.rebuild))
-    check_evaluation(run.night.evaluation, made, run.night.model.code)  # before the training, which takes long
-    return made
+        return ui.reported(run.sequences(tables))
 
 
 @task(name="training", task_run_name="training {role}", cache_policy=NO_CACHE)
@@ -135,12 +96,8 @@ def training(
     run: Run, role: str, histories: Artifact, cut: Cut, *, warm_from: Artifact | None = None, epochs: int | None = None
 ) -> Artifact:
     """A model of what happened before the cut. `epochs` is the exact number of them for a refit."""
-    start = warm_from if run.night.training.warm_start else None
     with progress_of(run, f"training {role}") as progress:
-        model = train(
-            run.store, run.as_of, run.night.model, run.night.training, run.night.seed, histories, cut,
-            key=run.night.sequences.key, warm_from=start, epochs=epochs, progress=progress, rebuild=run.rebuild,
-        )  # fmt: skip
+        model = run.training(histories, cut, warm_from, epochs, progress)
     ui.show_epochs(model, role)
     return ui.reported(model)
 
@@ -149,10 +106,7 @@ def training(
 def evaluation(run: Run, histories: Artifact, candidate: Artifact, current: Artifact | None) -> Artifact:
     """The candidate, the current model and popularity, measured on the same users and items of the holdout."""
     with progress_of(run, "evaluation") as progress:
-        comparison = evaluate(
-            run.store, run.as_of, run.night.evaluation, run.night.scoring.exclude_seen, run.night.seed, histories, candidate, current,
-            segment=run.night.scoring.segment, code=run.night.model.code, progress=progress, rebuild=run.rebuild,
-        )  # fmt: skip
+        comparison = run.evaluation(histories, candidate, current, progress)
     ui.show_report(comparison)
     return ui.reported(comparison)
 
@@ -160,7 +114,7 @@ def evaluation(run: Run, histories: Artifact, candidate: Artifact, current: Arti
 @task(name="promotion", task_run_name="promotion", cache_policy=NO_CACHE)
 def promotion(run: Run, comparison: Artifact) -> Artifact:
     """Which contender's lists are published, and why."""
-    decision = decide(run.store, run.as_of, run.night.promotion, comparison, rebuild=run.rebuild)
+    decision = run.promotion(comparison)
     ui.show_decision(decision)
     return ui.reported(decision)
 
@@ -169,64 +123,20 @@ def promotion(run: Run, comparison: Artifact) -> Artifact:
 def scoring(run: Run, histories: Artifact, model: Artifact | None, decision: Decision) -> Artifact:
     """Tonight's list of every user."""
     with progress_of(run, "scoring") as progress:
-        lists = recommend(
-            run.store, run.as_of, run.night.scoring, histories, model, decision.published, decision.popular_window,
-            progress=progress, rebuild=run.rebuild,
-        )  # fmt: skip
+        lists = run.scoring(histories, model, decision, progress)
     ui.show_lists(run.store, lists)
     return ui.reported(lists)
-
-
-def comparable(run: Run, current: Promotion | None, histories: Artifact) -> Artifact | None:
-    """The current model as published where its training ended by the holdout's start, else its twin, else none.
-
-    A model that cannot read tonight's histories, since a column is gone say, is none: a new one takes its place.
-    """
-    if current is None:
-        return None
-    why = "every model of it has seen events of the holdout" if "training" in current.artifacts else "it has no model"
-    for name in ("training", "twin"):
-        model = current.artifact(run.store, name)
-        if model is not None and _ended_by(model.manifest["config"]["cut"], run.holdout):
-            reason = misfit(model.path, histories.path)
-            if reason is None:
-                return model
-            why = f"its model cannot read tonight's histories: {reason}"
-    get_run_logger().warning("No fair comparator in what was published for %s, the lists of %s: %s.", current.as_of, current.source, why)
-    return None
-
-
-def _ended_by(train_end: str, holdout: Cut) -> bool:
-    """Whether a training with this cut, as its manifest has it, saw nothing of the holdout."""
-    if holdout.at is None or train_end.startswith("last-"):
-        return train_end == str(holdout)
-    return datetime.fromisoformat(train_end) <= holdout.at
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The model of tonight's lists and its twin that was trained before the holdout; neither where a baseline won."""
-
-    model: Artifact | None = None
-    twin: Artifact | None = None
-    reasons: tuple[str, ...] = ()
 
 
 def winner(
     run: Run, histories: Artifact, decision: Decision, candidate: Artifact, rival: Artifact | None, current: Promotion | None
 ) -> Winner:
-    """Who makes tonight's lists. A candidate is trained again on everything before the night, if it stays itself by it."""
-    if decision.published == "current" and current is not None:
-        return Winner(current.artifact(run.store, "training"), current.artifact(run.store, "twin"))
-    if decision.published != "candidate":
-        return Winner()
-    if not run.night.training.refit:
-        return Winner(candidate)
-    refit = training(run, "refit", histories, run.everything, warm_from=rival, epochs=candidate.metrics["best_epoch"])
-    policy = run.night.promotion
-    check = check_refit(refit, candidate, histories, run.holdout, min_overlap=policy.min_refit_overlap, seed=run.night.seed)
-    get_run_logger().log(logging.INFO if check.passed else logging.WARNING, check.reason)
-    return Winner(refit, candidate, (check.reason,)) if check.passed else Winner(candidate, None, (check.reason,))
+    """Who makes tonight's lists; the refit of a candidate is a task of its own."""
+
+    def refit() -> Artifact:
+        return training(run, "refit", histories, run.everything, warm_from=rival, epochs=candidate.metrics["best_epoch"])
+
+    return winner_of(run, histories, decision, candidate, current, refit)
 
 
 @task(

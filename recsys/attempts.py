@@ -110,10 +110,13 @@ def is_held(root: Path, name: str) -> bool:
     return False
 
 
-def sweep_drafts(root: Path) -> None:
-    """Remove the drafts of killed runs: one whose lock nobody holds belongs to no one."""
+def sweep_drafts(root: Path, ours: str = "") -> None:
+    """Remove the drafts of killed runs: one whose lock nobody holds, or we do (of the attempt `ours`), belongs to no one."""
     for draft in (root / ".tmp").glob("*"):
-        with if_free(root, draft.name.rpartition("-")[0]) as free:
+        if (name := draft.name.rpartition("-")[0]) == ours:
+            shutil.rmtree(draft, ignore_errors=True)
+            continue
+        with if_free(root, name) as free:
             if free:
                 shutil.rmtree(draft, ignore_errors=True)
 

@@ -53,7 +53,7 @@ def configuration(before: Mapping[str, Artifact], after: Mapping[str, Artifact])
     """Every setting that differs, by step, and the steps whose code or SQL does."""
     for step in (step for step in after if step in before):
         one, other = before[step].manifest, after[step].manifest
-        ours, theirs = dict(_flat(one["config"])), dict(_flat(other["config"]))
+        ours, theirs = dict(flat(one["config"])), dict(flat(other["config"]))
         for name in sorted(ours.keys() | theirs.keys()):
             if ours.get(name) != theirs.get(name) and name != "cut":  # which is the night itself
                 yield Change(step, name, ours.get(name), theirs.get(name))
@@ -115,11 +115,11 @@ def lists(before: Path, after: Path) -> Overlap:
     return Overlap((row[0], row[1]), row[2], row[3] or 0.0, row[4] or 0.0, (row[5], row[6]), row[7])
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """`training.max_epochs`, 3 of nested groups."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else key)
+            yield from flat(inner, f"{name}.{key}" if name else key)
     else:
         yield name, value
 

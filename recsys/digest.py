@@ -27,6 +27,7 @@ _PLUMBING = {
     "recsys.audit",
     "recsys.difference",
     "recsys.lineage",
+    "recsys.rehearsal",
     "recsys.pruning",
     "recsys.status",
     "recsys.digest",

@@ -137,11 +137,8 @@ class Store:
         with disk.explained(self.root, step):
             if not rebuild and (found := self._finished(wanted)):
                 return found
-            with self.lock(wanted.attempt):
-                if not rebuild and (found := self._finished(wanted)):
-                    return found
-                key["inputs"] = {name: artifact.reference for name, artifact in inputs.items()}
-                return self._build(wanted, key, build)
+            key["inputs"] = {name: artifact.reference for name, artifact in inputs.items()}
+            return self._make(wanted, key, build, rebuild)
 
     def artifacts(self, step: str | None = None) -> list[Artifact]:
         """Every finished artifact, of one step or of all, by moment and then by when it was made."""
@@ -236,10 +233,14 @@ class Store:
     def _draft(self, artifact: Artifact) -> Path:
         return self.root / ".tmp" / f"{artifact.attempt}-{uuid.uuid4().hex[:8]}"
 
+    def _make(self, wanted: Artifact, key: dict[str, Any], build: Callable[[Draft], None], rebuild: bool) -> Artifact:
+        with self.lock(wanted.attempt):
+            if not rebuild and (found := self._finished(wanted)):  # by another run, while this one waited
+                return found
+            return self._build(wanted, key, build)
+
     def _build(self, wanted: Artifact, key: dict[str, Any], build: Callable[[Draft], None]) -> Artifact:
-        attempts.sweep_drafts(self.root)
-        for left in self.root.glob(f".tmp/{wanted.attempt}-*"):  # of a killed run: the lock is ours
-            shutil.rmtree(left, ignore_errors=True)
+        attempts.sweep_drafts(self.root, ours=wanted.attempt)
         draft = Draft(self._draft(wanted), self.root / ".scratch" / wanted.attempt)
         draft.path.mkdir(parents=True)
         draft.scratch.mkdir(parents=True, exist_ok=True)

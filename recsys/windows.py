@@ -84,6 +84,12 @@ def parse_as_of(text: str | datetime) -> datetime:
     return moment
 
 
+def midnight(moment: datetime) -> datetime:
+    """The midnight (UTC) before a moment: the night of a run that is not asked for one."""
+    utc = moment.astimezone(timezone.utc)
+    return datetime(utc.year, utc.month, utc.day, tzinfo=timezone.utc)
+
+
 def label(as_of: datetime) -> str:
     """The moment as a folder name, each its own: `2017-10-17`, or `2017-10-17T0600` where it is no midnight."""
     if as_of.microsecond:

@@ -21,6 +21,7 @@ NEUTRAL = {
     "audit",
     "difference",
     "lineage",
+    "rehearsal",
     "pruning",
     "status",
     "digest",

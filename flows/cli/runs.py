@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from flows import console, leaderboard
+from flows import console, deployments, leaderboard, overview
 from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, check, check_backtest, chosen, chosen_backtest, current
-from recsys import windows
+from recsys import published, windows
+from recsys.rehearsal import Rehearsal
 from recsys.store import Store
 
 app = typer.Typer()
@@ -36,6 +37,29 @@ def nightly(
         typer.echo(done.message)
     console.show_night(Store(parameters["store"]), done.result)
     typer.echo(done.how_to_see_it)
+
+
+@app.command()
+@answering
+def plan(
+    deployment: Deployment = None,
+    config: Config = None,
+    settings: Settings = None,
+    as_of: AsOf = None,
+    store: Folder = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="As of recsys nightly.")] = False,
+) -> None:
+    """What `recsys nightly` with these options would do: what it would reuse, what it would run, and why."""
+    parameters = chosen(deployment, config, store, settings or [])
+    now = datetime.now(timezone.utc)
+    moment = windows.parse_as_of(as_of) if as_of else windows.midnight(now)
+    check(parameters)
+    from flows.plan import plan  # imports torch
+    from flows.run import Run
+
+    run = Run(Rehearsal(parameters["store"]), moment, deployments.night(parameters), now, rebuild)
+    finished = None if rebuild else published.finished(run.store, run.as_of, run.configuration)
+    overview.show_plan(run.store, moment, [] if finished else plan(run))
 
 
 @app.command()

@@ -18,10 +18,13 @@ from prefect.states import Failed, State
 from flows import steps
 from flows.experiment import experiment
 from flows.nightly import night_of, nightly
+from flows.plan import STEPS, plan
+from flows.run import Run
 from recsys import published
-from recsys.config import Data, Evaluation, Events, Model, Night, Promotion, Shop, Training
+from recsys.config import Data, Evaluation, Events, Model, Night, Promotion, Scoring, Shop, Training
 from recsys.demo import prepare
 from recsys.errors import ConfigError, ContractError, SourceError
+from recsys.rehearsal import Rehearsal
 from recsys.store import Store
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -241,3 +244,37 @@ def test_passing_trouble_is_tried_again(error: Exception) -> None:
 @pytest.mark.parametrize("error", [SourceError("gone"), ContractError("broken"), ValueError("a bug"), FileNotFoundError("x")])
 def test_what_a_person_has_to_put_right_is_not(error: Exception) -> None:
     assert not steps.may_pass(steps.features, None, Failed(data=error))  # type: ignore[arg-type]
+
+
+def test_a_held_candidate_waits_for_a_person(store: Path) -> None:
+    before = (store / "current.json").read_bytes()
+    last = FIRST + timedelta(days=6)
+    asked = Promotion(min_users=1, min_lift=-1.0, min_refit_overlap=0.0, tolerance=1.0, mode="held")
+    state = night(store, last, promotion=asked)
+    held = state.result()
+    assert (held.moment, held.action, held.source) == (last, "hold", "candidate")
+    assert state.message.startswith("The candidate is held for a person to `recsys promote` it")
+    assert (store / "current.json").read_bytes() == before
+    again = night(store, last, promotion=asked)
+    assert again.result() == held and len(published.history(Store(store))) == len({(p.id, p.at) for p in published.history(Store(store))})
+    done = published.promote(Store(store), "looked at the lists")
+    assert night(store, last, promotion=asked).message == f"{last:%Y-%m-%d} was published with this configuration: nothing to do."
+    assert published.current(Store(store)) == done
+    published.rollback(Store(store), "only a test")
+
+
+def test_a_plan_says_what_would_be_reused_and_what_would_run_and_why(store: Path) -> None:
+    def asked(as_of: datetime = FIRST, rebuild: bool = False, **groups: Any) -> dict[str, tuple[str, tuple[str, ...]]]:
+        run = Run(Rehearsal(store), as_of, Night(**{**TINY, **groups}), datetime.now(timezone.utc), rebuild)
+        return {line.step: (line.does, line.reasons) for line in plan(run)}
+
+    before = made(store)
+    assert {does for does, _ in asked().values()} == {"reused"} and list(asked()) == list(STEPS)
+    longer = asked(training=TINY["training"].model_copy(update={"max_epochs": 5}))
+    assert longer["sequences"] == ("reused", ()) and longer["evaluation"] == ("follows", ())
+    assert longer["training candidate"] == ("runs", ("training.max_epochs is 5 and was 4",))
+    shorter = asked(scoring=Scoring(k=5))
+    assert shorter["training refit"] == ("reused", ()) and shorter["scoring"] == ("runs", ("k is 5 and was 10",))
+    assert asked(rebuild=True)["features"] == ("runs", ("--rebuild",))
+    assert {does for does, _ in asked(FIRST - timedelta(days=9)).values()} == {"runs"}
+    assert made(store) == before and not list((store / ".tmp").iterdir())

@@ -17,7 +17,7 @@ import torch
 from pytorch_lightning.callbacks import Timer
 from safetensors.torch import load_file
 
-from flows.steps import check
+from flows.checks import check
 from recsys import digest
 from recsys import load as load_recommender
 from recsys.config import Model, Night, Training
@@ -413,13 +413,13 @@ def test_decay_of_an_optimiser_that_has_none(code: Path) -> None:
         Parts.of(Training(optimizer="Rprop()", weight_decay=0.1)).check()
 
 
-def test_a_night_is_checked_before_it_begins(own: Fit, code: Path) -> None:
+def test_a_night_is_checked_before_it_begins(own: Fit, code: Path, tmp_path: Path) -> None:
     night = {"data": {"demo": {}}, "model": {"code": str(code)}}
-    check(Night.model_validate({**night, "training": {"module": "team_training.Doubled(factor=2.0)"}}))
+    check(Night.model_validate({**night, "training": {"module": "team_training.Doubled(factor=2.0)"}}), Store(tmp_path))
     with pytest.raises(ConfigError, match="training.schedule"):
-        check(Night.model_validate({**night, "training": {"schedule": "Warm()"}}))
+        check(Night.model_validate({**night, "training": {"schedule": "Warm()"}}), Store(tmp_path))
     with pytest.raises(ConfigError, match="model.batching.*Did you mean Padded"):
-        check(Night.model_validate({**night, "model": {"batching": "Paded()"}}))
+        check(Night.model_validate({**night, "model": {"batching": "Paded()"}}), Store(tmp_path))
     with pytest.raises(ConfigError, match="Silent.validation_step logs no 'ndcg_at_10'"):
         own(training={"module": "team_training.Silent()"})
     with pytest.raises(ConfigError, match="Lightning cannot train so.*logger"):

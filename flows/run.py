@@ -1,0 +1,155 @@
+"""A run: what was asked for, and what each step is called with. The tasks show it; `recsys plan` only looks what is there."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from recsys import demo, digest, windows
+from recsys.config import Night
+from recsys.evaluation.evaluate import check_evaluation, evaluate
+from recsys.features.tables import build_features
+from recsys.promotion.policy import Decision, decide
+from recsys.promotion.refit import check_refit
+from recsys.published import Promotion
+from recsys.ranking.ranker import misfit
+from recsys.scoring.recommend import recommend
+from recsys.sequences.build import build_sequences
+from recsys.store import Artifact, Store
+from recsys.training.train import train
+from recsys.windows import Cut
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[float], None]  # called with fractions 0 … 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every step of a run needs to know. `started` is the clock's only use: rows from after it break a contract."""
+
+    store: Store
+    as_of: datetime
+    night: Night
+    started: datetime
+    rebuild: bool = False
+
+    @property
+    def configuration(self) -> str:
+        """Digest of all that was asked for; with the places of the data, which versions know by what is in them."""
+        return digest.of_value({**self.night.versioned(), "data": self.night.data.model_dump(mode="json")})
+
+    @property
+    def holdout(self) -> Cut:
+        return windows.holdout(self.as_of, self.night.evaluation.holdout)
+
+    @property
+    def everything(self) -> Cut:
+        events = self.night.data.events
+        return windows.everything(self.as_of, has_times=events is None or events.time is not None)
+
+    def features(self) -> Artifact:
+        """The events, items and users of the night's windows, as tables that kept their contracts."""
+        earlier = [artifact for artifact in self.store.artifacts("features") if artifact.as_of < self.as_of]
+        data = self.night.data
+        if data.demo is not None:
+            data = demo.prepare(data, self.as_of, self.store.root / "demo")
+        return build_features(
+            self.store, self.as_of, data, self.night.features,
+            previous=earlier[-1] if earlier else None, started=self.started, rebuild=self.rebuild,
+        )  # fmt: skip
+
+    def sequences(self, tables: Artifact) -> Artifact:
+        """Every user's history as flat arrays. ConfigError where the evaluation cannot be made of them: before the training."""
+        made = build_sequences(self.store, self.as_of, self.night.sequences, tables, rebuild=self.rebuild)
+        check_evaluation(self.night.evaluation, made, self.night.model.code)
+        return made
+
+    def training(
+        self,
+        histories: Artifact,
+        cut: Cut,
+        warm_from: Artifact | None = None,
+        epochs: int | None = None,
+        progress: Progress | None = None,
+    ) -> Artifact:
+        """A model of what happened before the cut. `epochs` is the exact number of them for a refit."""
+        start = warm_from if self.night.training.warm_start else None
+        return train(
+            self.store, self.as_of, self.night.model, self.night.training, self.night.seed, histories, cut,
+            key=self.night.sequences.key, warm_from=start, epochs=epochs, progress=progress, rebuild=self.rebuild,
+        )  # fmt: skip
+
+    def evaluation(
+        self, histories: Artifact, candidate: Artifact, current: Artifact | None, progress: Progress | None = None
+    ) -> Artifact:  # fmt: skip
+        """The candidate, the current model and popularity, measured on the same users and items of the holdout."""
+        scoring = self.night.scoring
+        return evaluate(
+            self.store, self.as_of, self.night.evaluation, scoring.exclude_seen, self.night.seed, histories, candidate, current,
+            segment=scoring.segment, code=self.night.model.code, progress=progress, rebuild=self.rebuild,
+        )  # fmt: skip
+
+    def promotion(self, comparison: Artifact) -> Artifact:
+        """Which contender's lists are published, and why."""
+        return decide(self.store, self.as_of, self.night.promotion, comparison, rebuild=self.rebuild)
+
+    def scoring(
+        self, histories: Artifact, model: Artifact | None, decision: Decision, progress: Progress | None = None
+    ) -> Artifact:  # fmt: skip
+        """Tonight's list of every user."""
+        return recommend(
+            self.store, self.as_of, self.night.scoring, histories, model, decision.published, decision.popular_window,
+            progress=progress, rebuild=self.rebuild,
+        )  # fmt: skip
+
+
+def comparable(run: Run, current: Promotion | None, histories: Artifact) -> Artifact | None:
+    """The current model as published where its training ended by the holdout's start, else its twin, else none.
+
+    A model that cannot read tonight's histories, since a column is gone say, is none: a new one takes its place.
+    """
+    if current is None:
+        return None
+    why = "every model of it has seen events of the holdout" if "training" in current.artifacts else "it has no model"
+    for name in ("training", "twin"):
+        model = current.artifact(run.store, name)
+        if model is not None and _ended_by(model.manifest["config"]["cut"], run.holdout):
+            reason = misfit(model.path, histories.path)
+            if reason is None:
+                return model
+            why = f"its model cannot read tonight's histories: {reason}"
+    log.warning("No fair comparator in what was published for %s, the lists of %s: %s.", current.as_of, current.source, why)
+    return None
+
+
+def _ended_by(train_end: str, holdout: Cut) -> bool:
+    """Whether a training with this cut, as its manifest has it, saw nothing of the holdout."""
+    if holdout.at is None or train_end.startswith("last-"):
+        return train_end == str(holdout)
+    return datetime.fromisoformat(train_end) <= holdout.at
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The model of tonight's lists and its twin that was trained before the holdout; neither where a baseline won."""
+
+    model: Artifact | None = None
+    twin: Artifact | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def winner(
+    run: Run, histories: Artifact, decision: Decision, candidate: Artifact, current: Promotion | None, refit: Callable[[], Artifact]
+) -> Winner:
+    """Who makes tonight's lists. A candidate is trained again on everything before the night, if it stays itself by it."""
+    if decision.published == "current" and current is not None:
+        return Winner(current.artifact(run.store, "training"), current.artifact(run.store, "twin"))
+    if decision.published != "candidate":
+        return Winner()
+    if not run.night.training.refit:
+        return Winner(candidate)
+    again, policy = refit(), run.night.promotion
+    check = check_refit(again, candidate, histories, run.holdout, min_overlap=policy.min_refit_overlap, seed=run.night.seed)
+    log.log(logging.INFO if check.passed else logging.WARNING, check.reason)
+    return Winner(again, candidate, (check.reason,)) if check.passed else Winner(candidate, None, (check.reason,))
