@@ -124,5 +124,6 @@ class Night(Group):
             raise ValueError(f"promotion.k is {self.promotion.k}, which evaluation.k {list(self.evaluation.k)} does not measure")
         for metric in (self.promotion.metric, *(["CatalogCoverage"] if self.promotion.min_coverage else [])):
             if not any(same_call(metric, measured) for measured in self.evaluation.metrics):
-                raise ValueError(f"promotion needs {metric}, which is not among evaluation.metrics: add it there")
+                there = ", ".join(self.evaluation.metrics)
+                raise ValueError(f"promotion needs {metric}, which is not among evaluation.metrics ({there}): add it there")
         return self
