@@ -51,7 +51,7 @@ class FeedForward(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, bias: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """softmax(q kᵀ / √W + bias) v of q (B, heads, L or 1, W) and k, v (B, heads, L, W) over the places that are seen, (B or 1, 1, L or 1, L) bool.
+    """softmax(q kᵀ / √W + bias) v of q (B, heads, L or 1, W) and k, v (B, heads, L, W) over the places `seen`, (B or 1, 1, L or 1, L).
 
     None, with no bias, stands for the places up to each one's own. A place that sees nothing finds zeros, and no NaN in any gradient,
     whatever the kernel makes of an empty softmax.

@@ -96,6 +96,10 @@ class Bucket:
         """(B, L) bool: where there is an event."""
         return torch.arange(self.item_index.shape[1], device=self.lengths.device) < self.lengths[:, None]
 
+    def times_of(self, row: Tensor, col: Tensor) -> Tensor | None:
+        """(N,) int64 µs of the events at these places (N,); None where the bucket brings no times."""
+        return None if self.event_at is None else self.event_at[row, col]
+
     def to(self, *args: Any, **kwargs: Any) -> "Bucket":
         return self._each(lambda column: column.to(*args, **kwargs))
 

@@ -18,3 +18,12 @@ class Catalogue:
     @property
     def n_items(self) -> int:
         return len(self.vectors)
+
+    def scores(self, hidden: Tensor, rows: slice) -> Tensor:
+        """(n, V): those of the predictions `rows`, n of all N with hidden states (N, D)."""
+        scores = hidden[rows] @ self.vectors.T
+        if self.bias is not None:
+            scores += self.bias
+        if self.prior is not None:
+            scores += self.prior if self.prior_row is None else self.prior[self.prior_row[rows]]
+        return scores

@@ -134,7 +134,10 @@ class Network(nn.Module):
             check_no_times(of_times)
         learned = tuple(dict.fromkeys(name for head in self._heads for name in head.event_columns if labels))
         columns = {"event_columns": self.event_columns, "user_columns": self.user_columns, "labels": learned}
-        reader = Reader(histories, dictionary, vocabulary, **columns, times=bool(of_times))
+        priors = [head.prior for head in self._heads if isinstance(head, NextItem) and head.prior is not None]
+        for prior in priors:
+            prior.enter(dictionary, vocabulary)
+        reader = Reader(histories, dictionary, vocabulary, **columns, times=bool(of_times or priors))
         for head in self.label_heads if labels else ():
             head.check(reader.labels[head.label])
         return reader
@@ -197,6 +200,7 @@ class Network(nn.Module):
         hidden = states[self.next_item.tower]
         return self.next_item.similarity(at(hidden, plan.col) if all_places else hidden[:, 0]), said
 
-    def catalogue(self) -> Catalogue:
-        """What can be recommended, V items."""
-        return self.next_item.catalogue(self.items)
+    def catalogue(self, at: Tensor | None = None) -> Catalogue:
+        """What can be recommended, V items; with what speaks for them at the moments `at` (N,) µs, one or one for each prediction,
+        where the network weighs that."""
+        return self.next_item.catalogue(self.items, at)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.arrays import Array, Ragged
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Dictionary, Histories, ItemActivity
 from recsys.schema import Column, Schema
 
 HOUR = 3_600_000_000  # µs
@@ -40,9 +40,14 @@ class _Dictionary(Dictionary):
     """A dictionary without files."""
 
     known: dict[str, pa.Array] = field(default_factory=dict)
+    activity: ItemActivity | None = None
 
     def values(self, column: str) -> pa.Array:
         return self.known[column]
+
+    def item_activity(self) -> ItemActivity:
+        assert self.activity is not None
+        return self.activity
 
 
 def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histories, Dictionary]:
@@ -79,8 +84,22 @@ def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histori
         texts={},
         folder=Path(),
         known={c.name: pa.array([f"{c.name}-{i}" for i in range(N_VALUES)]) for c in SCHEMA.columns if c.is_coded},
+        activity=_activity(histories, n_items),
     )
     return histories, dictionary
+
+
+def _activity(histories: Histories, n_items: int) -> ItemActivity:
+    """Events of each item in the hours before each of the hours that anything happened in, and the one after them."""
+    assert histories.event_at is not None
+    hour = START // HOUR * HOUR + np.arange(histories.event_at.max() // HOUR - START // HOUR + 2) * HOUR
+    events = {}
+    for window, n_hours in (("1h", 1), ("6h", 6), ("1d", 24), ("7d", 168)):
+        within = (histories.event_at < hour[:, None]) & (histories.event_at >= hour[:, None] - n_hours * HOUR)  # (hours, n)
+        events[window] = np.stack([np.bincount(histories.item_code[rows], minlength=n_items) for rows in within])
+    at, item_code = np.nonzero(events["7d"])
+    counts = {window: n[at, item_code].astype(np.int32) for window, n in events.items()}
+    return ItemActivity(hour[at], item_code.astype(np.int32), counts, n_items)
 
 
 def _labels(n: int) -> dict[str, Array]:

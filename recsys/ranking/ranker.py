@@ -1,7 +1,7 @@
 """A trained network as a source of lists: encode the histories, rank the catalogue. One path for evaluation and tonight."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from recsys.arrays import Ints
 from recsys.errors import ConfigError, RecsysError
 from recsys.histories import Dictionary, Histories, Key
 from recsys.model import saving
+from recsys.model.catalogue import Catalogue
 from recsys.model.inference import read
 from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans
@@ -43,7 +44,8 @@ class Ranker:
         code = np.full(vocabulary.n_items, -1)
         code[known[known >= 0]] = np.flatnonzero(known >= 0)
         shown = np.flatnonzero((code >= 0) & dictionary.eligible[code])
-        self.catalogue = restrict(self.network.catalogue(), torch.from_numpy(shown).to(device))
+        self._shown = torch.from_numpy(shown).to(device)
+        self.catalogue = restrict(self.network.catalogue(), self._shown)
         self.item_code = code[shown]
         self.place = np.full(dictionary.n_items, -1)  # item_code → row of the catalogue
         self.place[self.item_code] = np.arange(len(shown))
@@ -69,7 +71,15 @@ class Ranker:
         starts, ends = histories.last_sequences(ends, self.key)
         reader = self.network.reader(histories, self.dictionary, self.vocabulary, labels=False)
         said = {h.name: np.full((histories.n_users, *h.shape), np.nan, dtype=np.float32) for h in self.network.label_heads}
-        return Reading(self, reader, reader.spans(starts, ends), now, reader.n_unknown(starts, ends), said)
+        return Reading(self, reader, reader.spans(starts, ends), now, self.catalogue_at(now), reader.n_unknown(starts, ends), said)
+
+    @torch.inference_mode()
+    def catalogue_at(self, now: int | None) -> Catalogue:
+        """The catalogue with what the network's prior, if it has one, says at the moment."""
+        prior = self.network.next_item.prior
+        if prior is None or now is None:
+            return self.catalogue
+        return replace(self.catalogue, prior=prior(torch.tensor([now], device=self.network.device))[:, self._shown])
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Reading:
     reader: Reader
     spans: Spans
     now: int | None
+    catalogue: Catalogue
     n_unknown: int  # events that are not read, since the network does not know their item
     said: dict[str, NDArray[np.float32]]  # by name what other heads say of the users who were read (U,) or (U, C); NaN for nothing
     notes: Counter[str] = field(default_factory=Counter)  # how the lists so far were made
@@ -135,7 +146,7 @@ class Reading:
         place[known] = np.arange(len(known))
         of_known = place[rows] >= 0
         excluded = (torch.from_numpy(part[of_known]).to(hidden.device) for part in (place[rows], items))
-        found, at = (result.cpu().numpy() for result in top_k(hidden, self.ranker.catalogue, k, *excluded))
+        found, at = (result.cpu().numpy() for result in top_k(hidden, self.catalogue, k, *excluded))
         scores, codes = np.full((len(users), k), -np.inf, dtype=np.float32), np.full((len(users), k), -1)
         scores[known], codes[known] = found, np.append(self.ranker.item_code, -1)[at]
         return scores, codes

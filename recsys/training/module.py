@@ -82,11 +82,14 @@ class SequenceModule(LightningModule):
         """(B,) int64: the place, from 1, of each target (B,) among all items; items with an equal score stand before it."""
         with torch.autocast(self.device.type, enabled=False):  # in the precision that recommends
             hidden, catalogue = self.network.encode(bucket).float(), self._catalogue
+            if self.network.next_item.prior is not None and bucket.next_at is not None:
+                catalogue = self.network.catalogue(bucket.next_at.gather(1, bucket.lengths[:, None] - 1)[:, 0])
             ranks = []
             n_rows = max(1, SCORES_AT_ONCE // catalogue.n_items)
-            for h, y in zip(hidden.split(n_rows), target.split(n_rows), strict=True):
-                scores = h @ catalogue.vectors.T if catalogue.bias is None else torch.addmm(catalogue.bias, h, catalogue.vectors.T)
-                ranks.append(catalogue.n_items - (scores < scores.gather(1, y[:, None])).sum(1))
+            for start in range(0, len(hidden), n_rows):
+                rows = slice(start, start + n_rows)
+                scores = catalogue.scores(hidden, rows)
+                ranks.append(catalogue.n_items - (scores < scores.gather(1, target[rows, None])).sum(1))
         return torch.cat(ranks)
 
     def train_loss(self) -> float:

@@ -41,8 +41,14 @@ NIGHTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"recipe": "xlnet_plm", "encoder": "XLNet(n_blocks=1, n_heads=2)"},
         {"optimizer": "RAdam(eps=1e-6)", "schedule": "WarmupCosine(warmup=0.1)", "module": "SequenceModule()"},
     ),
-    "times, other batches and first weights": (
-        {"recipe": "hstu", "batching": "Padded()", "initialisation": "XavierNormal()", "network": "Network()"},
+    "times, a prior of them, other batches and first weights": (
+        {
+            "recipe": "hstu",
+            "heads": ("NextItem(prior=Activity(every='1d'))",),
+            "batching": "Padded()",
+            "initialisation": "XavierNormal()",
+            "network": "Network()",
+        },
         {"validation_users": "SameUsers()"},
     ),
     "next action, ALBERT, towers and popular negatives": (

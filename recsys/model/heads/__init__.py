@@ -14,15 +14,18 @@ from recsys.model.towers import MERGED
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a head reads and is to say: hidden states (N, D), targets (N,), weights (N,)."""
+    """What a head reads and is to say: hidden states (N, D), targets (N,), weights (N,), and where times are read those (N,) µs."""
 
     hidden: Tensor
     target: Tensor
     weight: Tensor
+    at: Tensor | None = None
 
     @classmethod
     def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
-        return cls(torch.cat([p.hidden for p in parts]), torch.cat([p.target for p in parts]), torch.cat([p.weight for p in parts]))
+        times = [p.at for p in parts if p.at is not None]
+        hidden, target, weight = (torch.cat([getattr(p, name) for p in parts]) for name in ("hidden", "target", "weight"))
+        return cls(hidden, target, weight, torch.cat(times) if times else None)
 
 
 class Head(nn.Module, ABC):

@@ -1,5 +1,6 @@
 """The head that recommends."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -13,15 +14,19 @@ from recsys.model.items.ids import IdEmbedding
 from recsys.model.losses import Loss
 from recsys.model.losses.softmax import CrossEntropy
 from recsys.model.objectives import Plan
+from recsys.model.priors import Prior
 from recsys.model.similarity import Dot, Similarity
 from recsys.model.towers import MERGED
 from recsys.model.vocabulary import Vocabulary
+
+NEVER = -1e4  # added to a score, it is as good as −inf, and a loss may take means of it
 
 
 class NextItem(Head):
     """Scores every item of the catalogue. Tied, it reads the item table of the inputs (Press & Wolf 2017).
 
-    Of the vocabulary it takes the events of each item, which some losses draw their negatives by.
+    Of the vocabulary it takes the events of each item, which some losses draw their negatives by. With a `prior` items have a
+    score of their own at each moment, which is added; a target that no list could have had at its moment is not learned.
     """
 
     row_of: ClassVar[dict[str, tuple[str, ...]]] = {"bias": (ITEM,)}
@@ -36,6 +41,7 @@ class NextItem(Head):
         tied: bool = True,
         bias: bool = False,
         similarity: Similarity | None = None,
+        prior: Prior | None = None,
         weight: float = 1.0,
         tower: str = MERGED,
     ) -> None:
@@ -44,21 +50,27 @@ class NextItem(Head):
             raise ConfigError(f"NextItem: weight={weight} has to be above 0.")
         self.width, self.weight, self.tower = width, weight, tower
         self.criterion = loss or CrossEntropy()
-        self.similarity = similarity or Dot()
+        self.similarity, self.prior = similarity or Dot(), prior
         self.own_items = None if tied else IdEmbedding(n_items, width)
         self.bias = nn.Parameter(torch.zeros(n_items)) if bias else None
         self.counts: Tensor | None
         counts = None if vocabulary is None else torch.tensor(vocabulary.n_events, dtype=torch.int64)
         self.register_buffer("counts", counts, persistent=False)  # saved with the vocabulary
 
-    def catalogue(self, items: ItemTable) -> Catalogue:
-        """What hidden states are compared with; `items` is the item table of the inputs."""
+    def catalogue(self, items: ItemTable, at: Tensor | None = None) -> Catalogue:
+        """What hidden states are compared with; `items` is the item table of the inputs. A prior is there if it is told when the
+        predictions are made, `at` (N,) µs."""
         table = items if self.own_items is None else self.own_items
-        return Catalogue(self.similarity(table.vectors()), self.bias, counts=self.counts)
+        prior, row = (None, None) if self.prior is None or at is None else self.prior.rows(at)
+        return Catalogue(self.similarity(table.vectors()), self.bias, prior, row, self.counts)
 
     def select(self, hidden: Tensor, plan: Plan) -> Predictions:
         assert plan.target is not None and plan.weight is not None, "recommending has no targets"
-        return Predictions(hidden[plan.row, plan.col], plan.target, plan.weight)
+        return Predictions(hidden[plan.row, plan.col], plan.target, plan.weight, plan.at)
 
     def loss(self, predictions: Predictions, items: ItemTable) -> Tensor:
-        return self.criterion(self.similarity(predictions.hidden), predictions.target, self.catalogue(items), predictions.weight)
+        catalogue, weight = self.catalogue(items, predictions.at), predictions.weight
+        if catalogue.prior is not None:
+            weight = weight * catalogue.prior[catalogue.prior_row, predictions.target].isfinite()
+            catalogue = replace(catalogue, prior=catalogue.prior.clamp(min=NEVER))
+        return self.criterion(self.similarity(predictions.hidden), predictions.target, catalogue, weight)

@@ -30,6 +30,7 @@ class Plan:
     col: Tensor  # (N,) int64: the hidden state at place [row, col] makes the prediction
     target: Tensor | None = None  # (N,) int64 item_index; None when recommending
     weight: Tensor | None = None  # (N,) float32
+    at: Tensor | None = None  # (N,) int64 µs: when what is predicted happened, where the bucket brings times
     hidden: Tensor | None = None  # (B, L) bool: events that are not shown at all, neither their item nor anything else of them
     query: bool = False
     mask: Tensor | None = None  # (B, places, places) bool: place i may see place j, where the direction does not say it all

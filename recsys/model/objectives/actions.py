@@ -31,7 +31,8 @@ class AllAction(NextAction):
         place = torch.arange(at.shape[1], device=at.device)
         wanted = (bucket.weight > 0) & (place >= before[:, None]) & (newest > 0)[:, None]
         row, target = torch.nonzero(wanted, as_tuple=True)
-        return Plan(bucket.before(before), row, before[row], bucket.item_index[row, target], bucket.weight[row, target], query=True)
+        found = bucket.item_index[row, target], bucket.weight[row, target], bucket.times_of(row, target)
+        return Plan(bucket.before(before), row, before[row], *found, query=True)
 
 
 class DenseAllAction(CausalLM):
@@ -56,7 +57,8 @@ class DenseAllAction(CausalLM):
         wanted = torch.arange(at.shape[1], device=at.device) < bucket.lengths[:, None] - 1
         row, col = torch.nonzero(wanted & (bucket.weight.gather(1, place) > 0), as_tuple=True)
         target = place[row, col]
-        return Plan(bucket.without_last(), row, col, bucket.item_index[row, target], bucket.weight[row, target])
+        found = bucket.item_index[row, target], bucket.weight[row, target], bucket.times_of(row, target)
+        return Plan(bucket.without_last(), row, col, *found)
 
 
 def _times(bucket: Bucket) -> Tensor:

@@ -1,6 +1,7 @@
 """Next-event prediction at every position."""
 
 import torch
+from torch import Tensor
 
 from recsys.model.bucket import Bucket
 from recsys.model.encoders import LEFT_TO_RIGHT
@@ -26,10 +27,14 @@ class CausalLM(Objective):
             wanted = wanted & (wanted.flip(1).cumsum(1).flip(1) == 1)
         if self.last_only or bucket.n_targets is None:
             row, col = torch.nonzero(wanted, as_tuple=True)
-            return Plan(bucket.without_last(), row, col, bucket.item_index[row, col + 1], following[row, col])
+            return self._predicting(bucket, row, col, following[row, col])
         row, col = torch.nonzero_static(wanted, size=bucket.n_targets).unbind(1)  # a GPU is not asked how many there are
         weight = following[row, col].where(row >= 0, 0)  # −1 where there are fewer, as in a network that leaves some out
-        return Plan(bucket.without_last(), row, col, bucket.item_index[row, col + 1], weight)
+        return self._predicting(bucket, row, col, weight)
+
+    def _predicting(self, bucket: Bucket, row: Tensor, col: Tensor, weight: Tensor) -> Plan:
+        """The plan that predicts, at these events, the ones that follow them."""
+        return Plan(bucket.without_last(), row, col, bucket.item_index[row, col + 1], weight, bucket.times_of(row, col + 1))
 
     def reading(self, bucket: Bucket) -> Plan:
         return Plan(bucket, torch.arange(len(bucket), device=bucket.lengths.device), bucket.lengths - 1)

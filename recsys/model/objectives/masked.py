@@ -59,7 +59,7 @@ class MaskedLM(Masking):
     def hiding(self, bucket: Bucket, hidden: Tensor) -> Plan:
         """The plan that hides and predicts these events, (B, L) bool."""
         row, col = torch.nonzero(hidden, as_tuple=True)
-        return Plan(bucket, row, col, bucket.item_index[row, col], bucket.weight[row, col], hidden=hidden)
+        return Plan(bucket, row, col, bucket.item_index[row, col], bucket.weight[row, col], bucket.times_of(row, col), hidden=hidden)
 
 
 class NextAction(Masking):
@@ -74,7 +74,7 @@ class NextAction(Masking):
         newest = newest_target(bucket)
         row = torch.nonzero(newest > 0)[:, 0]
         at = row, newest[row]
-        return Plan(bucket.before(newest), *at, bucket.item_index[at], bucket.weight[at], query=True)
+        return Plan(bucket.before(newest), *at, bucket.item_index[at], bucket.weight[at], bucket.times_of(*at), query=True)
 
 
 def draw(bucket: Bucket, generator: torch.Generator | None) -> Tensor:

@@ -39,7 +39,7 @@ class PermutationLM(Masking):
         mask = bucket.real[:, None] & (order[:, None] < order[:, :, None]) | (bucket.real & ~chosen)[:, None]
         row, col = torch.nonzero(chosen, as_tuple=True)
         target, weight = bucket.item_index[row, col], bucket.weight[row, col]
-        return Plan(bucket, row, col, target, weight, mask=mask, second_stream=self.mask)
+        return Plan(bucket, row, col, target, weight, bucket.times_of(row, col), mask=mask, second_stream=self.mask)
 
     def reading(self, bucket: Bucket) -> Plan:
         place = torch.arange(bucket.item_index.shape[1] + 1, device=bucket.lengths.device)

@@ -1,0 +1,97 @@
+"""Every prior in a network: it is learned, saved and ranked with, and knows nothing of what came after its moment."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.model import contracts, network_contracts, saving
+from recsys.model.bucket import Bucket
+from recsys.model.network import Network
+from recsys.model.priors import Prior
+from recsys.model.sample import HOUR
+from recsys.parts import choices
+from recsys.ranking.ranker import Ranker
+
+CASES = {"Activity": "Activity(every='1h')"}
+over_all = pytest.mark.parametrize("text", CASES.values())
+
+
+def made(world: Any, text: str, **fields: Any) -> tuple[Network, Any, Any]:
+    network, reader, spans = world.network(heads=(f"NextItem(prior={text})",), **fields)
+    return network, reader, spans
+
+
+def test_every_prior_has_a_case() -> None:
+    assert CASES.keys() == choices(Prior).keys()
+
+
+@over_all
+@pytest.mark.parametrize("recipe", ["sasrec", "bert4rec", "next_action", "xlnet_plm", "gsasrec"])
+def test_it_is_learned_with_the_network(world: Any, text: str, recipe: str) -> None:
+    loss = {"gsasrec": ", loss=GBCE(n_negatives=20)"}.get(recipe, "")
+    network, reader, spans = world.network(recipe=recipe, heads=(f"NextItem(prior={text}{loss})",))
+    buckets = list(reader.buckets(spans.newest(network.objective.n_trained(network.max_events))))
+    contracts.gradients_reach(network, lambda: network.loss(buckets))
+
+
+@over_all
+def test_evaluation_equals_inference_and_batch_mates_change_nothing(world: Any, text: str) -> None:
+    network_contracts.evaluates_as_it_recommends(*made(world, text))
+    network_contracts.ignores_batch_mates(*made(world, text))
+
+
+@over_all
+def test_what_a_prediction_is_weighed_by_was_known_at_its_moment(world: Any, text: str) -> None:
+    """Events from the moment on are taken away from the night: the prior of the moment stays."""
+    network, *_ = made(world, text)
+    prior, now = network.next_item.prior, int(np.median(world.histories.event_at)) // HOUR * HOUR
+    assert prior is not None
+    before = prior(torch.tensor([now]))
+    activity = world.dictionary.item_activity()
+    earlier = activity.hour_at <= now
+    events = {window: counts[earlier] for window, counts in activity.events.items()}
+    cut = type(activity)(activity.hour_at[earlier], activity.item_code[earlier], events, activity.n_items)
+    prior.enter(type(world.dictionary)(**{**vars(world.dictionary), "activity": cut}), world.vocabulary)
+    assert torch.equal(prior(torch.tensor([now])), before)
+    assert before.isfinite().any() and len(before.unique()) > 3
+
+
+@over_all
+def test_it_is_saved_and_ranks(world: Any, text: str, tmp_path: Path) -> None:
+    network, *_ = made(world, text)
+    model = world.model(heads=(f"NextItem(prior={text})",))
+    saving.save(tmp_path, network, model, world.vocabulary)
+    again, vocabulary = saving.load(tmp_path)
+    histories, dictionary, now = world.histories, world.dictionary, int(world.histories.event_at.max()) + 1
+    users, none = np.arange(histories.n_users), np.zeros(0, dtype=np.int64)
+    lists = []
+    for one in (network, again):
+        ranker = Ranker("model", one, vocabulary, dictionary)
+        reading = ranker.reading(histories, histories.offsets[1:], now)
+        assert reading.catalogue.prior is not None and ranker.catalogue.prior is None
+        lists.append(reading.rank(users, 5, none, none))
+        hidden = reading.hidden(users)[1]
+        prior = one.next_item.prior(torch.tensor([now]))[:, world.vocabulary.item_map(dictionary)[ranker.item_code]]
+        scores = hidden @ ranker.catalogue.vectors.T + prior
+        best = ranker.item_code[scores.argmax(1).numpy()]
+        read = np.diff(histories.offsets) > 0
+        assert (lists[-1][1][read, 0] == best).mean() > 0.95  # all but ties, which the ranker breaks
+    assert np.array_equal(lists[0][1], lists[1][1])
+
+
+def test_targets_that_no_list_could_have_had_are_not_learned(world: Any) -> None:
+    """An item whose first event is the target's own was not there when the list was made."""
+    network, reader, spans = made(world, "Activity(every='1h')")
+    bucket: Bucket = reader.bucket(spans[torch.nonzero(spans.lengths >= 4)[:1, 0]].newest(4))
+    target = int(bucket.item_index[0, -1])
+    bucket = replace(bucket, weight=torch.tensor([[0.0, 0.0, 0.0, 1.0]]))
+    prior = network.next_item.prior
+    assert prior is not None and network.loss([bucket]) > 0
+    first = torch.zeros(len(world.vocabulary.item_id), dtype=torch.int64)
+    first[target] = bucket.event_at[0, -1]
+    prior._first_event_at = first
+    assert network.loss([bucket]).item() == 0

@@ -1,0 +1,61 @@
+"""The prior of recent activity by hand."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import ConfigError
+from recsys.histories import ItemActivity
+from recsys.model.priors.activity import HOUR, Activity
+from recsys.model.sample import sample
+from recsys.model.vocabulary import Vocabulary
+
+DAY = 24 * HOUR
+MIDNIGHT = 20_000 * DAY
+
+
+@pytest.fixture
+def prior() -> Activity:
+    """Items 0 and 2 had events before midnight, item 1 is an hour too young, item 3 is old and quiet."""
+    histories, dictionary = sample(n_items=4)
+    vocabulary = Vocabulary.fit(histories, dictionary, histories.offsets[1:])
+    assert vocabulary.n_items == 3  # the last item has no event: the model does not know it
+    hour_at, codes = np.array([MIDNIGHT - HOUR, MIDNIGHT, MIDNIGHT]), np.array([0, 0, 2], dtype=np.int32)
+    counts = {"1h": [7, 2, 0], "6h": [7, 9, 0], "1d": [7, 9, 5], "7d": [7, 9, 5]}
+    events = {window: np.array(n, dtype=np.int32) for window, n in counts.items()}
+    first = np.array([MIDNIGHT - 3 * HOUR, MIDNIGHT, MIDNIGHT - 2 * DAY, MIDNIGHT - 9 * DAY])
+    made = Activity()
+    made.enter(replace(dictionary, activity=ItemActivity(hour_at, codes, events, 4), first_event_at=first), vocabulary)
+    return made
+
+
+def test_it_weighs_logs_of_events_and_age(prior: Activity) -> None:
+    w = torch.linspace(-1, 1, 9)
+    with torch.no_grad():
+        prior.weight.weight.copy_(w)
+    found = prior(torch.tensor([MIDNIGHT]))[0].tolist()
+    item_0 = w[0] * math.log(3) + (w[1] + w[2] + w[3]) * math.log(10) + w[4:8].sum() + w[8] * math.log(4)
+    item_2 = (w[2] + w[3]) * math.log(6) + w[6] + w[7] + w[8] * math.log(49)
+    assert found == pytest.approx([float(item_0), -math.inf, float(item_2)], rel=1e-5)
+
+
+def test_it_begins_with_what_was_popular_in_the_last_hour(prior: Activity) -> None:
+    found = prior(torch.tensor([MIDNIGHT, MIDNIGHT - HOUR])).tolist()
+    assert found[0] == pytest.approx([math.log(3), -math.inf, 0.0])
+    assert found[1] == pytest.approx([math.log(8), -math.inf, 0.0])
+
+
+def test_predictions_of_a_day_are_weighed_by_what_was_known_at_midnight(prior: Activity) -> None:
+    at = torch.tensor([MIDNIGHT + 10 * HOUR, MIDNIGHT - 1, MIDNIGHT, MIDNIGHT + DAY - 1])
+    assert ((prior.moments(at) - MIDNIGHT) / DAY).tolist() == [0, -1, 0, 0]
+    rows, row = prior.rows(at)
+    assert rows.shape == (2, 3) and row.tolist() == [1, 0, 1, 1]
+    assert torch.equal(rows[1], prior(torch.tensor([MIDNIGHT]))[0])
+
+
+def test_it_counts_whole_hours() -> None:
+    with pytest.raises(ConfigError, match="every='90m' has to be whole hours"):
+        Activity(every="90m")
