@@ -54,7 +54,7 @@ def backtest(
     all do unless said.
     """
     evaluation = rules.evaluation
-    metrics = [metric for metric in named(evaluation.metrics) if not references or metric != "Intersection"]  # with the first of them
+    metrics = [metric for metric in rules.metrics() if not references or metric != "Intersection"]  # with the first of them
     metrics += [f"Intersection(model={json.dumps(name)})" for name in references]
     measured = specs(metrics, "evaluation.metrics")
     names = list(dict.fromkeys(one.model for one in listed))

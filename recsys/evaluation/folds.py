@@ -16,9 +16,9 @@ from recsys.errors import ConfigError
 from recsys.evaluation.baselines import try_windows
 from recsys.evaluation.ground import Ground, Kept, fold_ground
 from recsys.histories import Dictionary, Histories
-from recsys.model import saving
+from recsys.model import own_parts, saving
 from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists
-from recsys.ranking.metrics import named
+from recsys.ranking.metrics import Metric, named
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading, device_of
 from recsys.store import Artifact, Draft, Store
@@ -36,17 +36,22 @@ class Rules:
     seed: int
     code: str | None = None  # the folder of own metrics
 
+    def metrics(self) -> dict[str, Metric]:
+        """What is measured, by name. ConfigError where there is no such metric."""
+        own_parts.put_on_path(self.code)
+        return named(self.evaluation.metrics, "evaluation.metrics")
+
     def versioned(self) -> dict[str, Any]:
         """What lists depend on, as JSON values."""
         evaluation = self.evaluation
-        longer = [name for name, metric in named(evaluation.metrics).items() if metric.places(1, 1) > 1]
+        longer = [name for name, metric in self.metrics().items() if metric.places(1, 1) > 1]
         asked = {"k": max(evaluation.k), "longer": longer, "max_users": evaluation.max_users, "popular_windows": evaluation.popular_windows}
         return {**asked, "kept": asdict(self.kept), "exclude_seen": self.exclude_seen, "segment": self.segment, "seed": self.seed}
 
     def length(self, ground: Ground) -> int:
         """How long lists have to be for what is measured on them."""
         most = int(np.diff(ground.offsets).max(initial=0))
-        return max(metric.places(k, most) for metric in named(self.evaluation.metrics).values() for k in self.evaluation.k)
+        return max(metric.places(k, most) for metric in self.metrics().values() for k in self.evaluation.k)
 
     def ground(self, histories: Histories, dictionary: Dictionary, fold: Fold) -> tuple[Histories, Ground]:
         """The histories that may be read in a fold, and whom it asks for what."""
