@@ -2,6 +2,7 @@
 
 Scores are made tile by tile. Of each tile only the k blocks of items with the highest maxima are looked into: an item
 among the k best lies in one of them, ties included, as blocks and items are ordered by (score descending, index ascending).
+Later tiles open only the blocks that reach above the k-th score so far.
 Matrix products round differently with the shape of a tile, so a few more candidates than asked for are scored again in
 float64 before they are ordered: shards, tiles and threads change no list.
 """
@@ -16,9 +17,8 @@ from recsys.errors import RecsysError
 from recsys.model.catalogue import Catalogue
 
 BLOCK = 32  # items of which the first level keeps only the maximum
-TILE_ITEMS = 8_192
-TILE_SCORES = 2**21  # on a CPU, so that a tile stays in the cache
-TILE_SCORES_GPU = 2**28
+TILE_ITEMS = {"cpu": 2**13, "cuda": 2**17}
+TILE_SCORES = {"cpu": 2**21, "cuda": 2**28}  # on a CPU, so that a tile stays in the cache
 SPARE = 8  # candidates beyond k that are scored again
 _INDEX = 2**32 - 1
 
@@ -47,8 +47,8 @@ def top_k(
     if not len(hidden) or not catalogue.n_items:
         return hidden.new_full((len(hidden), k), -torch.inf), rows.new_full((len(hidden), k), -1)
     n = min(k + SPARE, catalogue.n_items)
-    width = max(min(catalogue.n_items, TILE_ITEMS), n * hidden.shape[1])
-    step = max(1, (TILE_SCORES if hidden.device.type == "cpu" else TILE_SCORES_GPU) // width)
+    width = max(min(catalogue.n_items, TILE_ITEMS[hidden.device.type]), n * hidden.shape[1])
+    step = max(1, TILE_SCORES[hidden.device.type] // width)
     starts = list(range(0, len(hidden), step))
     bounds = torch.searchsorted(rows, torch.tensor([*starts, len(hidden)], device=rows.device)).tolist()
     found = [
@@ -74,9 +74,10 @@ def restrict(catalogue: Catalogue, index: Tensor) -> Catalogue:
 def _best(hidden: Tensor, catalogue: Catalogue, k: int, n: int, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     """The lists of a tile of users."""
     best = torch.empty(len(hidden), 0, dtype=torch.long, device=hidden.device)
-    for start in range(0, catalogue.n_items, TILE_ITEMS):
-        scores = _products(hidden, catalogue, slice(start, min(start + TILE_ITEMS, catalogue.n_items)))
-        inside = (items >= start) & (items < start + TILE_ITEMS)
+    tile_items = TILE_ITEMS[hidden.device.type]
+    for start in range(0, catalogue.n_items, tile_items):
+        scores = _products(hidden, catalogue, slice(start, min(start + tile_items, catalogue.n_items)))
+        inside = (items >= start) & (items < start + tile_items)
         scores.view(-1)[rows[inside] * scores.shape[1] + items[inside] - start] = -torch.inf
         best = _with_best_of(scores, start, best, n)
     return _scored_again(hidden, catalogue, best, k)

@@ -52,6 +52,8 @@ def problems(draw):
     catalogue = Catalogue(
         vectors=small_numbers((n_items, 3), seed),
         bias=small_numbers((n_items,), seed + 1) if draw(st.booleans()) else None,
+        prior=small_numbers((3, n_items), seed + 3) if (hours := draw(st.booleans())) else None,
+        prior_row=torch.randint(3, (n_users,), generator=generator) if hours else None,
     )
     return small_numbers((n_users, 3), seed + 2), catalogue, k, excluded, eligible
 
@@ -61,8 +63,8 @@ def problems(draw):
 def test_equals_a_full_sort_ties_included(problem, tile_items, tile_scores):
     hidden, catalogue, k, excluded, eligible = problem
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(topk, "TILE_ITEMS", tile_items)
-        patch.setattr(topk, "TILE_SCORES", tile_scores)
+        patch.setitem(topk.TILE_ITEMS, "cpu", tile_items)
+        patch.setitem(topk.TILE_SCORES, "cpu", tile_scores)
         scores, index = top_k(hidden, catalogue, k, *as_pairs(excluded), eligible_index=eligible)
     expected_scores, expected_index = full_sort(hidden, catalogue, k, excluded, eligible)
     assert torch.equal(index, expected_index)
@@ -94,7 +96,7 @@ def test_no_item_left_in_the_catalogue():
 
 
 def test_ties_across_many_tiles_keep_vocabulary_order():
-    n_items = 3 * topk.TILE_ITEMS + 17
+    n_items = 3 * topk.TILE_ITEMS["cpu"] + 17
     catalogue = Catalogue(vectors=torch.ones(n_items, 1))
     seen = torch.arange(5)
     _, index = top_k(torch.ones(1, 1), catalogue, 4, torch.zeros(5, dtype=torch.long), seen)
@@ -111,8 +113,8 @@ def test_tiles_and_threads_change_no_list_of_real_numbers(monkeypatch, n_items, 
     try:
         for tile_items, tile_scores, n_threads in [(64 * 50, 2**16, 1), (16_384, 2**22, 2), (2**20, 2**24, 1)]:
             torch.set_num_threads(n_threads)
-            monkeypatch.setattr(topk, "TILE_ITEMS", tile_items)
-            monkeypatch.setattr(topk, "TILE_SCORES", tile_scores)
+            monkeypatch.setitem(topk.TILE_ITEMS, "cpu", tile_items)
+            monkeypatch.setitem(topk.TILE_SCORES, "cpu", tile_scores)
             scores, index = top_k(hidden, catalogue, k)
             assert torch.equal(index, expected_index)
             torch.testing.assert_close(scores, expected_scores, rtol=1e-6, atol=0)

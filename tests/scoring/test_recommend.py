@@ -133,7 +133,7 @@ def test_never_an_excluded_pair_nor_a_repeat(night, exclude_seen):
     ("n_shards", "users_per_tile", "tile_items", "threads"), [(1, 1024, 16_384, 1), (5, 7, 64, 2), (4, 1, 128, 1), (2, 50, 64, 2)]
 )
 def test_shards_tiles_and_threads_change_no_list(night, scored, monkeypatch, n_shards, users_per_tile, tile_items, threads):
-    monkeypatch.setattr(topk, "TILE_ITEMS", tile_items)
+    monkeypatch.setitem(topk.TILE_ITEMS, "cpu", tile_items)
     monkeypatch.setattr(module, "USERS_PER_ROW_GROUP", 32)
     scoring = Scoring(k=K, users_per_tile=users_per_tile, threads=threads)
     other = recommend(night.store, AS_OF, scoring, night.sequences(n_shards), night.model(), "candidate", "6h", rebuild=True)
