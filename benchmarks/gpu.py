@@ -123,7 +123,7 @@ class Step:
         spans = trainable(reader.spans(*histories.sequences(ends, "user")), reader, network.objective, network.max_events, Training())
         n_unread = network.objective.n_trained(network.max_events) - network.objective.n_places(network.max_events)
         both = {"users_per_batch": None, **size}
-        self.batches = Batches(reader.to(device), spans, **both, seed=1, batching=network.batching, n_unread=n_unread, device=device.type)
+        self.batches = Batches(reader.to(device), spans, **both, seed=1, batching=network.batching, n_unread=n_unread, device=device)
         self._coming = itertools.chain.from_iterable(itertools.repeat(self.batches))
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
         self.n_steps = 0

@@ -103,9 +103,11 @@ class Bucket:
     def to(self, *args: Any, **kwargs: Any) -> "Bucket":
         return self._each(lambda column: column.to(*args, **kwargs))
 
-    def pin_memory(self) -> "Bucket":
-        """In memory that a GPU can read from while the CPU does something else."""
-        return self._each(lambda column: column.pin_memory())
+    def on(self, device: torch.device) -> "Bucket":
+        """The bucket on the device; a GPU fetches it from pinned memory while the CPU goes on."""
+        if device.type == "cuda" and not self.lengths.is_cuda:
+            return self._each(lambda column: column.pin_memory().to(device, non_blocking=True))
+        return self.to(device)
 
     def _each(self, change: Callable[[Column], Column]) -> "Bucket":
         return Bucket(**{f.name: each_column(getattr(self, f.name), change) for f in fields(self)})

@@ -52,6 +52,6 @@ def buckets(network: Network, reader: Reader, spans: Spans, now: int | None = No
     network.eval()
     try:
         for bucket in network.batching.reading(reader, spans.newest(network.max_events), places_per_bucket(device.type), now):
-            yield bucket.to(device)
+            yield bucket.on(device)
     finally:  # also where the caller stops halfway
         network.train(was_training)

@@ -60,7 +60,7 @@ class Batches:
     batching: Batching
     n_unread: int = 0  # events of each sequence that are targets only
     events_per_batch: int | None = None  # where users_per_batch is None
-    device: str = "cpu"  # where the buckets are read
+    device: torch.device = torch.device("cpu")  # where the buckets are read
     n_real: int | Tensor = field(default=0, init=False)  # events that were read so far,
     n_places: int = field(default=0, init=False)  # and places with padding
 
@@ -87,7 +87,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[Bucket]]:
         made = self._made()
-        for batch in made if self.device == "cpu" else ahead(made):
+        for batch in made if self.device.type == "cpu" else ahead(made):
             self.n_real += sum(b.lengths.sum() - len(b) * self.n_unread for b in batch)
             self.n_places += sum(len(b) * (b.item_index.shape[1] - self.n_unread) for b in batch)
             yield batch
@@ -96,7 +96,7 @@ class Batches:
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(self.spans), generator=generator)
         for rows in self._cut(order):
-            yield [_on(self.device, bucket) for bucket in self.batching.training(self.reader, self.spans[rows], generator)]
+            yield [bucket.on(self.device) for bucket in self.batching.training(self.reader, self.spans[rows], generator)]
 
     def _cut(self, order: Tensor) -> Sequence[Tensor]:
         if self.users_per_batch is not None:
@@ -114,11 +114,6 @@ def ahead(source: Iterable[T]) -> Iterator[T]:
         while (made := coming.result()) is not None:
             coming = thread.submit(next, iterator, None)
             yield made
-
-
-def _on(device: str, bucket: Bucket) -> Bucket:
-    """The bucket on the device; a GPU fetches it from pinned memory while the CPU goes on."""
-    return bucket if bucket.lengths.device.type == device else bucket.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

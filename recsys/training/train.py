@@ -116,8 +116,8 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
     kept, validation = hold_out(spans, reader, histories.user_id, validation_users, n_validation_users, task.seed)
     learning = reader.without_labels_of(validation.spans)
     trained = trainable(kept, learning, network.objective, network.max_events, task.training)
-    device = device_of(task.training.accelerator)
-    if device != "cpu" and learning.nbytes <= RESIDENT * torch.cuda.mem_get_info()[0]:
+    device = torch.device(device_of(task.training.accelerator))
+    if device.type == "cuda" and learning.nbytes <= RESIDENT * torch.cuda.mem_get_info()[0]:
         learning = learning.to(device)
 
     def batches(epoch: int) -> Batches:
