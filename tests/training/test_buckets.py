@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recsys.config import Training
 from recsys.histories import Histories
-from recsys.model.batching import ByLength
+from recsys.model.batching import ByLength, FixedEdges
 from recsys.model.objectives.causal import CausalLM
 from recsys.model.reader import Reader, Spans
 from recsys.model.sample import sample
@@ -113,6 +113,19 @@ def test_what_is_made_ahead_is_the_same_in_a_thread_of_its_own() -> None:
     assert next(stopped) == 0
     stopped.close()  # type: ignore[attr-defined]
     assert list(ahead([])) == [] and threading.active_count() == before
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_batches_for_another_device_are_the_same(resident: bool) -> None:
+    """Made there or brought there, in a thread: here the meta device, which knows shapes only."""
+    reader, spans = reading()
+    spans, there = trainable(spans, reader, CausalLM(), 8, Training()), torch.device("meta")
+    here = Batches(reader, spans, 32, 1, FixedEdges())
+    other = Batches(reader.to(there) if resident else reader, spans, 32, 1, FixedEdges(), device=there)
+    for batch, moved in zip(here, other, strict=True):
+        assert [b.item_index.shape for b in batch] == [b.item_index.shape for b in moved]
+        assert all(b.weight.is_meta and b.lengths.is_meta and b.rows.is_meta for b in moved)
+    assert other.n_places == here.n_places
 
 
 def test_the_share_of_real_events_counts_what_is_read() -> None:
