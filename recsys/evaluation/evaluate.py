@@ -12,7 +12,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation.baselines import Tried, try_windows
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.ground import Ground, common_ground
-from recsys.evaluation.report import Report
+from recsys.evaluation.report.night import Report
 from recsys.evaluation.slices import check_columns, slices, user_columns
 from recsys.histories import Dictionary, Histories
 from recsys.model import own_parts, saving

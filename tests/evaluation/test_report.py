@@ -2,9 +2,9 @@ import doctest
 
 import pytest
 
-import recsys.evaluation.report
+import recsys.evaluation.report.night
 from recsys.evaluation.baselines import Tried
-from recsys.evaluation.report import Report
+from recsys.evaluation.report.night import Report
 
 COUNTS = {
     "holdout_events": 1200,
@@ -81,7 +81,7 @@ def test_nothing_to_test_on():
 
 
 def test_numbers_are_told_with_the_places_that_count():
-    assert doctest.testmod(recsys.evaluation.report).failed == 0
+    assert doctest.testmod(recsys.evaluation.report.night).failed == 0
     text = report(
         [row("candidate", 5123.4567, -12.3, 140.02, metric="AvgRecPopularity"), row("popular", 9000.0, metric="AvgRecPopularity")]
     )

@@ -1,0 +1,141 @@
+"""Drawings for reports, as SVG with text that stays text: small, sharp in print, and the same bytes each time.
+
+Who is who is told by colour and by symbol: the colours are those that Okabe and Ito chose for colour-blind readers.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import ceil, isnan
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+SYMBOLS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
+DASHES = ("-", "--", "-.", ":")
+WIDTH = 9.4  # inches of the page
+MAX_TICKS = 10  # that have a name, of many folds
+MAX_MARKED = 40  # points of a line that have a symbol each
+
+Line = tuple[Sequence[float], Sequence[float]]  # x and y
+
+
+def tradeoffs(points: Mapping[str, Mapping[str, float]], accuracy: str, others: Sequence[str]) -> str:
+    """One panel per other measure, with the accuracy upwards and a symbol for each name in `points`."""
+    with _drawing("tradeoffs", len(others), 3, shared=True) as (figure, panels):
+        for panel, other in zip(panels, others, strict=True):
+            for number, values in enumerate(points.values()):
+                panel.plot(
+                    values[other], values[accuracy], ls="", marker=SYMBOLS[number % len(SYMBOLS)], color=_colour(number), ms=9, mec="white"
+                )
+            panel.set(xlabel=other, ylabel=accuracy if panel.get_subplotspec().is_first_col() else "")
+            panel.margins(0.15)
+        _legend(figure, panels[0], list(points))
+        return _svg(figure)
+
+
+def lines(panels: Mapping[str, Mapping[str, Line]], x: str, *, ticks: Sequence[str] = (), log: bool = False, columns: int = 3) -> str:
+    """Panels by what they show, each with lines by name; one name has one colour and symbol in all of them.
+
+    `ticks` are names of the places 0, 1, 2 … on the x axis; `log` makes it logarithmic.
+    """
+    names = list(dict.fromkeys(name for drawn in panels.values() for name in drawn))
+    with _drawing("lines" + "".join(panels), len(panels), columns) as (figure, axes):
+        for panel, (title, drawn) in zip(axes, panels.items(), strict=True):
+            for name, (xs, ys) in drawn.items():
+                number = names.index(name)
+                marker = SYMBOLS[number % len(SYMBOLS)] if len(xs) <= MAX_MARKED else ""
+                panel.plot(xs, ys, color=_colour(number), ls=DASHES[number // len(COLOURS) % len(DASHES)], marker=marker, ms=5, lw=1.6)
+            panel.set(title=title, xlabel=x)
+            if log:
+                panel.set_xscale("log")
+                panel.xaxis.set_major_formatter("{x:,.0f}")
+            elif ticks:
+                places = range(0, len(ticks), ceil(len(ticks) / MAX_TICKS))
+                panel.set_xticks(list(places), [ticks[place] for place in places], rotation=30, ha="right")
+            else:
+                panel.xaxis.get_major_locator().set_params(integer=True)
+        if len(names) > 1:
+            _legend(figure, axes[0], names)
+        return _svg(figure)
+
+
+def differences(rows: Sequence[tuple[str, float, float, float]], x: str) -> str:
+    """A line from `low` to `high` with a point at the difference, per row `(name, difference, low, high)`, the first on top."""
+    from matplotlib.figure import Figure
+
+    with _style("differences"):
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.24 * len(rows)), layout="constrained")
+        panel = figure.subplots()
+        for place, (_, difference, low, high) in enumerate(rows):
+            sure = low > 0 or high < 0
+            panel.plot([low, high], [place, place], color=COLOURS[0], lw=1.6)
+            panel.plot(difference, place, "o", color=COLOURS[0], mfc=COLOURS[0] if sure else "white", ms=6)
+        panel.axvline(0, color="black", lw=0.8)
+        panel.set(xlabel=x, ylim=(len(rows) - 0.4, -0.6))
+        panel.set_yticks(range(len(rows)), [_short(name, 48) for name, *_ in rows])
+        panel.grid(axis="y", visible=False)
+        return _svg(figure)
+
+
+@contextmanager
+def _drawing(salt: str, n_panels: int, columns: int, shared: bool = False) -> "Iterator[tuple[Figure, list[Axes]]]":
+    """A figure with so many panels in rows of up to `columns`, in the style of all."""
+    from matplotlib.figure import Figure
+
+    columns = min(columns, max(n_panels, 2))
+    n_rows = ceil(n_panels / columns)
+    with _style(salt):
+        figure = Figure(figsize=(WIDTH, 0.5 + 2.7 * n_rows), layout="constrained")
+        grid = figure.subplots(n_rows, columns, squeeze=False, sharey=shared)
+        for spare in grid.flat[n_panels:]:
+            spare.remove()
+        yield figure, list(grid.flat[:n_panels])
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    """Settings of all drawings. Names come from data: a dollar sign in them is no mathematics."""
+    import matplotlib
+
+    settings = {
+        "svg.hashsalt": salt, "svg.fonttype": "none", "text.parse_math": False, "font.size": 10, "axes.titlesize": 10.5, "axes.grid": True,
+        "grid.color": "#e2e2e2", "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#5a5a5a",
+        "axes.formatter.useoffset": False, "axes.formatter.use_mathtext": False, "lines.markeredgewidth": 1.2,
+    }  # fmt: skip
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def _legend(figure: "Figure", panel: "Axes", names: Sequence[str]) -> None:
+    """One for all panels, below them. A name that begins with an underscore would be left out, hence the invisible space."""
+    handles = panel.get_lines()
+    shown = [_short("\u200b" + name if name.startswith("_") else name, 40) for name in names]
+    figure.legend(handles[: len(names)], shown, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
+
+
+def _svg(figure: "Figure") -> str:
+    """Without what an element of a page does not need, nor anything that differs from one drawing to the next."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    return re.sub(r'<g id="[^"]*"', "<g", svg)  # groups that nothing refers to, whose ids come twice in a page
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _short(name: str, n: int) -> str:
+    return name if len(name) <= n else name[: n - 1] + "…"
+
+
+def is_drawable(values: Sequence[float | None]) -> bool:
+    """Whether there is a line in the values: two points at least."""
+    return sum(value is not None and not isnan(value) for value in values) > 1
