@@ -32,7 +32,7 @@ class Done:
 
 
 def run(name: str, parameters: dict[str, Any]) -> Done:
-    """Run the flow `nightly`, `experiment` or `backtest`; what stops it is raised."""
+    """Run the flow `nightly`, `backfill`, `experiment` or `backtest`; what stops it is raised."""
     home = _settle(Store(parameters["store"]).root)
     flow = _flow(name)
     with _stopped_like_ctrl_c():

@@ -6,7 +6,7 @@ from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from flows import steps
-from flows.run import comparable
+from flows.run import Run, comparable
 from recsys import config, published, windows
 from recsys.promotion.policy import Decision
 from recsys.publishing.exports import export
@@ -68,15 +68,19 @@ def nightly(
         return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
 
     with run.store.at_work():
-        current = published.before(run.store, run.as_of)  # asked once: no night is compared with itself
-        tables = steps.features(run)
-        histories = steps.sequences(run, tables)
-        rival = comparable(run, current, histories)
-        candidate = steps.training(run, "candidate", histories, run.holdout, warm_from=rival)
-        comparison = steps.evaluation(run, histories, candidate, rival)
-        gate = steps.promotion(run, comparison)
-        decision = Decision.load(gate)
-        winner = steps.winner(run, histories, decision, candidate, rival, current)
-        lists = steps.scoring(run, histories, winner.model, decision)
-        promoted = steps.publishing(run, histories, lists, decision, winner, current, evaluation=comparison, promotion=gate)
-        return Completed(message=decision.reasons[0], data=promoted)
+        promoted = made(run, published.before(run.store, run.as_of))  # asked once: no night is compared with itself
+    return Completed(message=promoted.reasons[0], data=promoted)
+
+
+def made(run: Run, current: published.Promotion | None) -> published.Promotion:
+    """A night, step by step. `current` is what it is compared with, and whose lists it has where nothing new is good enough."""
+    tables = steps.features(run)
+    histories = steps.sequences(run, tables)
+    rival = comparable(run, current, histories)
+    candidate = steps.training(run, "candidate", histories, run.holdout, warm_from=rival)
+    comparison = steps.evaluation(run, histories, candidate, rival)
+    gate = steps.promotion(run, comparison)
+    decision = Decision.load(gate)
+    winner = steps.winner(run, histories, decision, candidate, rival, current)
+    lists = steps.scoring(run, histories, winner.model, decision)
+    return steps.publishing(run, histories, lists, decision, winner, current, evaluation=comparison, promotion=gate)

@@ -57,6 +57,12 @@ def show_history(store: Store) -> None:
     say(table(f"Promotions in {short(store.root)} (* is published now)", names, rows, flexible={"why"}))
 
 
+def show_nights(store: Store, nights: Sequence[published.Promotion]) -> None:
+    """Of each night whose lists it has, why, and whether it was published."""
+    rows = [[label(p.moment), p.id, p.source, "" if p.action == "backfill" else "published", p.reasons[0]] for p in nights]
+    say(table(f"Nights in {short(store.root)}", ["night", "id", "lists of", "", "why"], rows, flexible={"why"}))
+
+
 def show_waste(store: Store, waste: Waste, done: bool) -> None:
     """What pruning takes, by night and step."""
     by_night: dict[str, dict[str, list[Artifact]]] = {}

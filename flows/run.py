@@ -33,6 +33,7 @@ class Run:
     night: Night
     started: datetime
     rebuild: bool = False
+    publishes: bool = True  # a backfill only puts its nights on record, unless it is asked to
 
     @property
     def configuration(self) -> str:

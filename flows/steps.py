@@ -6,7 +6,7 @@ Prefect's caching and results stay off: the store is the cache, and the artifact
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 from prefect import Task, get_client, get_run_logger, runtime, task
@@ -147,13 +147,18 @@ def publishing(
     run: Run, histories: Artifact, lists: Artifact, decision: Decision, winner: Winner, current: Promotion | None, **others: Artifact
 ) -> Promotion:
     """The lists, once they keep their contracts, are what everybody reads; `others` belong to them."""
+    action: Literal["publish", "hold", "backfill"] = "backfill" if not run.publishes else "hold" if decision.held else "publish"
     checked = publish(
         run.store, run.as_of, run.night.publishing, run.night.scoring, lists, histories,
         config=run.configuration, source=decision.published, reasons=(*decision.reasons, *winner.reasons),
-        others={"training": winner.model, "twin": winner.twin, **others}, last=current, hold=decision.held, rebuild=run.rebuild,
+        others={"training": winner.model, "twin": winner.twin, **others}, last=current, action=action, rebuild=run.rebuild,
     )  # fmt: skip
     ui.show_checks(checked)
     ui.reported(checked)
-    promoted = published.finished(run.store, run.as_of, run.configuration) or published.held(run.store, run.as_of)
+    promoted = {
+        "publish": published.finished(run.store, run.as_of, run.configuration),
+        "hold": published.held(run.store, run.as_of),
+        "backfill": published.backfilled(run.store, run.as_of, run.configuration),
+    }[action]
     assert promoted is not None
     return promoted

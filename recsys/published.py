@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from typing import Literal
 
 from recsys import digest
 from recsys.errors import StoreError
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 class Promotion:
     """A published set of artifacts. `source` says whose lists they are.
 
-    `action` is "publish" of a night, "hold" of one that waits for a person, "promote" by that person, or "rollback".
+    `action` is "publish" of a night, "hold" of one that waits for a person, "backfill" of one that was only made, "promote"
+    of either by a person, or "rollback".
     """
 
     as_of: str  # ISO, UTC
@@ -117,11 +119,17 @@ def publish(store: Store, new: Promotion) -> Promotion:
         return last
 
 
-def hold(store: Store, new: Promotion) -> Promotion:
-    """Record what a person has to publish; what is published stays as it is. Twice is once."""
+def backfilled(store: Store, as_of: datetime, config: str) -> Promotion | None:
+    """What a backfill made of a night with this configuration, whatever code did it, if it is still there."""
+    made = [p for p in history(store) if p.action == "backfill" and p.moment == as_of and p.config == config]
+    return made[-1] if made and all(map(store.get, made[-1].artifacts.values())) else None
+
+
+def set_aside(store: Store, new: Promotion, action: Literal["hold", "backfill"]) -> Promotion:
+    """Record what was made and not published: what is published stays as it is. Twice is once."""
     with store.lock("published"):
-        waiting = held(store, new.moment)
-        return waiting if waiting is not None and waiting.id == new.id else _append(store, replace(new, action="hold"))[0]
+        last = next((line for line in reversed(history(store)) if new.id in (line.id, line.undoes)), None)
+        return last if last is not None and last.action == action else _append(store, replace(new, action=action))[0]
 
 
 def promote(store: Store, why: str, name: str | None = None) -> Promotion:
@@ -200,7 +208,7 @@ def _standing(store: Store) -> list[Promotion]:
     for line in history(store):
         if line.action == "rollback":
             standing = [p for p in standing if p.id != line.undoes]
-        elif line.action != "hold":
+        elif line.action in ("publish", "promote"):
             standing = [p for p in standing if p.id != line.id] + [line]
     return standing
 

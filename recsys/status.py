@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Night:
-    """A row of the grid. `decision` says what became of it: current, published, held, taken back, or nothing yet."""
+    """A row of the grid. `decision` says what became of it: current, published, held, only made, taken back, or nothing yet."""
 
     label: str
     steps: Mapping[str, Cell]
@@ -90,7 +90,7 @@ def _decision(lines: Sequence[Promotion], now: Promotion | None) -> str:
         return ""
     if now is not None and now.moment == lines[-1].moment:
         return "current"
-    return {"hold": "held", "rollback": "taken back"}.get(lines[-1].action, "published")
+    return {"hold": "held", "rollback": "taken back", "backfill": "made"}.get(lines[-1].action, "published")
 
 
 def _made_at(artifact: Artifact) -> datetime:

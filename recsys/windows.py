@@ -90,6 +90,13 @@ def midnight(moment: datetime) -> datetime:
     return datetime(utc.year, utc.month, utc.day, tzinfo=timezone.utc)
 
 
+def nights(first: datetime, last: datetime) -> list[datetime]:
+    """Every day from the first moment to the last, both included; ConfigError where that is none."""
+    if last < first:
+        raise ConfigError(f"The last night {label(last)} is before the first, {label(first)}: give them in their order.")
+    return [first + timedelta(days=day) for day in range((last - first).days + 1)]
+
+
 def label(as_of: datetime) -> str:
     """The moment as a folder name, each its own: `2017-10-17`, or `2017-10-17T0600` where it is no midnight."""
     if as_of.microsecond:

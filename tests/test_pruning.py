@@ -78,7 +78,7 @@ def test_a_night_with_the_lists_of_an_earlier_model_keeps_that_model(store: Stor
 
 def test_what_is_held_stays(store: Store) -> None:
     model = artifact(store, "training", DAYS[0], "held")
-    published.hold(store, published.promotion(DAYS[0], "other", "candidate", {"training": model}, ()))
+    published.set_aside(store, published.promotion(DAYS[0], "other", "candidate", {"training": model}, ()), "hold")
     prune(store, nights=1, promotions=1)
     assert ("training", 0) in left(store) and ("features", 0) not in left(store)
 

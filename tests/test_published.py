@@ -150,8 +150,8 @@ def test_what_is_held_waits_for_a_person(store):
     first = published.publish(store, night(store, DAYS[0]))
     with pytest.raises(StoreError, match="Nothing is held"):
         published.promote(store, "why")
-    held = published.hold(store, night(store, DAYS[1]))
-    assert published.hold(store, night(store, DAYS[1])) == held, "twice is once"
+    held = published.set_aside(store, night(store, DAYS[1]), "hold")
+    assert published.set_aside(store, night(store, DAYS[1]), "hold") == held, "twice is once"
     assert published.current(store) == published.before(store, DAYS[2]) == first
     assert published.held(store) == published.held(store, DAYS[1]) == held and published.held(store, DAYS[0]) is None
     done = published.promote(store, "looked at the lists")
@@ -160,12 +160,12 @@ def test_what_is_held_waits_for_a_person(store):
     assert published.current(store) == published.finished(store, DAYS[1], "c") == done and published.held(store) is None
     assert json.loads((store.root / "current.json").read_text())["id"] == held.id
     assert published.rollback(store, "it was worse") == first and published.held(store) is None
-    published.hold(store, night(store, DAYS[1]))
+    published.set_aside(store, night(store, DAYS[1]), "hold")
     assert published.held(store).moment == DAYS[1], "the night was run again"
 
 
 def test_what_is_older_than_what_is_published_is_not_promoted(store):
-    published.hold(store, night(store, DAYS[0]))
+    published.set_aside(store, night(store, DAYS[0]), "hold")
     published.publish(store, night(store, DAYS[1]))
     with pytest.raises(StoreError, match="2017-10-15 is older than 2017-10-16"):
         published.promote(store, "why")

@@ -56,7 +56,7 @@ def test_the_newest_nights_come_first_and_say_what_became_of_them(tmp_path: Path
     for day in DAYS:
         night(tmp_path, "one", day)
     published.rollback(Store(tmp_path), "bad lists")
-    published.hold(Store(tmp_path), published.promotion(DAYS[2] + timedelta(days=1), "c", "candidate", {}, ("held",)))
+    published.set_aside(Store(tmp_path), published.promotion(DAYS[2] + timedelta(days=1), "c", "candidate", {}, ("held",)), "hold")
     made(tmp_path, "two", "features", DAYS[2] + timedelta(days=1))
     assert [(one.label[-2:], one.decision) for one in status(Store(tmp_path), 3)] == [
         ("18", "held"),

@@ -64,6 +64,28 @@ def plan(
 
 @app.command()
 @answering
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="The oldest night: 2017-10-10.")],
+    last: Annotated[str, typer.Option("--to", help="The newest one.")],
+    deployment: Deployment = None,
+    config: Config = None,
+    settings: Settings = None,
+    store: Folder = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Publish the nights too; a newer one stays what readers see.")] = False,
+) -> None:
+    """Make the nights of these dates that are not there, oldest first. The same command goes on where it was stopped."""
+    parameters = chosen(deployment, config, store, settings or [])
+    nights = windows.nights(windows.parse_as_of(first), windows.parse_as_of(last))
+    check(parameters)
+    from flows import local  # imports Prefect
+
+    done = local.run("backfill", {**parameters, "first": nights[0], "last": nights[-1], "publish": publish})
+    overview.show_nights(Store(parameters["store"]), done.result)
+    typer.echo(f"{done.message}\n{done.how_to_see_it}")
+
+
+@app.command()
+@answering
 def experiment(
     settings: Settings = None,
     deployment: Deployment = None,

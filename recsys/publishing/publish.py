@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 
 from recsys import published
 from recsys.config import Publishing, Scoring
@@ -27,23 +28,23 @@ def publish(
     reasons: Sequence[str],
     others: Mapping[str, Artifact | None],
     last: Promotion | None,
-    hold: bool = False,
+    action: Literal["publish", "hold", "backfill"] = "publish",
     rebuild: bool = False,
 ) -> Artifact:
     """Publish the lists of a scoring artifact if they keep their contracts; the artifact holds `checks.parquet`.
 
     `config` is the digest of the whole configuration, `source` what was decided on, `others` what else belongs to the
     published set (training, twin, evaluation, promotion), `last` the last promotion of an earlier night. Publishing the
-    same set again changes nothing, and an older night never takes the place of a newer one. With `hold` they only go on
-    record, for a person to publish: the pointer and the copies stay as they are. ContractError where a rule is
+    same set again changes nothing, and an older night never takes the place of a newer one. Another
+    `action` only puts them on record, for a person to publish: the pointer and the copies stay as they are. ContractError where a rule is
     broken: nothing is published. ExportError where a copy could not be written: the lists are published.
     """
     exports.places(store, publishing.exports)  # a copy that can never be written is said before the pointer moves
     artifact = keep_contracts(store, as_of, publishing, scoring, lists, sequences, source=source, last=last, rebuild=rebuild)
     whole = {**others, "sequences": sequences, "scoring": lists, "publishing": artifact}
     tonight = published.promotion(as_of, config, source, whole, tuple(reasons))
-    if hold:
-        published.hold(store, tonight)
+    if action != "publish":
+        published.set_aside(store, tonight, action)
         return artifact
     done = published.publish(store, tonight)
     for place in exports.export(store, done, publishing.exports):

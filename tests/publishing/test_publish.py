@@ -4,7 +4,7 @@ import json
 import threading
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import pytest
@@ -23,7 +23,7 @@ def night(
     shop: Any,
     rows: list[dict[str, Any]] | None = None,
     config: str = "c",
-    hold: bool = False,
+    action: Literal["publish", "hold"] = "publish",
     **changes: Any,
 ) -> Artifact:
     """A night published from hand-made lists, as the flow does it."""
@@ -32,7 +32,7 @@ def night(
     last = published.before(store, as_of)
     return publish(
         store, as_of, limits, Scoring(k=shop.k), lists, sequences,
-        config=config, source="candidate", reasons=["Better.", "Fresh."], others={"training": None}, last=last, hold=hold,
+        config=config, source="candidate", reasons=["Better.", "Fresh."], others={"training": None}, last=last, action=action,
     )  # fmt: skip
 
 
@@ -59,14 +59,14 @@ def test_what_is_held_leaves_the_pointer_and_the_copies_until_it_is_promoted(
     copy = Export(format="csv", path=str(tmp_path / "out"))
     night(store, nights[0], shop, exports=(copy,))
     before = (store.root / "current.json").read_text(), (tmp_path / "out" / "recommendations.csv.json").read_text()
-    checked = night(store, nights[1], shop, hold=True, exports=(copy,))
+    checked = night(store, nights[1], shop, action="hold", exports=(copy,))
     assert before == ((store.root / "current.json").read_text(), (tmp_path / "out" / "recommendations.csv.json").read_text())
     waiting = published.held(store, nights[1])
     assert waiting is not None and waiting.artifact(store, "publishing") == checked
     promoted = published.promote(store, "looked at it")
     assert export(store, promoted, [copy]) == [str(tmp_path / "out" / "recommendations.csv")]
     with pytest.raises(ContractError):
-        night(store, nights[2], shop, shop.rows()[3:], hold=True)
+        night(store, nights[2], shop, shop.rows()[3:], action="hold")
     assert published.held(store) is None, "lists that break a contract wait for nobody"
 
 

@@ -1,0 +1,77 @@
+"""A backfill: nights over dates, oldest first, each compared with the one before it. It is resumed by running it again."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from prefect import flow, get_run_logger
+from prefect.states import Completed, State
+
+from flows import steps
+from flows.nightly import made
+from recsys import config, published, windows
+from recsys.published import Promotion
+from recsys.publishing.exports import export
+
+
+@flow(name="backfill", flow_run_name="backfill-{first:%Y-%m-%d}-{last:%Y-%m-%d}")
+def backfill(
+    first: datetime,
+    last: datetime,
+    store: str = "store",
+    seed: int = 1,
+    data: config.Data = config.Data(demo=config.Shop()),
+    features: config.Features = config.Features(),
+    sequences: config.Sequences = config.Sequences(),
+    model: config.Model = config.Model(),
+    training: config.Training = config.Training(),
+    evaluation: config.Evaluation = config.Evaluation(),
+    promotion: config.Promotion = config.Promotion(),
+    scoring: config.Scoring = config.Scoring(),
+    publishing: config.Publishing = config.Publishing(),
+    publish: bool = False,
+) -> State[list[Promotion]]:
+    """Make every night from the first to the last that is not there for this configuration, published or not.
+
+    A night is compared with the backfill's own night before; the first with what was published before it. What stops a
+    night stops the backfill, since those after it are compared with it.
+
+    Args:
+        first: The oldest night, in UTC.
+        last: The newest one.
+        store: Folder of the artifacts.
+        seed: Every random choice follows from it.
+        data: Where the tables are and what their columns mean.
+        features: DuckDB, and the contracts on what it reads and writes.
+        sequences: What a history and a training sequence are.
+        model: The building blocks of the network.
+        training: How it is fitted.
+        evaluation: The time split and what is measured on it.
+        promotion: Whose lists a night has: the new model's, the earlier one's or a baseline's.
+        scoring: The lists.
+        publishing: Contracts on the lists.
+        publish: Publish each night too. A newer one that is published stays what readers see.
+    """
+    nights = windows.nights(windows.parse_as_of(first), windows.parse_as_of(last))
+    night = config.Night(
+        seed=seed, data=data, features=features, sequences=sequences, model=model, training=training,
+        evaluation=evaluation, promotion=promotion, scoring=scoring, publishing=publishing,
+    )  # fmt: skip
+    run = replace(steps.begin(night, store, nights[0]), publishes=publish)
+    current = published.before(run.store, nights[0])
+    found: list[Promotion] = []
+    n_made = 0
+    with run.store.at_work():
+        for as_of in nights:
+            run = replace(run, as_of=as_of)
+            done = published.finished(run.store, as_of, run.configuration) or published.backfilled(run.store, as_of, run.configuration)
+            if done is None:
+                done = made(run, current)
+                n_made += 1
+            elif publish and done.action == "backfill":
+                done = published.publish(run.store, replace(done, action="publish"))
+                export(run.store, done, publishing.exports)  # nothing, where a newer night is what readers see
+            get_run_logger().info("%s: %s", windows.label(as_of), done.reasons[0])
+            found.append(done)
+            current = done
+    there = f"{len(nights) - n_made} of {len(nights)} nights were there for this configuration"
+    return Completed(message=f"{there}: {f'{n_made} made now' if n_made else 'nothing to do'}.", data=found)
