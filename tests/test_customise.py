@@ -74,3 +74,14 @@ def test_the_table_has_a_row_for_every_slot() -> None:
 def test_recipes_that_it_names_are_there() -> None:
     named = set(re.findall(r'fit\("(\w+)"', TEXT)) | set(re.findall(r'recipe="(\w+)"', TEXT))
     assert len(named) >= 5 and named <= set(recipes.names())
+
+
+def test_its_comparison_is_the_deployed_one_and_its_chart_shows_the_table() -> None:
+    from flows import deployments
+    from flows.contenders import name_of
+
+    table = re.findall(r"^\| (\d) \| (\w+) \| ([\d.]+) \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|", TEXT, flags=re.MULTILINE)
+    deployed = deployments.deployed("seven-models", "backtest")["backtest"]["models"]
+    assert [model for _, model, _, _ in table] == [name_of(text) for text in deployed]
+    points = re.findall(r"^    (\d): \[([\d.]+), ([\d.]+)\]$", TEXT, flags=re.MULTILINE)
+    assert points == [(number, coverage, hit_rate) for number, _, hit_rate, coverage in table]
