@@ -65,7 +65,7 @@ def model(store: Store, of: Artifact) -> Artifact:
 
 def test_memory_does_not_grow_with_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times the users, the same peak of what numpy and Arrow hold: histories, lists and tables, all but the network's tiles."""
-    monkeypatch.setattr(module, "USERS_PER_ROW_GROUP", 512)
+    monkeypatch.setattr(module, "USERS_PER_ROW_GROUP", 1024)
     monkeypatch.setattr("recsys.arrays.BATCH_ROWS", 4096)
     store, peaks = Store(tmp_path), []
     trained = model(store, sequences(store, 2000))
@@ -76,7 +76,7 @@ def test_memory_does_not_grow_with_the_users(tmp_path: Path, monkeypatch: pytest
         pa.set_memory_pool(pool)
         tracemalloc.start()
         try:
-            done = recommend(store, AS_OF, Scoring(k=5, users_per_tile=512), shards, trained, "candidate", "1d", rebuild=True)
+            done = recommend(store, AS_OF, Scoring(k=5, users_per_tile=1024), shards, trained, "candidate", "1d", rebuild=True)
             peaks.append(tracemalloc.get_traced_memory()[1] + pool.max_memory())
         finally:
             tracemalloc.stop()
