@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from recsys.errors import ConfigError, ContractError
@@ -19,6 +20,7 @@ from recsys.model.bucket import Bucket
 from recsys.model.heads import Head
 from recsys.model.heads.binary import Binary
 from recsys.model.heads.label import LabelHead
+from recsys.model.network import Network
 from recsys.model.objectives import Plan
 from recsys.model.pooling import Attention, First, Last, Mean, Pooling
 from recsys.model.reader import Reader
@@ -218,6 +220,32 @@ def test_two_heads_of_one_label_have_names(world: Any) -> None:
     network, reader, spans = world.network(heads=('Binary(label="bought")', 'Regression(label="bought", name="share")'))
     hidden, said = network.eval().read(reader.bucket(spans.newest(8)))
     assert hidden is None and said.keys() == {"bought", "share"}
+
+
+class _Halved(Network):
+    """Recommends in its own way."""
+
+    def read(self, bucket: Bucket) -> tuple[Tensor | None, dict[str, Tensor]]:
+        recommending, said = super().read(bucket)
+        return recommending / 2, said
+
+
+@pytest.mark.parametrize("fusion", [None, 'UserFeatures(features=["country"])'])
+def test_one_pass_says_and_recommends_also_where_a_network_recommends_in_its_own_way(world: Any, fusion: str | None) -> None:
+    """All places are read where a head of a label or a fusion may look at them, else only the one that recommends: the same states."""
+    parts = {} if fusion is None else {"fusion": fusion}
+    network, reader, spans = world.network(heads=("NextItem()", 'Binary(label="bought", pooling=Mean())'), **parts)
+    alone = Network(network.inputs, network.objective, network.encoder, [network.next_item], 8, network.positions, fusion=network.fusion)
+    halved = _Halved(network.inputs, network.objective, network.encoder, list(network.heads), 8, network.positions, fusion=network.fusion)
+    passes: list[Tensor] = []
+    network.inputs.register_forward_hook(lambda module, given, made: passes.append(made[0]))
+    bucket = reader.bucket(spans[torch.nonzero(spans.lengths)[:, 0]].newest(8))
+    with torch.no_grad():
+        recommending, said = halved.eval().read(bucket)
+        assert len(passes) == 1 and said["bought"].shape == (len(bucket),)
+        torch.testing.assert_close(2 * recommending, network.eval().encode(bucket))
+        torch.testing.assert_close(alone.eval().encode(bucket), network.encode(bucket), rtol=0, atol=2e-6)
+        assert torch.equal(halved.encode(bucket), recommending)
 
 
 def test_a_yes_or_no_is_0_or_1(world: Any) -> None:
