@@ -3,12 +3,15 @@
 #   make nightly                                    the whole night on the demo shop (ARGS="--set training.max_epochs=3")
 #   make test                                       the tests; `make test-all` adds the long ones
 #   make lint                                       ruff and mypy
+#   make bench                                      side by side with RecTools (ARGS="--data data --rows train-kion recommend-kion")
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: nightly test test-all lint clean
+PEER := benchmarks/peers/rectools
+
+.PHONY: nightly test test-all lint bench bench-peers clean
 
 nightly: .venv/installed
 	$(BIN)/recsys nightly $(ARGS)
@@ -23,8 +26,13 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+bench: .venv/installed $(if $(RECTOOLS_PYTHON),,bench-peers)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
+
+bench-peers: $(PEER)/.venv/installed
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .coverage*
+	rm -rf .venv $(PEER)/.venv .pytest_cache .ruff_cache .mypy_cache .coverage*
 
 # Installed again only when what it is made from changed.
 .venv/installed: pyproject.toml constraints.txt
@@ -35,4 +43,11 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+# The incumbent has an environment of its own.
+$(PEER)/.venv/installed: $(PEER)/requirements.txt
+	@echo "Installing RecTools into $(PEER)/.venv (a few minutes the first time)"
+	$(PYTHON) -m venv $(PEER)/.venv
+	$(PEER)/.venv/bin/python -m pip install --quiet --requirement $<
 	touch $@

@@ -7,6 +7,7 @@ A generated table has the lengths of the public one, and items at random: it cos
 """
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,9 @@ def write(name: str, folder: Path, data: Path | None) -> tuple[Path, str]:
         table, origin = chosen.generate(), "generated"
     users, items = (len(table[column].unique()) for column in ("user_id", "item_id"))
     file = folder / f"{name}.parquet"
-    pq.write_table(table, file)
+    part = folder / f"{name}.{os.getpid()}.part"  # others may read the file
+    pq.write_table(table, part)
+    part.replace(file)
     return file, f"{origin}: {len(table):,} events, {users:,} users, {items:,} items"
 
 

@@ -55,8 +55,9 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """Names what is measured, whichever file and number of threads it is measured with."""
-        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("events", "lists", "threads", "memory_gib")}
+        """Names what is measured, wherever it is."""
+        places = ("events", "lists", "threads", "accelerator", "memory_gib")
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in places}
         return hashlib.sha256(json.dumps({**named, "events": self.events.name}, sort_keys=True).encode()).hexdigest()[:12]
 
     @classmethod

@@ -18,8 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks import inputs
+from benchmarks import inputs, report
 from benchmarks.measuring import Task
+from benchmarks.rows import SHARED_NEGATIVES
 from benchmarks.sides import machine, measured, ndcg_at_10
 
 # By name of a contender: its side, and how its task differs.
@@ -30,6 +31,8 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours, positions and initial weights of the recipe": ("ours", {"start": "recipe"}),
 }
 REFERENCE = "RecTools"
+RESULTS = Path(__file__).parent / "results"
+TITLES = {"softmax": "Quality at equal settings", "sampled": "Quality at equal settings, sampled negatives"}
 
 
 def main() -> None:
@@ -43,29 +46,40 @@ def main() -> None:
     parser.add_argument("--max-events", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--loss", default="softmax", choices=["softmax", "sampled"])
-    parser.add_argument("--n-negatives", type=int, default=256, help="of both, where the loss is sampled; ours share theirs")
+    parser.add_argument(
+        "--shared-negatives", type=int, default=SHARED_NEGATIVES, help="of ours a step, where the loss is sampled; theirs 256"
+    )
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     file, origin = inputs.write(given.input, given.folder, given.data)
     earlier, last = inputs.leave_one_out(file)
-    names = ("width", "max_events", "epochs", "loss", "n_negatives", "threads")
-    task = Task("train", earlier, **{name: getattr(given, name) for name in names})
-    found = [result(given.folder, name, seed, task, last) for seed in given.seeds for name in CONTENDERS if name in given.contenders]
-    pq.write_table(pa.Table.from_pylist(found), given.folder / "parity.parquet")
-    print(section(found, origin))
+    task = Task("train", earlier, **{name: getattr(given, name) for name in ("width", "max_events", "epochs", "loss", "threads")})
+    found = [
+        result(given.folder, name, seed, task, last, given.shared_negatives)
+        for seed in given.seeds
+        for name in CONTENDERS
+        if name in given.contenders
+    ]
+    text = section(found, origin)
+    print(text)
+    if given.input == "ml-1m" and given.data and set(given.contenders) == set(CONTENDERS):
+        RESULTS.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(found), RESULTS / f"parity-{given.loss}.parquet")
+        report.put(RESULTS.with_name("results.md"), TITLES[given.loss], text)
 
 
-def result(folder: Path, name: str, seed: int, task: Task, last: Path) -> dict[str, Any]:
+def result(folder: Path, name: str, seed: int, task: Task, last: Path, shared_negatives: int) -> dict[str, Any]:
     """What is known of a contender with a seed: measured now, unless it was before."""
     side, differences = CONTENDERS[name]
-    own = replace(task, seed=seed, **differences)
+    negatives = {"n_negatives": shared_negatives} if task.loss == "sampled" and side == "ours" else {}
+    own = replace(task, seed=seed, **negatives, **differences)
     file = folder / f"{own.digest}-{side}.json"
     if not file.exists():
         lists = file.with_suffix(".parquet")
         facts = measured(side, replace(own, lists=lists))
         known = {"measured_on": f"{date.today()}", **machine(), "contender": name, "seed": seed, "side": side}
-        settings = {"width": task.width, "max_events": task.max_events, "epochs": task.epochs, "loss": task.loss}
+        settings = {name: getattr(own, name) for name in ("width", "max_events", "epochs", "loss", "n_negatives")}
         found = {**known, **settings, "ndcg_at_10": ndcg_at_10(lists, last), "seconds": facts["seconds"], "facts": json.dumps(facts)}
         file.write_text(json.dumps(found))
         print(f"{name}, seed {seed}: NDCG@10 {found['ndcg_at_10']:.4f}", file=sys.stderr, flush=True)
@@ -78,18 +92,19 @@ def section(found: list[dict[str, Any]], origin: str) -> str:
     reference = by_name.get(REFERENCE, [])
     rows = [f"| contender | NDCG@10 by seed | mean | minus {REFERENCE} | two standard errors |", "|---|---|---|---|---|"]
     for name, values in by_name.items():
-        rows.append(
-            f"| {name} | {', '.join(f'{v:.4f}' for v in values)} | {statistics.mean(values):.4f} | {compared(name, values, reference)} |"
-        )
+        by_seed = ", ".join(f"{value:.4f}" for value in values)
+        rows.append(f"| {name} | {by_seed} | {statistics.mean(values):.4f} | {compared(name, values, reference)} |")
     first = found[0]
-    settings = f"d={first['width']}, L={first['max_events']}, {first['epochs']} epochs, loss {first['loss']}"
-    return "\n".join(
-        [f"{origin}; {settings}; leave-one-out, all items ranked, seen ones left out; commit {first['commit'][:10]}.", "", *rows]
-    )
+    drawn = sorted({f"{r['side']} {r['n_negatives']}" for r in found}) if first["loss"] == "sampled" else []
+    loss = f"sampled softmax (negatives: {', '.join(drawn)})" if drawn else "full softmax"
+    settings = f"d={first['width']}, L={first['max_events']}, {first['epochs']} epochs, {loss}"
+    commits = ", ".join(dict.fromkeys(r["commit"][:10] for r in found))
+    told = f"{origin}; {settings}; leave-one-out, all items ranked, seen ones left out; commit {commits}."
+    return "\n".join([told, "", *rows])
 
 
 def compared(name: str, values: list[float], reference: list[float]) -> str:
-    """Difference of the means and two standard errors of it, as two cells; empty without three seeds or so of both."""
+    """Difference of the means and two standard errors of it, as two cells; empty where one has a single seed."""
     if name == REFERENCE or min(len(values), len(reference)) < 2:
         return "|"
     error = sum(statistics.variance(v) / len(v) for v in (values, reference)) ** 0.5

@@ -1,6 +1,7 @@
 """What was measured, as a parquet file with one row per measurement, and as markdown."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,20 @@ def section(file: Path) -> str:
     )
     rows = [text for name, row in ROWS.items() for text in table_rows(row, [m for m in measured if m["row"] == name])]
     header = ["| work | d, L, users | first | | second | | second / first | reach | peak GiB |", "|---|---|---|---|---|---|---|---|---|"]
-    return "\n".join(["## Side by side with RecTools", "", *header, *rows, "", *surroundings(measured)]) + "\n"
+    return "\n".join([*header, *rows, "", *surroundings(measured)])
+
+
+def put(document: Path, title: str, text: str) -> None:
+    """Makes the text the section of that title: in the place of the one that is there, or at the end."""
+    before, *sections = re.split(r"^(?=## )", document.read_text(), flags=re.MULTILINE)
+    new = f"## {title}\n\n{text.strip()}\n"
+    found = [number for number, section in enumerate(sections) if section.splitlines()[0] == f"## {title}"]
+    if found:
+        is_last = found[0] == len(sections) - 1
+        sections[found[0]] = new if is_last else new + "\n"
+    else:
+        sections = [*sections, new] if not sections else [*sections[:-1], sections[-1].rstrip("\n") + "\n\n", new]
+    document.write_text("".join([before, *sections]))
 
 
 def table_rows(row: Row, measured: list[dict[str, Any]]) -> list[str]:

@@ -40,7 +40,7 @@ def _training(title: str, table: str, reach: str, theirs: str = "train", **setti
     return Row(title, table, sides, (reach,), settings=settings, takes_share=True)
 
 
-SHARED_NEGATIVES = 1024  # of all predictions of a step; theirs draw 256 for each
+SHARED_NEGATIVES = 1024  # of ours, for all predictions of a step; theirs draw 256 for each
 RECOMMEND = (Side("ours", "ours", "recommend"), Side("SASRecModel", "RecTools", "recommend"))
 WHOLE = (Side("ours", "ours", "whole"), Side("SASRecModel", "RecTools", "whole"))
 SEQUENCES = (

@@ -30,6 +30,7 @@ from benchmarks.rows import ROWS, Row, Side
 from benchmarks.sides import Failed, machine, measured
 
 RESULTS = Path(__file__).parent / "results"
+TITLE = "Side by side with RecTools"
 
 
 def main() -> None:
@@ -41,7 +42,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the steps of an epoch, where those are measured")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sides", nargs="+", choices=["ours", "RecTools"], default=["ours", "RecTools"])
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of speed.parquet")
+    parser.add_argument("--input", choices=inputs.INPUTS, help="the same events for all rows: tiny, for a try")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of speed.parquet; the default's table goes into results.md")
     given = parser.parse_args()
     if given.list:
         print("\n".join(f"{name:16} {row.title}" for name, row in ROWS.items()))
@@ -55,19 +57,20 @@ def main() -> None:
                 report.append(file, {**run, **measurement})
                 print(report.line(measurement), file=sys.stderr, flush=True)
     section = report.section(file)
-    (given.results / "speed.md").write_text(section)
     print(section)
+    if given.results == RESULTS:
+        report.put(RESULTS.with_name("results.md"), TITLE, section)
 
 
 def measurements(name: str, folder: Path, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One after the other, the sides alternating."""
     row = ROWS[name]
     sides = [side for side in row.sides if side.process in given.sides]
-    tables = {side.input or row.input: None for side in sides}
-    written = {table: inputs.write(table, folder, given.data) for table in tables}
+    tables = {side.label: given.input or side.input or row.input for side in sides}
+    written = {table: inputs.write(table, folder, given.data) for table in set(tables.values())}
     for repeat in range(min(given.repeats, row.repeats or given.repeats)):
         for side in sides:
-            file, origin = written[side.input or row.input]
+            file, origin = written[tables[side.label]]
             share = {"share": given.share} if row.takes_share else {}
             fixed = {"threads": given.threads, "lists": file.with_suffix(".lists.parquet") if side.work == "whole" else None}
             task = Task(side.work, file, **{**share, **fixed, **row.settings, **side.settings})
