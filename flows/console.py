@@ -13,7 +13,6 @@ from rich.text import Text
 from recsys import published
 from recsys.config import Model
 from recsys.errors import RecsysError
-from recsys.status import STEPS
 from recsys.store import Artifact, Store
 from recsys.windows import label
 
@@ -26,15 +25,15 @@ SOURCES = {
 }
 
 
-def show_overview(store: Store, nights: int) -> None:
-    """What is published and why, its metrics, and the versions there are of the newest nights."""
+def show_overview(store: Store) -> None:
+    """What is published and why, and its metrics."""
     now = published.current(store)
     if now is None:
         say(f"Nothing is published in {store.root} yet.")
     else:
         show_promotion(now)
         show_metrics(store.find("evaluation", now.moment, now.artifacts["evaluation"]["version"]))
-    _show_nights(store, nights)
+    say("`recsys status` shows the nights and their versions, `recsys show history` what was published before.")
 
 
 def show_night(store: Store, promotion: published.Promotion) -> None:
@@ -114,17 +113,6 @@ def _problem(check: Callable[[], None]) -> str:
     except Exception as error:  # somebody's own part: anything can happen in it
         return f"{type(error).__name__}: {error}"
     return ""
-
-
-def _show_nights(store: Store, nights: int) -> None:
-    made = store.artifacts()
-    now = published.current(store)
-    current = {reference["version"] for reference in now.artifacts.values()} if now else set()
-    rows = []
-    for moment in sorted({artifact.as_of for artifact in made}, reverse=True)[:nights]:
-        cells = [[a.version[:7] + "*" * (a.version in current) for a in made if (a.step, a.as_of) == (step, moment)] for step in STEPS]
-        rows.append([label(moment), *map("\n".join, cells)])
-    say(table(f"Versions in {short(store.root)} (* is published)", ["night", *STEPS], rows))
 
 
 def _difference(row: dict[str, Any]) -> str:

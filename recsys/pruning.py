@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from recsys import attempts, published
+from recsys import attempts, disk, published
 from recsys.errors import StoreError
 from recsys.lineage import lineage
 from recsys.store import Artifact, Store
@@ -48,7 +48,7 @@ def waste(store: Store, nights: int, promotions: int) -> Waste:
 def prune(store: Store, nights: int, promotions: int) -> Waste:
     """Take it out of the store. Waits for runs at work, which may read it; runs that begin meanwhile wait for it."""
     alone = attempts.lock(store.root, attempts.RUNS, waiting="A run is at work on the store: waiting for its end.")
-    with alone, store.lock("published"):
+    with disk.explained(store.root, "prune"), alone, store.lock("published"):
         found = waste(store, nights, promotions)
         for artifact in found.artifacts:
             store.remove(artifact)

@@ -12,8 +12,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -182,9 +182,8 @@ class Store:
 
     def check_writable(self) -> None:
         """StoreError where nothing can be written: asked before any work."""
-        with disk.explained(self.root, "the store"):
-            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-            (self.root / ".locks" / "published").touch()
+        with self.lock("published"):
+            pass
 
     def verify(self, artifact: Artifact) -> None:
         """Every file against its manifest, once a run; StoreError names the first that differs."""
@@ -202,9 +201,11 @@ class Store:
         self._verified.discard(artifact.path)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
         """One holder at a time, over all processes."""
-        return attempts.lock(self.root, name)
+        with disk.explained(self.root, name), attempts.lock(self.root, name):
+            yield
 
     def at_work(self) -> AbstractContextManager[None]:
         """Held by every run while it lasts, so that nothing it may read is taken away meanwhile."""
@@ -257,7 +258,6 @@ class Store:
             raise
         shutil.rmtree(draft.scratch, ignore_errors=True)
         self._verified.add(artifact.path)
-        log.debug("%s: %.1f s, %s", artifact, time.time() - started, artifact.path)
         return artifact
 
     def _commit(self, draft: Draft, wanted: Artifact, key: dict[str, Any]) -> Artifact:

@@ -21,7 +21,9 @@ from recsys.windows import (
     holdout,
     label,
     microseconds,
+    midnight,
     naive,
+    nights,
     parse_as_of,
     spelt,
 )
@@ -260,3 +262,16 @@ def test_cuts_say_what_they_leave_out() -> None:
     assert str(Cut(at=NIGHT, last=1)) == "2017-10-17T00:00:00+00:00 last-1"
     assert str(Cut(at=NIGHT, since=days(1))) == "2017-10-17T00:00:00+00:00 since 2017-10-16T00:00:00+00:00"
     assert str(Cut(drawn=Drawn(0.1, 0.2, 7))) == "last-0 drawn 0.10-0.20 by 7"
+
+
+def test_nights_from_one_to_another() -> None:
+    first, last = parse_as_of("2017-02-27T06:00"), parse_as_of("2017-03-01T06:00")
+    assert [label(night) for night in nights(first, last)] == ["2017-02-27T0600", "2017-02-28T0600", "2017-03-01T0600"]
+    assert nights(first, first) == [first]
+    with pytest.raises(ConfigError, match="2017-02-27T0600 is before the first, 2017-03-01T0600"):
+        nights(last, first)
+
+
+def test_the_midnight_before_a_moment_is_that_of_utc() -> None:
+    assert label(midnight(datetime.fromisoformat("2017-03-01T01:30:00+02:00"))) == "2017-02-28"
+    assert label(midnight(datetime.fromisoformat("2017-03-01T04:15:00+00:00"))) == "2017-03-01"

@@ -12,21 +12,15 @@ from recsys.status import STEPS
 from recsys.validation import closest
 
 app = typer.Typer()
-show = typer.Typer(help="What is published and why, what ran, and the list of a single user.")
+show = typer.Typer(help="What is published and why, with its metrics; the list of a single user; what was published before.")
 app.add_typer(show, name="show")
 
 
 @show.callback(invoke_without_command=True)
 @answering
-def show_overview(
-    context: typer.Context,
-    deployment: Deployment = None,
-    config: Config = None,
-    store: Folder = None,
-    nights: Annotated[int, typer.Option(min=1, help="Newest nights to list.")] = 7,
-) -> None:
+def show_overview(context: typer.Context, deployment: Deployment = None, config: Config = None, store: Folder = None) -> None:
     if context.invoked_subcommand is None:
-        console.show_overview(opened(deployment, config, store), nights)
+        console.show_overview(opened(deployment, config, store))
     elif deployment or config or store:
         raise typer.BadParameter(f"options go behind: recsys show {context.invoked_subcommand} …")
 

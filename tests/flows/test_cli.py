@@ -80,14 +80,20 @@ def test_a_second_run_says_that_there_is_nothing_to_do(store: Store, config: Pat
     assert len(published.history(store)) == 1
 
 
-def test_show_says_what_is_published_with_its_metrics_and_versions(store: Store, config: Path) -> None:
+def test_show_says_what_is_published_with_its_metrics(store: Store, config: Path) -> None:
     shown = recsys("show", "--config", config)
     assert shown.exit_code == 0, shown.output
     assert f"Published for {AS_OF}" in shown.stdout
     assert "NDCG@10" in shown.stdout and "popular_lately" in shown.stdout
+
+
+def test_status_shows_the_versions_of_what_is_published(store: Store, config: Path) -> None:
+    shown = recsys("status", "--config", config)
+    assert shown.exit_code == 0, shown.output
     now = published.current(store)
     assert now is not None
-    assert all(reference["version"][:7] + "*" in shown.stdout for reference in now.artifacts.values())
+    assert all(reference["version"][:7] + "*" in shown.stdout for name, reference in now.artifacts.items() if name != "twin")
+    assert "of 2" in shown.stdout, "of the training, with the twin"
 
 
 def test_show_recommendations_puts_history_and_list_side_by_side(store: Store, config: Path, user: str) -> None:

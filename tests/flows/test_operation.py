@@ -179,3 +179,9 @@ assert not {{"prefect", "torch"}} & set(sys.modules)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - started < 30
     assert published.current(store) == published.history(store)[2]
+
+
+@pytest.mark.parametrize("command", [["rollback", "--why", "x"], ["promote", "--why", "x"], ["prune", "--yes"]], ids=" ".join)
+def test_a_place_that_cannot_be_written_is_an_answer(command: list[str]) -> None:
+    ended = recsys(Path("/proc/self"), *command)
+    assert ended.exit_code == 1 and "the store /proc/self cannot be written" in ended.stderr.replace("\n", " ")
