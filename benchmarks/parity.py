@@ -72,7 +72,7 @@ def main() -> None:
 def result(folder: Path, name: str, seed: int, task: Task, last: Path, shared_negatives: int) -> dict[str, Any]:
     """What is known of a contender with a seed: measured now, unless it was before."""
     side, differences = CONTENDERS[name]
-    negatives = {"n_negatives": shared_negatives} if task.loss == "sampled" and side == "ours" else {}
+    negatives: dict[str, Any] = {"n_negatives": shared_negatives} if task.loss == "sampled" and side == "ours" else {}
     own = replace(task, seed=seed, **negatives, **differences)
     file = folder / f"{own.digest}-{side}.json"
     if not file.exists():
