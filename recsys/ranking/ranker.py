@@ -163,8 +163,9 @@ class Reading:
             return np.arange(len(users)), np.arange(len(users))
         whose, events = exclusions.flat(np.append(0, np.cumsum(spans.lengths.numpy())), np.arange(len(users)))
         events += (spans.start - spans.lengths.cumsum(0) + spans.lengths).numpy()[whose]
-        bits = [column[torch.from_numpy(events)].cpu().numpy().view(np.int32) for column in columns if isinstance(column, torch.Tensor)]
-        return alike(len(users), [(rows, items), *((whose, read) for read in bits)])
+        read = [column[torch.from_numpy(events)].cpu().numpy() for column in columns if isinstance(column, torch.Tensor)]
+        bits = [values.view(f"i{values.itemsize}") for values in read]  # so that nulls of numbers are alike too
+        return alike(len(users), [(rows, items), *((whose, values) for values in bits)])
 
 
 def misfit(model: Path, histories: Path) -> str | None:
