@@ -1,6 +1,7 @@
 """The candidate, the current model and popularity on the same users, items and exclusions of the holdout."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -12,7 +13,11 @@ from recsys.errors import ConfigError
 from recsys.evaluation.baselines import Tried, try_windows
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.ground import Ground, common_ground
+from recsys.evaluation.report import document
 from recsys.evaluation.report.night import Report
+from recsys.evaluation.report.popularity import Shares
+from recsys.evaluation.report.training import read_epochs
+from recsys.evaluation.report.users import Users
 from recsys.evaluation.slices import check_columns, slices, user_columns
 from recsys.histories import Dictionary, Histories
 from recsys.model import own_parts, saving
@@ -42,7 +47,7 @@ def evaluate(
     progress: Callable[[float], None] | None = None,
     rebuild: bool = False,
 ) -> Artifact:
-    """The artifact with `metrics.parquet`, `users.parquet`, `baselines.parquet` and `report.md`.
+    """The artifact with `metrics.parquet`, `users.parquet`, `baselines.parquet`, `report.html` and `report.md`.
 
     `candidate` and `current` (None: there is none that could be compared fairly) are *training* artifacts whose training
     ended at the holdout's start or before. `segment` is the users' column by which popular items are counted, `code` the
@@ -61,7 +66,10 @@ def evaluate(
     sources = {name: saving.sources(model.path) for name, model in models.items()}
     sources["metrics"] = own_parts.sources({cls for spec in measured.values() for cls in spec.classes()}, code)
     inputs = {"sequences": sequences, **models}
-    return store.ensure("evaluation", as_of, config, inputs, build, code="recsys.evaluation.evaluate", sources=sources, rebuild=rebuild)
+    return store.ensure(
+        "evaluation", as_of, config, inputs, build,
+        code="recsys.evaluation.evaluate", sources=sources, sql=[document.PAGE], rebuild=rebuild,
+    )  # fmt: skip
 
 
 def check_evaluation(evaluation: Evaluation, sequences: Artifact, code: str | None = None) -> None:
@@ -93,6 +101,7 @@ class _Evening:
         self.cut = holdout(as_of, evaluation.holdout)
         self.dictionary = Dictionary.load(sequences.path)
         self.rankers = [Ranker.load(name, model.path, self.dictionary, device_of("auto")) for name, model in models.items()]
+        self.epochs = read_epochs(models["candidate"].path)
         self.metrics = named(evaluation.metrics)
         columns = {column for ranker in self.rankers for column in ranker.columns} | ({segment} if segment else set())
         columns |= user_columns(self.dictionary.schema, evaluation.slices)
@@ -116,8 +125,20 @@ class _Evening:
         user_id = histories.user_id.take(pa.array(ground.users))
         pq.write_table(comparison.users(user_id), draft.path / "users.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist([vars(row) for row in tried], TRIED), draft.path / "baselines.parquet", compression="zstd")
-        report = Report(label(self.as_of), evaluation.holdout, comparison.reference, metrics.to_pylist(), tried, draft.counts)
+        report = self._report(comparison, metrics, tried, draft.counts).document()
         (draft.path / "report.md").write_text(report.markdown())
+        (draft.path / "report.html").write_text(report.html())
+
+    def _report(self, comparison: Comparison, metrics: pa.Table, tried: list[Tried], counts: dict[str, int | float]) -> Report:
+        """The tables for people, and a look at the lists themselves at the first k."""
+        k = self.evaluation.k[0]
+        units = {name: metric.unit for name, metric in self.metrics.items()}
+        found = Report(label(self.as_of), self.evaluation.holdout, comparison.reference, metrics.to_pylist(), tried, counts, units)
+        if not counts["test_users"]:
+            return replace(found, epochs=self.epochs)
+        users = Users.of(comparison, self.histories, self.dictionary, ("candidate", comparison.reference), k)
+        shares = Shares.of(comparison.lists, comparison.ground.relevant, comparison.past, k)
+        return replace(found, shares=shares, users=users, epochs=self.epochs)
 
     def _tried(self) -> list[Tried]:
         evaluation = self.evaluation

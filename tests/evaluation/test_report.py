@@ -2,7 +2,7 @@ import doctest
 
 import pytest
 
-import recsys.evaluation.report.night
+import recsys.evaluation.report.wording
 from recsys.evaluation.baselines import Tried
 from recsys.evaluation.report.night import Report
 
@@ -27,7 +27,7 @@ COUNTS = {
 def row(contender, value, low=None, high=None, part="all", metric="NDCG", k=10):
     return {
         "contender": contender, "slice": part, "metric": metric, "k": k, "value": value, "n_users": 300,
-        "difference": None, "low": low, "high": high,
+        "difference": None if low is None else (low + high) / 2, "low": low, "high": high,
     }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ METRICS = [
 
 
 def report(metrics=METRICS, holdout="1d", tried=(), **counts):
-    return Report("2025-03-02", holdout, "popular", metrics, list(tried), {**COUNTS, **counts}).markdown()
+    return Report("2025-03-02", holdout, "popular", metrics, list(tried), {**COUNTS, **counts}).document().markdown()
 
 
 def test_numbers_stand_in_sentences_and_tables():
@@ -51,7 +51,7 @@ def test_numbers_stand_in_sentences_and_tables():
     assert "- 100 (10.0%) of users without an event before\n- 250 (25.0%) with items that had no event before" in text
     assert "that are blocked" not in text
     assert "Left are 650 relevant pairs of 300 users. Of all users with held-out events 10.0% are new, and of all items 10.0%." in text
-    assert "| | the candidate | popular overall |" in text
+    assert "|  | the candidate | popular overall |" in text
     assert "| NDCG@10 | 0.2100 (-0.0100 … +0.0300) | 0.2000 |" in text
     assert "| CatalogCoverage@10 | 0.5000 | 0.1000 |" in text
     assert "| users with 1 event | 300 | 0.3000 (+0.0500 … +0.1500) | 0.2000 |" in text
@@ -81,8 +81,8 @@ def test_nothing_to_test_on():
 
 
 def test_numbers_are_told_with_the_places_that_count():
-    assert doctest.testmod(recsys.evaluation.report.night).failed == 0
+    assert doctest.testmod(recsys.evaluation.report.wording).failed == 0
     text = report(
         [row("candidate", 5123.4567, -12.3, 140.02, metric="AvgRecPopularity"), row("popular", 9000.0, metric="AvgRecPopularity")]
     )
-    assert "| AvgRecPopularity@10 | 5123.5 (-12.3000 … +140.0) | 9000.0 |" in text
+    assert "| AvgRecPopularity@10 | 5,123.5 (-12.3000 … +140.0) | 9,000.0 |" in text

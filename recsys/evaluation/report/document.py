@@ -4,7 +4,7 @@ The page asks no network for anything. Whatever stands in a document is text, es
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -101,11 +101,11 @@ class Document:
         jinja = Environment(
             loader=FileSystemLoader(PAGE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        jinja.tests |= {kind.__name__.lower(): _test(kind) for kind in (Text, Items, Table, Figure)}
+        jinja.tests.update({kind.__name__.lower(): _is(kind) for kind in (Text, Items, Table, Figure)})
         return jinja.get_template(PAGE.name).render(document=self, place_of_decision=PLACE_OF_DECISION)
 
 
-def _test(kind: type) -> object:
+def _is(kind: type) -> Callable[..., bool]:
     return lambda block: isinstance(block, kind)
 
 

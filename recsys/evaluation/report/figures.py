@@ -7,8 +7,8 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import ceil, isnan
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,20 +19,21 @@ SYMBOLS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 DASHES = ("-", "--", "-.", ":")
 WIDTH = 9.4  # inches of the page
 MAX_TICKS = 10  # that have a name, of many folds
-MAX_MARKED = 40  # points of a line that have a symbol each
+N_SYMBOLS = 12  # on a line of many points
 
 Line = tuple[Sequence[float], Sequence[float]]  # x and y
 
 
 def tradeoffs(points: Mapping[str, Mapping[str, float]], accuracy: str, others: Sequence[str]) -> str:
     """One panel per other measure, with the accuracy upwards and a symbol for each name in `points`."""
-    with _drawing("tradeoffs", len(others), 3, shared=True) as (figure, panels):
-        for panel, other in zip(panels, others, strict=True):
-            for number, values in enumerate(points.values()):
-                panel.plot(
-                    values[other], values[accuracy], ls="", marker=SYMBOLS[number % len(SYMBOLS)], color=_colour(number), ms=9, mec="white"
-                )
-            panel.set(xlabel=other, ylabel=accuracy if panel.get_subplotspec().is_first_col() else "")
+    columns = 4 if len(others) == 4 else 3
+    with _drawing("tradeoffs", len(others), columns, shared=True) as (figure, panels):
+        for place, (panel, other) in enumerate(zip(panels, others, strict=True)):
+            for number, values in enumerate(points.values()):  # hollow: who is alike stands in one place
+                symbol = SYMBOLS[number % len(SYMBOLS)]
+                panel.plot(values[other], values[accuracy], ls="", marker=symbol, mec=_colour(number), mfc="none", ms=9, mew=2)
+            panel.locator_params(axis="x", nbins=4)
+            panel.set(xlabel=other, ylabel=accuracy if place % columns == 0 else "")
             panel.margins(0.15)
         _legend(figure, panels[0], list(points))
         return _svg(figure)
@@ -43,13 +44,19 @@ def lines(panels: Mapping[str, Mapping[str, Line]], x: str, *, ticks: Sequence[s
 
     `ticks` are names of the places 0, 1, 2 … on the x axis; `log` makes it logarithmic.
     """
+    from matplotlib.ticker import MaxNLocator
+
     names = list(dict.fromkeys(name for drawn in panels.values() for name in drawn))
     with _drawing("lines" + "".join(panels), len(panels), columns) as (figure, axes):
         for panel, (title, drawn) in zip(axes, panels.items(), strict=True):
             for name, (xs, ys) in drawn.items():
                 number = names.index(name)
-                marker = SYMBOLS[number % len(SYMBOLS)] if len(xs) <= MAX_MARKED else ""
-                panel.plot(xs, ys, color=_colour(number), ls=DASHES[number // len(COLOURS) % len(DASHES)], marker=marker, ms=5, lw=1.6)
+                style = {
+                    "color": _colour(number),
+                    "marker": SYMBOLS[number % len(SYMBOLS)],
+                    "ls": DASHES[number // len(COLOURS) % len(DASHES)],
+                }
+                panel.plot(xs, ys, ms=5, lw=1.6, markevery=ceil(len(xs) / N_SYMBOLS), **style)
             panel.set(title=title, xlabel=x)
             if log:
                 panel.set_xscale("log")
@@ -58,7 +65,7 @@ def lines(panels: Mapping[str, Mapping[str, Line]], x: str, *, ticks: Sequence[s
                 places = range(0, len(ticks), ceil(len(ticks) / MAX_TICKS))
                 panel.set_xticks(list(places), [ticks[place] for place in places], rotation=30, ha="right")
             else:
-                panel.xaxis.get_major_locator().set_params(integer=True)
+                panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if len(names) > 1:
             _legend(figure, axes[0], names)
         return _svg(figure)
@@ -102,7 +109,7 @@ def _style(salt: str) -> Iterator[None]:
     """Settings of all drawings. Names come from data: a dollar sign in them is no mathematics."""
     import matplotlib
 
-    settings = {
+    settings: Any = {
         "svg.hashsalt": salt, "svg.fonttype": "none", "text.parse_math": False, "font.size": 10, "axes.titlesize": 10.5, "axes.grid": True,
         "grid.color": "#e2e2e2", "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#5a5a5a",
         "axes.formatter.useoffset": False, "axes.formatter.use_mathtext": False, "lines.markeredgewidth": 1.2,
@@ -134,8 +141,3 @@ def _colour(number: int) -> str:
 
 def _short(name: str, n: int) -> str:
     return name if len(name) <= n else name[: n - 1] + "…"
-
-
-def is_drawable(values: Sequence[float | None]) -> bool:
-    """Whether there is a line in the values: two points at least."""
-    return sum(value is not None and not isnan(value) for value in values) > 1

@@ -7,7 +7,7 @@ import numpy as np
 
 from recsys.arrays import Ints
 from recsys.evaluation.report import figures
-from recsys.evaluation.report.document import Cell, Figure, Section, Table, Text
+from recsys.evaluation.report.document import Figure, Section, Table, Text
 from recsys.ranking.lists import Lists
 from recsys.ranking.metrics import Past
 
@@ -42,21 +42,17 @@ class Shares:
         most = [max(1, round(part * self.n_items)) for part in PARTS]
         columns = ["", *(f"the {part:.0%} most popular ({n:,})" for part, n in zip(PARTS, most, strict=True)), "different items"]
         shown = {name: names.get(name, name) for name in self.cumulated}
-        rows = [
-            [label, *(f"{self.cumulated[name][n - 1]:.1%}" for n in most), f"{self.n_listed[name]:,}"] for name, label in shown.items()
-        ]
+        rows = [[label, *(f"{self.cumulated[name][n - 1]:.1%}" for n in most), f"{self.n_listed[name]:,}"] for name, label in shown.items()]
         at = np.unique(np.geomspace(1, self.n_items, N_POINTS).round().astype(int))
         drawn = {label: (at.tolist(), self.cumulated[name][at - 1].tolist()) for name, label in shown.items()}
         svg = figures.lines({"share of all places": drawn}, "the most popular items, by events before", log=True, columns=1)
-        told = f"Share of the first {self.k} places of all lists that goes to the most popular of {self.n_items:,} items, beside what"
-        alt = f"Lines that rise from the most popular item to all {self.n_items:,}: the higher on the left, the more popular what is listed."
-        blocks = (Text(f"{told} was had before and what was taken in the end."), Figure(svg, alt), Table(columns, _cells(rows)))
-        return Section("Popularity of what is recommended", blocks)
+        told = (
+            f"Share of the first {self.k} places of all lists that goes to the most popular of {self.n_items:,} items, "
+            "beside what was had before and what was taken in the end."
+        )
+        alt = f"Lines that rise from the most popular item to all {self.n_items:,}: those that are higher on the left list what is popular."
+        return Section("Popularity of what is recommended", (Text(told), Figure(svg, alt), Table(columns, rows)))
 
 
 def _counts(items: Ints, n_items: int) -> Ints:
     return np.bincount(items[items >= 0], minlength=n_items)
-
-
-def _cells(rows: list[list[str]]) -> list[list[Cell]]:
-    return [[Cell(text) for text in row] for row in rows]

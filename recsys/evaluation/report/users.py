@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from recsys.arrays import Ints
 from recsys.evaluation.comparison import Comparison
@@ -73,19 +74,26 @@ class _Shown:
         person, end = ground.users[row], ground.ends[ground.users[row]]
         newest = np.arange(max(histories.offsets[person], end - N_EVENTS), end)[::-1]
         relevant = ground.relevant[ground.offsets[row] : ground.offsets[row + 1]]
-        lists = [self.comparison.lists[name].item_code[row, :k] for name in contenders]
+        had = zip(self._moments(newest), self._items(histories.item_code[newest]), strict=True)
         return User(
-            str(user_id[row].as_py()), int(ground.n_history[row]), len(relevant), None if np.isnan(difference) else float(difference),
-            [Listed(f"{moment}{item}") for moment, item in zip(self._moments(newest), self._items(histories.item_code[newest]), strict=True)],
-            [[Listed(item, bool(code in relevant)) for code, item in zip(codes, self._items(codes), strict=True)] for codes in lists],
-        )  # fmt: skip
+            user_id=str(user_id[row].as_py()),
+            n_history=int(ground.n_history[row]),
+            n_relevant=len(relevant),
+            difference=None if np.isnan(difference) else float(difference),
+            history=[Listed(f"{moment}{item}") for moment, item in had],
+            lists=[self._list(self.comparison.lists[name].item_code[row, :k], relevant) for name in contenders],
+        )
+
+    def _list(self, codes: Ints, relevant: Ints) -> list[Listed]:
+        return [Listed(item, taken) for item, taken in zip(self._items(codes), np.isin(codes, relevant).tolist(), strict=True)]
 
     def _moments(self, events: Ints) -> list[str]:
         if self.histories.event_at is None:
             return [""] * len(events)
-        return [f"{moment} " for moment in pc.strftime(pa.array(self.histories.event_at[events], pa.timestamp("us")), "%m-%d %H:%M").to_pylist()]
+        at = pa.array(self.histories.event_at[events], pa.timestamp("us"))
+        return [f"{moment} " for moment in pc.strftime(at, "%m-%d %H:%M").to_pylist()]
 
-    def _items(self, codes: Ints) -> list[str]:
+    def _items(self, codes: NDArray[np.integer]) -> list[str]:
         """Titles, where there are any, and ids."""
         there = pa.array(codes, mask=codes < 0)
         ids = self.dictionary.item_id.take(there).to_pylist()

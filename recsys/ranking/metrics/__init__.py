@@ -37,6 +37,11 @@ class Metric(ABC):
         """How long lists have to be for the metric at k, where nobody has more than `n_relevant` relevant items."""
         return k
 
+    @property
+    def unit(self) -> str:
+        """Of the value, for people; empty of shares and scores, which have none."""
+        return ""
+
     def misfit(self, schema: Schema) -> str | None:
         """What the metric reads and the data has not, as a sentence; None where nothing is missing."""
         return None

@@ -13,6 +13,10 @@ class CatalogCoverage(Metric):
 
     normalize: bool = True
 
+    @property
+    def unit(self) -> str:
+        return "" if self.normalize else "items"
+
     def overall(self, judged: Judged, k: int) -> float:
         shown = np.zeros(len(judged.past.eligible), dtype=bool)
         shown[judged.items[:, :k][judged.listed[:, :k]]] = True

@@ -25,6 +25,10 @@ class Debiased(UserMetric):
         if self.iqr_coef < 0:
             raise ConfigError(f"Debiased: iqr_coef is {self.iqr_coef}, and has to be 0 or more.")
 
+    @property
+    def unit(self) -> str:
+        return self.metric.unit
+
     def places(self, k: int, n_relevant: int) -> int:
         return self.metric.places(k, n_relevant)
 

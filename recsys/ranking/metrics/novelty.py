@@ -13,6 +13,10 @@ class AvgRecPopularity(UserMetric):
 
     normalize: bool = False
 
+    @property
+    def unit(self) -> str:
+        return "" if self.normalize else "events"
+
     def per_user(self, judged: Judged, k: int) -> Floats:
         n_events = judged.past.n_events
         popularity = n_events / (n_events.sum() if self.normalize else 1)
@@ -25,6 +29,10 @@ class MeanInvUserFreq(UserMetric):
 
     Zhou et al., Solving the apparent diversity-accuracy dilemma of recommender systems, 2010.
     """
+
+    @property
+    def unit(self) -> str:
+        return "bits"
 
     def per_user(self, judged: Judged, k: int) -> Floats:
         past = judged.past
