@@ -100,10 +100,13 @@ def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
 
 
 def held(store: Store, as_of: datetime | None = None) -> Promotion | None:
-    """What waits for a person: of a night, or of the newest night that has anything waiting."""
-    lines = history(store)
+    """What waits for a person: of a night; or else of the newest night that has anything waiting, unless newer lists are published."""
+    lines, now = history(store), current(store)
     last = {line.undoes or line.id: line.action for line in lines}
-    return _newest([p for p in lines if p.action == "hold" and last[p.id] == "hold" and as_of in (None, p.moment)])
+    newest = _newest([p for p in lines if p.action == "hold" and last[p.id] == "hold" and as_of in (None, p.moment)])
+    if as_of is not None or newest is None or now is None:
+        return newest
+    return newest if (newest.moment, lines.index(newest)) > (now.moment, lines.index(now)) else None
 
 
 def publish(store: Store, new: Promotion) -> Promotion:

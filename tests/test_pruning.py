@@ -78,9 +78,13 @@ def test_a_night_with_the_lists_of_an_earlier_model_keeps_that_model(store: Stor
 
 def test_what_is_held_stays(store: Store) -> None:
     model = artifact(store, "training", DAYS[0], "held")
-    published.set_aside(store, published.promotion(DAYS[0], "other", "candidate", {"training": model}, ()), "hold")
+    later = FIRST + timedelta(days=6)
+    published.set_aside(store, published.promotion(later, "other", "current", {"training": model}, ()), "hold")
     prune(store, nights=1, promotions=1)
     assert ("training", 0) in left(store) and ("features", 0) not in left(store)
+    published.publish(store, night(store, later))
+    prune(store, nights=1, promotions=1)
+    assert ("training", 0) not in left(store), "nobody waits for it any more"
 
 
 def test_of_bytes_made_again_the_last_stay_and_those_that_are_published(store: Store) -> None:

@@ -167,8 +167,19 @@ def test_what_is_held_waits_for_a_person(store):
 def test_what_is_older_than_what_is_published_is_not_promoted(store):
     published.set_aside(store, night(store, DAYS[0]), "hold")
     published.publish(store, night(store, DAYS[1]))
-    with pytest.raises(StoreError, match="2017-10-15 is older than 2017-10-16"):
+    assert published.held(store) is None and published.held(store, DAYS[0]) is not None
+    with pytest.raises(StoreError, match="Nothing is held"):
         published.promote(store, "why")
+    with pytest.raises(StoreError, match="2017-10-15 is older than 2017-10-16"):
+        published.promote(store, "why", "2017-10-15")
+
+
+def test_what_is_held_waits_no_longer_where_its_night_is_published_otherwise(store):
+    published.set_aside(store, night(store, DAYS[0], "one"), "hold")
+    published.publish(store, night(store, DAYS[0], "two"))
+    assert published.held(store) is None
+    again = published.set_aside(store, night(store, DAYS[0], "three"), "hold")
+    assert published.held(store) == again, "it was decided on later"
 
 
 def test_a_night_whose_lists_were_removed_is_not_finished(store):
