@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flows import deployments, folds
 from flows.backtest import backtest
 from flows.cli import app
+from flows.contenders import contenders
 from recsys import windows
 from recsys.config import Backtest, Data, Evaluation, Model, Shop, Training
 from recsys.errors import ConfigError
@@ -191,7 +192,7 @@ def test_every_deployment_of_a_backtest_is_a_whole_configuration(name: str) -> N
     asked = Backtest(**parameters["backtest"])
     assert set(parameters) == set(backtest.parameters.properties) - {"rebuild"}
     assert parameters["store"] == f"store/{name}"
-    assert len([one for one in folds.contenders(asked, night) if one.night is not None]) == 6, "the seventh is popular"
+    assert len([one for one in contenders(asked, night) if one.night is not None]) == 6, "the seventh is popular"
     assert asked.folds(windows.parse_as_of(parameters["as_of"]), night.evaluation.holdout, night.seed)
 
 
