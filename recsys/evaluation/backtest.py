@@ -1,8 +1,8 @@
 """Several models over several folds: every metric of every fold, and the means over folds beside what each model took."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,17 @@ import pyarrow.parquet as pq
 from recsys.evaluation.baselines import DIGITS
 from recsys.evaluation.comparison import SCHEMA, Comparison
 from recsys.evaluation.folds import Rules, read_lists
+from recsys.evaluation.report import document
+from recsys.evaluation.report.folds import FoldsReport
+from recsys.evaluation.report.popularity import Shares
+from recsys.evaluation.report.training import Epochs, read_epochs
+from recsys.evaluation.report.users import Users
 from recsys.evaluation.slices import Slice
 from recsys.histories import Dictionary, Histories
 from recsys.model import own_parts
 from recsys.ranking.metrics import Past, named, specs
 from recsys.store import Artifact, Draft, Store
-from recsys.windows import Fold
+from recsys.windows import Fold, label
 
 METRICS = pa.schema(
     [("fold", pa.string()), *(pa.field("model", f.type) if f.name == "contender" else f for f in SCHEMA if f.name != "slice")]
@@ -47,7 +52,8 @@ def backtest(
     tested: Sequence[str] = (),
     rebuild: bool = False,
 ) -> Artifact:
-    """The artifact with `metrics.parquet`, fold × model × k × metric, and `folds.parquet`, what was asked for in each fold.
+    """The artifact with `metrics.parquet`, fold × model × k × metric, `folds.parquet`, what was asked for in each fold, and both for
+    people in `report.html` and `report.md`.
 
     Of every fold there are lists of the same models. `references` are those whose lists the others' are intersected with, as
     metrics of their own; the first is whom all are compared with in each fold, paired by user. `tested` stand in the tables;
@@ -63,21 +69,33 @@ def backtest(
         "models": names, "tested": list(tested or names), "references": list(references),
     }  # fmt: skip
 
+    fitted = _fitted(store, [one for one in listed if one.fold == listed[-1].fold])
+
     def build(draft: Draft) -> None:
         histories, dictionary = Histories.load(sequences.path, columns=()), Dictionary.load(sequences.path)
         rows: list[dict[str, Any]] = []
         facts: list[dict[str, Any]] = []
         for fold, of_fold in _by_fold(listed):  # one at a time in memory: there may be hundreds
             compared = _Compared(rules, histories, dictionary, fold, of_fold)
-            rows += compared.metrics(metrics, references, tested or names)
+            comparison = compared.comparison(metrics, references)
+            rows += compared.rows(comparison, tested or names)
             facts.append(compared.facts())
         pq.write_table(pa.Table.from_pylist(rows, METRICS), draft.path / "metrics.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist(facts), draft.path / "folds.parquet", compression="zstd")
         draft.counts = {"folds": len(facts), "models": len(names), "test_users": sum(fold["test_users"] for fold in facts)}
+        epochs = {name: read_epochs(model.path) for name, model in fitted.items()}
+        report = _report(label(as_of), compared, comparison, rows, facts, references, epochs).document()
+        (draft.path / "report.md").write_text(report.markdown())
+        (draft.path / "report.html").write_text(report.html())
 
     inputs = {"sequences": sequences} | {_name(one.fold.name, one.model): one.lists for one in listed}
-    sources = own_parts.sources({cls for spec in measured.values() for cls in spec.classes()}, rules.code)
-    return store.ensure("backtest", as_of, config, inputs, build, code=__name__, sources=sources, rebuild=rebuild)
+    sources = {
+        "metrics": own_parts.sources({cls for spec in measured.values() for cls in spec.classes()}, rules.code),
+        "trainings": {name: model.content for name, model in fitted.items()},
+    }
+    return store.ensure(
+        "backtest", as_of, config, inputs, build, code=__name__, sources=sources, sql=[document.PAGE], rebuild=rebuild
+    )  # fmt: skip
 
 
 class _Compared:
@@ -89,14 +107,17 @@ class _Compared:
         user_id = self.past.user_id.take(pa.array(self.ground.users))
         self.lists = {one.model: read_lists(one.lists, user_id, dictionary) for one in listed}
 
-    def metrics(self, metrics: Sequence[str], references: Sequence[str], tested: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """A row per model, k and metric, of those that are tested."""
+    def comparison(self, metrics: Sequence[str], references: Sequence[str]) -> Comparison:
+        """Of everybody's lists, against the first of the references."""
         evaluation = self.rules.evaluation
         learnt = self.past.cut(self.fold.learn)
-        comparison = Comparison(
+        return Comparison(
             self.lists, self.ground, Past.of(self.past, learnt, self.dictionary), [Slice("all", np.arange(len(self.ground.users)))],
             named(metrics), evaluation.k, evaluation.n_bootstrap, self.rules.seed, *references[:1],
         )  # fmt: skip
+
+    def rows(self, comparison: Comparison, tested: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """A row per model, k and metric, of those that are tested."""
         rows = comparison.table().drop_columns("slice").to_pylist()
         for row in sorted(rows, key=lambda row: list(self.lists).index(row["contender"])):
             if row["contender"] in tested:
@@ -112,18 +133,52 @@ def _by_fold(listed: Sequence[Listed]) -> Iterator[tuple[Fold, list[Listed]]]:
         yield fold, [one for one in listed if one.fold == fold]
 
 
+def _fitted(store: Store, listed: Sequence[Listed]) -> dict[str, Artifact]:
+    """The trainings that lists come from, by model."""
+    origins = {one.model: one.lists.manifest["inputs"].get("training") for one in listed}
+    return {model: store.open(origin) for model, origin in origins.items() if origin is not None}
+
+
+def _report(
+    night: str,
+    newest: _Compared,
+    comparison: Comparison,
+    rows: Sequence[Mapping[str, Any]],
+    facts: Sequence[Mapping[str, Any]],
+    references: Sequence[str],
+    epochs: Mapping[str, Epochs],
+) -> FoldsReport:
+    """The tables for people, and a look at the lists of the newest fold at the first k; at those of the best two models for some users."""
+    folds = list(_wide(rows).values())
+    units = {name: metric.unit for name, metric in comparison.metrics.items()}
+    against = references[0] if references else None
+    found = FoldsReport(night, rows, facts, model_rows(folds), verdict(folds), against, units, epochs=epochs)
+    if not len(newest.ground.users):
+        return found
+    k, tested = newest.rules.evaluation.k[0], [row["model"] for row in found.means]
+    lists = {name: comparison.lists[name] for name in tested}
+    users = Users.of(comparison, newest.past, newest.dictionary, ranked(found.means)[:2], k)
+    return replace(found, shares=Shares.of(lists, newest.ground.relevant, comparison.past, k), users=users)
+
+
 def fold_rows(store: Store, backtest: Artifact) -> list[dict[str, Any]]:
     """A row per fold and model: `fold`, `model`, `n_users`, every metric as `NDCG@10`, and the seconds and the peak memory (bytes) of
     its training and of its lists, from their run.json, whenever they were made; a baseline has no training.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    for measured in pq.read_table(backtest.path / "metrics.parquet").to_pylist():
-        fold, model = measured["fold"], measured["model"]
-        row = rows.setdefault(_name(fold, model), {"fold": fold, "model": model, "n_users": 0})
-        row["n_users"] = max(row["n_users"], measured["n_users"])
-        row[f"{measured['metric']}@{measured['k']}"] = measured["value"]
+    rows = _wide(pq.read_table(backtest.path / "metrics.parquet").to_pylist())
     lists = backtest.manifest["inputs"]
     return [{**row, **_costs(store, store.open(lists[name]))} for name, row in rows.items()]
+
+
+def _wide(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A row per fold and model, by the name that its lists have among the inputs, with a column for each metric at each k."""
+    rows: dict[str, dict[str, Any]] = {}
+    for one in measured:
+        fold, model = one["fold"], one["model"]
+        row = rows.setdefault(_name(fold, model), {"fold": fold, "model": model, "n_users": 0})
+        row["n_users"] = max(row["n_users"], one["n_users"])
+        row[f"{one['metric']}@{one['k']}"] = one["value"]
+    return rows
 
 
 def model_rows(folds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -143,12 +198,23 @@ def model_rows(folds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def verdict(folds: Sequence[Mapping[str, Any]]) -> str:
     """Which model is best by the first metric, in words."""
     models = model_rows(folds)
-    metric = next(name for name in models[0] if "@" in name)
-    best = max((row for row in models if row[metric] is not None), key=lambda row: row[metric], default=None)
+    metric = _first(models)
+    best = next((row for row in models if row["model"] in ranked(models)[:1]), None)
     if best is None:
         return "There was nobody to test on in any fold."
     over = "in one fold" if best["folds"] == 1 else f"on the average of {best['folds']} folds"
     return f"The best {metric} {over} is that of {best['model']}, {best[metric]:.4f}, of {len(models)} contenders."
+
+
+def ranked(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The models by the first metric, the best one first, without those that have no value."""
+    metric = _first(models)
+    known = [row for row in models if row[metric] is not None]
+    return [row["model"] for row in sorted(known, key=lambda row: row[metric], reverse=True)]
+
+
+def _first(models: Sequence[Mapping[str, Any]]) -> str:
+    return next(name for name in models[0] if "@" in name)
 
 
 def write_csv(folder: Path, folds: Sequence[Mapping[str, Any]]) -> None:

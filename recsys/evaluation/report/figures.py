@@ -7,17 +7,19 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SYMBOLS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
-DASHES = ("-", "--", "-.", ":")
-WIDTH = 9.4  # inches of the page
+DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
+WIDTH = 10.3  # inches of the page
 MAX_TICKS = 10  # that have a name, of many folds
 N_SYMBOLS = 12  # on a line of many points
 
@@ -28,35 +30,35 @@ def tradeoffs(points: Mapping[str, Mapping[str, float]], accuracy: str, others: 
     """One panel per other measure, with the accuracy upwards and a symbol for each name in `points`."""
     columns = 4 if len(others) == 4 else 3
     with _drawing("tradeoffs", len(others), columns, shared=True) as (figure, panels):
+        looks = [_Look(number, filled=False) for number in range(len(points))]  # hollow: who is alike stands in one place
         for place, (panel, other) in enumerate(zip(panels, others, strict=True)):
-            for number, values in enumerate(points.values()):  # hollow: who is alike stands in one place
-                symbol = SYMBOLS[number % len(SYMBOLS)]
-                panel.plot(values[other], values[accuracy], ls="", marker=symbol, mec=_colour(number), mfc="none", ms=9, mew=2)
-            panel.locator_params(axis="x", nbins=4)
+            for look, values in zip(looks, points.values(), strict=True):
+                panel.add_line(look.line([values[other]], [values[accuracy]]))
+            panel.autoscale_view()
             panel.set(xlabel=other, ylabel=accuracy if place % columns == 0 else "")
+            panel.locator_params(axis="x", nbins=4)
             panel.margins(0.15)
-        _legend(figure, panels[0], list(points))
+        _legend(figure, dict(zip(points, looks, strict=True)))
         return _svg(figure)
 
 
-def lines(panels: Mapping[str, Mapping[str, Line]], x: str, *, ticks: Sequence[str] = (), log: bool = False, columns: int = 3) -> str:
-    """Panels by what they show, each with lines by name; one name has one colour and symbol in all of them.
+def lines(
+    panels: Mapping[str, Mapping[str, Line]], x: str, who: Sequence[str], *, ticks: Sequence[str] = (), log: bool = False, columns: int = 3
+) -> str:
+    """Panels by what they show, each with lines by name.
 
-    `ticks` are names of the places 0, 1, 2 … on the x axis; `log` makes it logarithmic.
+    `who` are all names there are in the report, in one order, so that everybody looks the same in all of its drawings. `ticks`
+    are names of the places 0, 1, 2 … on the x axis; `log` makes it logarithmic.
     """
     from matplotlib.ticker import MaxNLocator
 
-    names = list(dict.fromkeys(name for drawn in panels.values() for name in drawn))
+    there = {name for drawn in panels.values() for name in drawn}
+    looks = {name: _Look(number) for number, name in enumerate(who) if name in there}
     with _drawing("lines" + "".join(panels), len(panels), columns) as (figure, axes):
         for panel, (title, drawn) in zip(axes, panels.items(), strict=True):
             for name, (xs, ys) in drawn.items():
-                number = names.index(name)
-                style = {
-                    "color": _colour(number),
-                    "marker": SYMBOLS[number % len(SYMBOLS)],
-                    "ls": DASHES[number // len(COLOURS) % len(DASHES)],
-                }
-                panel.plot(xs, ys, ms=5, lw=1.6, markevery=ceil(len(xs) / N_SYMBOLS), **style)
+                panel.add_line(looks[name].line(xs, ys))
+            panel.autoscale_view()
             panel.set(title=title, xlabel=x)
             if log:
                 panel.set_xscale("log")
@@ -66,8 +68,8 @@ def lines(panels: Mapping[str, Mapping[str, Line]], x: str, *, ticks: Sequence[s
                 panel.set_xticks(list(places), [ticks[place] for place in places], rotation=30, ha="right")
             else:
                 panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        if len(names) > 1:
-            _legend(figure, axes[0], names)
+        if len(looks) > 1:
+            _legend(figure, looks)
         return _svg(figure)
 
 
@@ -118,11 +120,33 @@ def _style(salt: str) -> Iterator[None]:
         yield
 
 
-def _legend(figure: "Figure", panel: "Axes", names: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class _Look:
+    """How somebody is drawn, by their number; `filled` with a line between the points, else as single hollow symbols."""
+
+    number: int
+    filled: bool = True
+
+    @property
+    def colour(self) -> str:
+        return COLOURS[self.number % len(COLOURS)]
+
+    def line(self, xs: Sequence[float], ys: Sequence[float]) -> "Line2D":
+        from matplotlib.lines import Line2D
+
+        marker = SYMBOLS[self.number % len(SYMBOLS)]
+        if not self.filled:
+            return Line2D(xs, ys, color=self.colour, linestyle="", marker=marker, markersize=9, markerfacecolor="none", markeredgewidth=2)
+        dashes = DASHES[self.number // len(COLOURS) % len(DASHES)]
+        every = max(1, ceil(len(xs) / N_SYMBOLS))
+        return Line2D(xs, ys, color=self.colour, linestyle=dashes, linewidth=1.6, marker=marker, markersize=5, markevery=every)
+
+
+def _legend(figure: "Figure", looks: Mapping[str, _Look]) -> None:
     """One for all panels, below them. A name that begins with an underscore would be left out, hence the invisible space."""
-    handles = panel.get_lines()
-    shown = [_short("\u200b" + name if name.startswith("_") else name, 40) for name in names]
-    figure.legend(handles[: len(names)], shown, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
+    shown = [_short("\u200b" + name if name.startswith("_") else name, 40) for name in looks]
+    handles = [look.line([], []) for look in looks.values()]
+    figure.legend(handles, shown, loc="outside lower center", ncols=min(4, len(looks)), frameon=False)
 
 
 def _svg(figure: "Figure") -> str:
@@ -133,10 +157,6 @@ def _svg(figure: "Figure") -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     return re.sub(r'<g id="[^"]*"', "<g", svg)  # groups that nothing refers to, whose ids come twice in a page
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
 
 
 def _short(name: str, n: int) -> str:

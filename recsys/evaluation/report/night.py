@@ -142,7 +142,7 @@ class Report:
         told = "The candidate, epoch by epoch; ndcg_at_10 is of users whose newest event before the holdout was not trained on."
         if best is not None:
             told += f" It was best after epoch {best['epoch']}, with {best['ndcg_at_10']:.4f}."
-        return curves({"the candidate": self.epochs}, told, with_table=True)
+        return curves({NAMES["candidate"]: self.epochs}, told, list(NAMES.values()), with_table=True)
 
     @property
     def _names(self) -> list[str]:

@@ -45,7 +45,7 @@ class Shares:
         rows = [[label, *(f"{self.cumulated[name][n - 1]:.1%}" for n in most), f"{self.n_listed[name]:,}"] for name, label in shown.items()]
         at = np.unique(np.geomspace(1, self.n_items, N_POINTS).round().astype(int))
         drawn = {label: (at.tolist(), self.cumulated[name][at - 1].tolist()) for name, label in shown.items()}
-        svg = figures.lines({"share of all places": drawn}, "the most popular items, by events before", log=True, columns=1)
+        svg = figures.lines({"share of all places": drawn}, "the most popular items, by events before", list(drawn), log=True, columns=1)
         told = (
             f"Share of the first {self.k} places of all lists that goes to the most popular of {self.n_items:,} items, "
             "beside what was had before and what was taken in the end."

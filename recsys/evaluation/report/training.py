@@ -22,8 +22,8 @@ def read_epochs(training: Path) -> Epochs:
     return rows
 
 
-def curves(fitted: Mapping[str, Epochs], told: str, with_table: bool = False) -> list[Section]:
-    """A section with a panel per measure and a line per model; none where no model has epochs."""
+def curves(fitted: Mapping[str, Epochs], told: str, who: Sequence[str], with_table: bool = False) -> list[Section]:
+    """A section with a panel per measure and a line per model, drawn as number n of `who`; none where no model has epochs."""
     fitted = {name: rows for name, rows in fitted.items() if rows}
     measures = dict.fromkeys(name for rows in fitted.values() for name in rows[0] if name not in NOT_LEARNT)
     panels: dict[str, dict[str, figures.Line]] = {}
@@ -35,7 +35,7 @@ def curves(fitted: Mapping[str, Epochs], told: str, with_table: bool = False) ->
     if not panels:
         return []
     blocks: list[Text | Figure | Table] = [Text(told)]
-    blocks.append(Figure(figures.lines(panels, "epoch"), f"Curves over the epochs: {', '.join(panels)}."))
+    blocks.append(Figure(figures.lines(panels, "epoch", who), f"Curves over the epochs: {', '.join(panels)}."))
     if with_table:
         blocks += [_table(rows) for rows in fitted.values()]
     return [Section("Training", blocks)]
