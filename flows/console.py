@@ -33,6 +33,7 @@ def show_overview(store: Store) -> None:
     else:
         show_promotion(now)
         show_metrics(store.find("evaluation", now.moment, now.artifacts["evaluation"]["version"]))
+        _show_page(store, now)
     say("`recsys status` shows the nights and their versions, `recsys show history` what was published before.")
 
 
@@ -41,6 +42,7 @@ def show_night(store: Store, promotion: published.Promotion) -> None:
     show_promotion(promotion)
     lists = store.open(promotion.artifacts["scoring"]).path / "recommendations"
     say(f"The lists are in {short(lists)}")
+    _show_page(store, promotion)
     show_users(store, promotion)
 
 
@@ -51,6 +53,13 @@ def show_promotion(promotion: published.Promotion) -> None:
         say(f"  {reason}")
     if promotion.action == "hold":
         say(f"What was published stays, until `recsys promote {promotion.id} --why …` publishes this.")
+
+
+def _show_page(store: Store, promotion: published.Promotion) -> None:
+    """Where the evaluation's page with the decision is; of a night from before there were pages, nothing."""
+    gate = store.get(promotion.artifacts["promotion"])
+    if gate is not None and (page := gate.path / "report.html").exists():
+        say(f"The report, a page for the browser, is {short(page)}")
 
 
 def show_metrics(evaluation: Artifact) -> None:

@@ -27,7 +27,7 @@ def show_backtest(store: Store, backtest: Artifact) -> None:
     console.say(console.table("", ["", *(_heading(row["model"]) for row in models)], rows))
     if n_folds > 1:
         _show_folds(folds, measured[0])
-    console.say(f"All of it, with intervals, is in {console.short(backtest.path)}")
+    console.say(f"All of it, with intervals, is in {console.short(backtest.path)}; report.html is a page for the browser.")
 
 
 def _show_folds(folds: Sequence[Mapping[str, Any]], metric: str) -> None:

@@ -44,13 +44,13 @@ def show_epochs(model: Artifact, role: str) -> None:
 
 
 def show_report(comparison: Artifact) -> None:
-    report = (comparison.path / "report.md").read_text()
-    create_markdown_artifact(report, key=_key(comparison, "report"), description=f"Report of {comparison}")
+    _report(comparison)
     _table(comparison, "metrics.parquet", "metrics", "Contenders, slices and metrics of")
 
 
 def show_decision(decision: Artifact) -> None:
     _table(decision, "decision.parquet", "decision", "What was decided, and why, by")
+    _page(decision)
 
 
 def show_lists(store: Store, scoring: Artifact) -> None:
@@ -64,7 +64,8 @@ def show_lists(store: Store, scoring: Artifact) -> None:
 
 
 def show_backtest(backtest: Artifact, models: Iterable[Mapping[str, Any]], folds: Iterable[Mapping[str, Any]]) -> None:
-    """Means over folds, and the rows of the folds."""
+    """The report; means over folds, and the rows of the folds."""
+    _report(backtest)
     for name, rows in {"models": models, "folds": folds}.items():
         create_table_artifact(
             _plain(list(rows)[:MAX_ROWS]), key=_key(backtest, f"backtest-{name}"), description=f"The {name} of {backtest}"
@@ -73,6 +74,22 @@ def show_backtest(backtest: Artifact, models: Iterable[Mapping[str, Any]], folds
 
 def show_checks(publishing: Artifact) -> None:
     _table(publishing, "checks.parquet", "checks", "Contracts on the lists, by")
+
+
+def _report(artifact: Artifact) -> None:
+    """As text, and a link to the page with the same numbers and drawings."""
+    report = (artifact.path / "report.md").read_text()
+    create_markdown_artifact(
+        report,
+        key=_key(artifact, "report" if artifact.step == "evaluation" else f"{artifact.step}-report"),
+        description=f"Report of {artifact}",
+    )
+    _page(artifact)
+
+
+def _page(artifact: Artifact) -> None:
+    page = artifact.path / "report.html"
+    create_link_artifact(page.as_uri(), link_text=f"Page of {artifact}", key=_key(artifact, f"{artifact.step}-page"), description=str(page))
 
 
 def _rows_by_table(artifact: Artifact) -> dict[str, int]:

@@ -104,6 +104,7 @@ def experiment(
 
     done = local.run("experiment", {**parameters, "as_of": moment})
     console.show_metrics(done.result)
+    console.say(f"The report, a page for the browser, is {console.short(done.result.path / 'report.html')}")
     typer.echo(f"{done.message}\n{done.how_to_see_it}")
 
 

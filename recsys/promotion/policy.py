@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from recsys.config import Promotion
 from recsys.errors import StoreError
+from recsys.promotion.page import with_decision
 from recsys.ranking.metrics import named
 from recsys.store import Artifact, Draft, Store
 
@@ -59,13 +60,15 @@ class Decision:
 
 
 def decide(store: Store, as_of: datetime, promotion: Promotion, evaluation: Artifact, *, rebuild: bool = False) -> Artifact:
-    """The decision on an evaluation: `decision.json`, and `decision.parquet` with one row per contender."""
+    """The decision on an evaluation: `decision.json`, `decision.parquet` with one row per contender, and the evaluation's page with it."""
 
     def build(draft: Draft) -> None:
         decision = judge(_contenders(evaluation, promotion), promotion, _popular_window(evaluation))
         (draft.path / "decision.json").write_text(json.dumps(asdict(decision), indent=1))
         rows = [{"contender": name, "published": name == decision.published, "reasons": why} for name, why in decision.verdicts.items()]
         pq.write_table(pa.Table.from_pylist(rows, COLUMNS), draft.path / "decision.parquet", compression="zstd")
+        page = (evaluation.path / "report.html").read_text()
+        (draft.path / "report.html").write_text(with_decision(page, decision.reasons, decision.held))
         draft.metrics = {"published": decision.published, "held": decision.held}
 
     config = promotion.versioned()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recsys.config import Promotion
 from recsys.errors import StoreError
+from recsys.promotion.page import PLACE
 from recsys.promotion.policy import Decision, Measured, decide, judge
 from recsys.store import Artifact, Draft, Store
 
@@ -248,6 +249,7 @@ def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, windo
         pq.write_table(pa.Table.from_pylist(rows), draft.path / "metrics.parquet")
         windows = [{"window": w, "ndcg_at_10": 0.1, "chosen": w == window} for w in ("1h", "6h")]
         pq.write_table(pa.Table.from_pylist(windows), draft.path / "baselines.parquet")
+        (draft.path / "report.html").write_text(f"<h1>Tonight</h1>{PLACE}")
 
     config = {name: vars(c) for name, c in contenders.items()}
     return store.ensure("evaluation", NIGHT, {**config, "k": k, "window": window}, {}, build, code="recsys.windows")

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from recsys.arrays import Ints
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.report.document import Cell, Section, Table, Text
+from recsys.evaluation.report.wording import counted
 from recsys.histories import Dictionary, Histories
 
 N_USERS = 6
 N_EVENTS = 10  # of a history, the newest
 MAX_TITLE = 70  # letters
+MAX_TAKEN = 5  # items that are named
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,11 @@ class Listed:
 
 @dataclass(frozen=True)
 class User:
-    """One user: newest events first, the lists of the two contenders, and how much better the first one's is."""
+    """One user: newest events first, what was taken in the end, the lists of the two contenders, and how much better the first one's is."""
 
     user_id: str
     n_history: int
-    n_relevant: int
+    taken: Sequence[str]
     difference: float | None
     history: Sequence[Listed]
     lists: Sequence[Sequence[Listed]]
@@ -78,7 +80,7 @@ class _Shown:
         return User(
             user_id=str(user_id[row].as_py()),
             n_history=int(ground.n_history[row]),
-            n_relevant=len(relevant),
+            taken=self._items(relevant),
             difference=None if np.isnan(difference) else float(difference),
             history=[Listed(f"{moment}{item}") for moment, item in had],
             lists=[self._list(self.comparison.lists[name].item_code[row, :k], relevant) for name in contenders],
@@ -112,9 +114,10 @@ def _differences(users: pa.Table, contenders: Sequence[str]) -> tuple[str, np.nd
 
 
 def _table(user: User, metric: str, names: Sequence[str]) -> Table:
-    caption = f"User {user.user_id}: {user.n_history:,} events before, {user.n_relevant:,} relevant items"
+    more = f" and {counted(len(user.taken) - MAX_TAKEN, 'more item')}" if len(user.taken) > MAX_TAKEN else ""
+    caption = f"User {user.user_id}: {counted(user.n_history, 'event')} before. Took {'; '.join(user.taken[:MAX_TAKEN])}{more}."
     if user.difference is not None:
-        caption += f", difference of {metric} {user.difference:+.4f}"
+        caption += f" Difference of {metric}: {user.difference:+.4f}."
     columns = ["rank", "had before", *(f"gets from {name}" for name in names)]
     n_rows = max(map(len, (user.history, *user.lists)))
     sides = [[_cell(one) for one in side] + [Cell("")] * (n_rows - len(side)) for side in (user.history, *user.lists)]
