@@ -4,7 +4,6 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from recsys.model.attention import Attention, FeedForward
-from recsys.model.dropout import Dropout
 from recsys.model.encoders import View
 from recsys.model.encoders.stacked import Stacked
 
@@ -12,7 +11,8 @@ from recsys.model.encoders.stacked import Stacked
 class SASRec(Stacked):
     """The blocks of SASRec as its authors wrote them (Kang & McAuley 2018, arXiv:1808.09781, and its code).
 
-    Only queries are normalised, and it is the normalised input that the residual carries; ReLU, D wide inside.
+    Only queries are normalised, and it is the normalised input that the residual carries; ReLU, D wide inside. `dropout` is of
+    what comes in and of the feed-forward; what attention finds has none but `attention_dropout`, of its weights.
     """
 
     def __init__(
@@ -38,10 +38,9 @@ class _SASRecBlock(nn.Module):
         self.query_norm, self.inner_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, n_heads, attention_dropout)
         self.inner = FeedForward(width, width, nn.ReLU(), dropout)
-        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         query = self.query_norm(view.looking(x))
-        x = query + self.dropout(self.attention(query, x, view))
+        x = query + self.attention(query, x, view)
         x = self.inner_norm(x)
         return x + self.inner(x)
