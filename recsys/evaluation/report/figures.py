@@ -35,7 +35,7 @@ def tradeoffs(points: Mapping[str, Mapping[str, float]], accuracy: str, others: 
             for look, values in zip(looks, points.values(), strict=True):
                 panel.add_line(look.line([values[other]], [values[accuracy]]))
             panel.autoscale_view()
-            panel.set(xlabel=other, ylabel=accuracy if place % columns == 0 else "")
+            panel.set(xlabel=_short(other, 35), ylabel=_short(accuracy, 35) if place % columns == 0 else "")
             panel.locator_params(axis="x", nbins=4)
             panel.margins(0.15)
         _legend(figure, dict(zip(points, looks, strict=True)))
@@ -59,13 +59,13 @@ def lines(
             for name, (xs, ys) in drawn.items():
                 panel.add_line(looks[name].line(xs, ys))
             panel.autoscale_view()
-            panel.set(title=title, xlabel=x)
+            panel.set(title=_short(title, 50), xlabel=x)
             if log:
                 panel.set_xscale("log")
                 panel.xaxis.set_major_formatter("{x:,.0f}")
             elif ticks:
                 places = range(0, len(ticks), ceil(len(ticks) / MAX_TICKS))
-                panel.set_xticks(list(places), [ticks[place] for place in places], rotation=30, ha="right")
+                panel.set_xticks(list(places), [_short(ticks[place], 20) for place in places], rotation=30, ha="right")
             else:
                 panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if len(looks) > 1:
