@@ -150,6 +150,20 @@ def test_the_report_says_what_the_tables_say(evaluated):
     assert f"Lately means the last {chosen['window']}" in text
 
 
+def test_the_page_has_the_same_numbers_and_looks_at_the_lists(shops, evaluated):
+    html = (evaluated.path / "report.html").read_text()
+    assert "<h1>Evaluation of 2025-02-15</h1>" in html and f"{evaluated.metrics['candidate']['NDCG@10']:.4f}" in html
+    for title in ("All test users", "Trade-offs", "Slices", "Popularity of what is recommended", "Some users"):
+        assert f"<h2>{title}</h2>" in html
+    assert "AvgRecPopularity@5, events" in html and html.count("<svg") == 3, "these models come without the epochs of a training"
+    shown = re.findall(r"<caption>User (\d+): ", html)
+    users = {row["user_id"] for row in rows_of(evaluated, "users")}
+    assert len(shown) == 6 and {int(user) for user in shown} <= users
+    titles = [title for title in Dictionary.load(shops.sequences().path).texts["title"].to_pylist() if title]
+    assert sum(f"{title} (" in html for title in titles) > 20
+    assert len(html) < 400_000
+
+
 def test_only_so_many_users_are_drawn(shops):
     few = evaluate(shops.store, AS_OF, EVALUATION.model_copy(update={"max_users": 20}), True, 1, shops.sequences(), shops.model(1), None)
     assert few.counts["test_users"] == 20 < few.counts["test_users_found"]

@@ -59,6 +59,15 @@ def test_every_model_has_a_row_in_every_fold(rows: list[dict[str, Any]]) -> None
     assert all(row["n_users"] > 20 and 0 < row["NDCG@10"] < 1 and 0 < row["CatalogCoverage@10"] <= 1 for row in rows)
 
 
+def test_the_page_has_every_model_in_numbers_and_drawings(store: Path, rows: list[dict[str, Any]]) -> None:
+    html = (Store(store).find("backtest").path / "report.html").read_text()
+    for row in rows:
+        assert f'<th scope="col" class="n">{row["model"]}</th>' in html and f"{row['NDCG@10']:.4f}" in html
+    for title in ("Means over folds", "Trade-offs", "Fold by fold", "Popularity of what is recommended", "Training", "Some users"):
+        assert f"<h2>{title}</h2>" in html
+    assert "gets from sasrec" in html and "gru4rec" in html and len(html) < 400_000
+
+
 def test_lists_are_intersected_with_those_of_the_reference(rows: list[dict[str, Any]]) -> None:
     shared = {row["model"]: row['Intersection(model="popular")@10'] for row in rows}
     assert shared["popular"] == 1 and shared["sasrec"] < 1

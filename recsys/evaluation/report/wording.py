@@ -1,7 +1,7 @@
 """Numbers and names as reports tell them."""
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import floor, isnan, log10
 from typing import Any
 
 from recsys.evaluation.report.document import Cell
@@ -18,13 +18,13 @@ DROPPED = {
 def number(value: float | None, sign: str = "") -> str:
     """Four places behind the point, where shares are; fewer of large numbers, and of tiny ones the first two that count.
 
-    >>> number(0.12345), number(1234.5), number(-0.000123, "+z"), number(0.0, "+z"), number(float("nan"))
-    ('0.1235', '1,234.5', '-0.00012', '+0.0000', 'undefined')
+    >>> number(0.12345), number(1234.5), number(-0.000123, "+z"), number(4e-5), number(0.0, "+z"), number(float("nan"))
+    ('0.1235', '1,234.5', '-0.00012', '0.000040', '+0.0000', 'undefined')
     """
     if value is None or isnan(value):
         return "undefined"
     if 0 < abs(value) < 0.001:
-        return f"{value:{sign}.2g}"
+        return f"{value:{sign}.{1 - floor(log10(abs(value)))}f}" if abs(value) > 1e-7 else f"{value:{sign}.1e}"
     return f"{value:{sign}.4f}" if abs(value) < 100 else f"{value:{sign},.1f}"
 
 
