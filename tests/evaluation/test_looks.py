@@ -76,6 +76,12 @@ def test_users_are_a_table_each_with_what_they_took(compared):
     assert [cell.text for cell in tables[1].cells[0]] == ["1", "02-28 18:00 1", "✓ Cap <i> (2)", "✓ Cap <i> (2)"]
 
 
+def test_histories_of_data_with_an_order_only_have_no_moments(compared):
+    comparison, histories, dictionary = compared
+    users = Users.of(comparison, replace(histories, event_at=None), dictionary, ("candidate", "popular"), 2)
+    assert [one.item for one in users.chosen[1].history] == ["1", "Ball (0)"]
+
+
 def test_users_of_one_contender_are_not_compared(compared):
     users = Users.of(*compared, ("candidate",), 2)
     assert [user.difference for user in users.chosen] == [None] * 3 and len(users.section(["x"]).blocks) == 4
