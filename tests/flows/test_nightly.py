@@ -221,10 +221,11 @@ def test_what_the_ui_saves_beside_the_groups_is_no_difference(monkeypatch: pytes
             groups = {"data": {"demo": {}}, "training": {"max_epochs": 9}}
             return SimpleNamespace(parameters={**groups, "as_of": None, "rebuild": False, "store": "store"})
 
-    monkeypatch.setattr(steps, "runtime", SimpleNamespace(deployment=SimpleNamespace(id="x")))
+    asked = SimpleNamespace(parameters={"data": {}, "training": {}})
+    monkeypatch.setattr(steps, "runtime", SimpleNamespace(deployment=SimpleNamespace(id="x"), flow_run=asked))
     monkeypatch.setattr(steps, "get_client", lambda sync_client: Client())
     tonight = Night(data=Data(demo=Shop()), training=Training(max_epochs=3))
-    assert steps._differences(tonight) == ["training.max_epochs: 3 (deployed: 9)"]
+    assert list(steps._differences(dict(tonight))) == ["training.max_epochs: 3 (deployed: 9)"]
 
 
 def test_a_night_without_a_date_is_the_midnight_before_its_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
