@@ -3,6 +3,7 @@
 import glob
 import json
 from datetime import datetime, timedelta, timezone
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from recsys import published
 from recsys.config import Data, Evaluation, Events, Model, Night, Promotion, Scoring, Shop, Training
 from recsys.demo import prepare
 from recsys.errors import ConfigError, ContractError, SourceError
+from recsys.promotion.policy import Decision
 from recsys.rehearsal import Rehearsal
 from recsys.store import Store
 
@@ -183,9 +185,17 @@ def test_the_ui_shows_the_night(store: Path) -> None:
     folders = {"features", "sequences", "training-candidate", "training-refit", "evaluation", "promotion", "scoring", "publishing"}
     tables = {"profile", "metrics", "report", "decision", "lists", "checks", "training-candidate", "training-refit"}
     progress = {"progress-training-candidate", "progress-training-refit", "progress-scoring"}
-    expected = {f"shop-{name}" for name in tables | progress | {f"{folder}-folder" for folder in folders}}
+    pages = {"evaluation-page", "promotion-page"}
+    expected = {f"shop-{name}" for name in tables | progress | pages | {f"{folder}-folder" for folder in folders}}
     assert expected <= keys
     assert f"nightly-{FIRST:%Y-%m-%d}" in {run.name for run in runs}
+
+
+def test_the_page_of_a_night_has_its_decision(store: Path) -> None:
+    gate = Store(store).find("promotion", FIRST)
+    html = (gate.path / "report.html").read_text()
+    assert all(escape(reason) in html for reason in Decision.load(gate).reasons) and "<h2>Some users</h2>" in html
+    assert html.count("<svg") == 4, "trade-offs, slices, popularity, training"
 
 
 def test_an_experiment_reuses_the_night_and_publishes_nothing(store: Path) -> None:
