@@ -48,7 +48,7 @@ def main() -> None:
     if given.list:
         print("\n".join(f"{name:16} {row.title}" for name, row in ROWS.items()))
         return
-    run = {"run_at": datetime.now(timezone.utc), "command": shlex.join(["python", "-m", "benchmarks.speed", *sys.argv[1:]]), **machine()}
+    run = {"run_at": datetime.now(timezone.utc), "command": command(given), **machine()}
     given.results.mkdir(parents=True, exist_ok=True)
     file = given.results / "speed.parquet"
     with tempfile.TemporaryDirectory(prefix="speed-") as folder:
@@ -60,6 +60,12 @@ def main() -> None:
     print(section)
     if given.results == RESULTS:
         report.put(RESULTS.with_name("results.md"), TITLE, section)
+
+
+def command(given: argparse.Namespace) -> str:
+    """What was typed; where the data lie is nobody's concern."""
+    places = {str(given.data): "data", str(given.results): "results"}
+    return shlex.join(["python", "-m", "benchmarks.speed", *(places.get(word, word) for word in sys.argv[1:])])
 
 
 def measurements(name: str, folder: Path, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
