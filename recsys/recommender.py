@@ -271,6 +271,11 @@ def _settings(recipe: str | Model | Mapping[str, Any], settings: Mapping[str, An
 
 def _newer(model: Recommender, events: Any, users: Any, as_of: str | datetime | None) -> Past:
     """Newer histories, with the model's own items and features; ConfigError where it cannot read them."""
+    if model.network.next_item.prior is not None:
+        raise ConfigError(
+            "The model weighs items by what happened with them lately, to everybody, which the events of some users do not tell. "
+            "Recommend without `events`, from the histories that the model was fitted on, or fit it again on all that is new."
+        )
     items = pa.table({"item_id": model.vocabulary.item_id})  # all of them may be recommended, whoever had them
     asked = {name: {**_keys(model.data.get(name, {})), **_features(model, name)} for name in ("events", "users")}
     if users is None and (needed := sum(_features(model, "users").values(), [])):

@@ -151,6 +151,13 @@ def test_newer_events_are_newer_histories(model: Recommender) -> None:
     assert 1003 not in lists[lists.user_id == 100].item_id.tolist()
 
 
+def test_what_happened_lately_is_not_told_by_some_users() -> None:
+    lately = fit("sasrec", EVENTS, **SMALL, heads=["NextItem(prior=Activity())"])
+    assert set(recommend(lately, k=3).source) >= {"model"}
+    with pytest.raises(ConfigError, match="weighs items by what happened with them lately, to everybody"):
+        recommend(lately, k=3, events=EVENTS[EVENTS.user_id < 110])
+
+
 def test_newer_events_of_new_items(model: Recommender) -> None:
     """What the model does not know is not read; who had nothing else gets what is popular."""
     newer = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [5000, 1004, 5000], "at": [datetime(2025, 4, 1)] * 3})

@@ -136,6 +136,11 @@ class Reader:
         """How many events of these sequences the model does not know."""
         return int((ends - starts).sum() - (self._place[ends] - self._place[starts]).sum())
 
+    def next_at(self, spans: Spans) -> Tensor:
+        """(S,) int64 µs: when the user's event after each span happened; where there is none, when the newest of the span did."""
+        assert self.event_at is not None, "the reader of a network that reads times brings them"
+        return self.event_at[torch.minimum(spans.end, self._user_end[spans.user] - 1)]
+
     def without_labels_of(self, spans: Spans) -> "Reader":
         """The same for whoever stands at the end of the spans, one at most of a user, and is asked for the label of their newest
         event: that one, and whatever becomes known of the user with the event that follows, is null."""

@@ -81,6 +81,11 @@ class Ranker:
             return self.catalogue
         return replace(self.catalogue, prior=prior(torch.tensor([now], device=self.network.device))[:, self._shown])
 
+    def catalogue_of(self, at: Tensor) -> Catalogue:
+        """The same for predictions at moments of their own (n,), as validation sees them."""
+        found = self.network.catalogue(at)
+        return replace(self.catalogue, prior=None if found.prior is None else found.prior[:, self._shown], prior_row=found.prior_row)
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -146,10 +151,18 @@ class Reading:
         place[known] = np.arange(len(known))
         of_known = place[rows] >= 0
         excluded = (torch.from_numpy(part[of_known]).to(hidden.device) for part in (place[rows], items))
-        found, at = (result.cpu().numpy() for result in top_k(hidden, self.catalogue, k, *excluded))
+        catalogue = self._catalogue_of(users[known])
+        found, at = (result.cpu().numpy() for result in top_k(hidden, catalogue, k, *excluded))
         scores, codes = np.full((len(users), k), -np.inf, dtype=np.float32), np.full((len(users), k), -1)
         scores[known], codes[known] = found, np.append(self.ranker.item_code, -1)[at]
         return scores, codes
+
+    def _catalogue_of(self, users: Ints) -> Catalogue:
+        """The catalogue of the moment; without one, with what the prior says when each of the users (n,) had their next event."""
+        if self.now is not None or self.ranker.network.next_item.prior is None:
+            return self.catalogue
+        at = self.reader.next_at(self.spans[torch.from_numpy(users)]).to(self.ranker.network.device)
+        return self.ranker.catalogue_of(at)
 
     def _alike(self, users: Ints, rows: Ints, items: Ints) -> tuple[Ints, Ints]:
         """The first of each kind of users and everybody's kind: of one kind are those with the same events and exclusions.

@@ -1,6 +1,7 @@
 """The vectors behind the lists, for other systems: of items, of users, and which items are alike.
 
-A user's score of an item is the product of their vectors, plus the item's bias where there is one.
+A user's score of an item is the product of their vectors, plus the item's bias where there is one; what a prior adds at the
+moment of a list (`recsys.model.priors`) is not in them.
 """
 
 from pathlib import Path

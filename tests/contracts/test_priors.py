@@ -95,3 +95,29 @@ def test_targets_that_no_list_could_have_had_are_not_learned(world: Any) -> None
     first[target] = bucket.event_at[0, -1]
     prior._first_event_at = first
     assert network.loss([bucket]).item() == 0
+
+
+@over_all
+def test_without_one_moment_for_all_everybody_is_weighed_at_their_own(world: Any, text: str) -> None:
+    """The newest event of each user held out, say: the prior is of the time at which it happened, as in validation."""
+    network, *_ = made(world, text)
+    prior = network.next_item.prior
+    assert prior is not None
+    histories, none = world.histories, np.zeros(0, dtype=np.int64)
+    users = np.flatnonzero(np.diff(histories.offsets) > 3)
+    ends = np.maximum(histories.offsets[1:] - 1, histories.offsets[:-1])
+    ranker = Ranker("model", network, world.vocabulary, world.dictionary)
+    reading = ranker.reading(histories, ends, None)
+    _, codes = reading.rank(users, 3, none, none)
+    for user, listed in list(zip(users, codes, strict=True))[:5]:
+        alone = ranker.reading(histories, ends, int(histories.event_at[histories.offsets[user + 1] - 1]) // HOUR * HOUR)
+        assert alone.rank(np.array([user]), 3, none, none)[1].tolist() == [listed.tolist()]
+
+
+def test_smoothing_is_over_what_could_be_listed(world: Any) -> None:
+    """Items that were not there would add thousands to the loss, and nothing to learn."""
+    network, reader, spans = world.network(heads=("NextItem(prior=Activity(every='1h'), loss=CrossEntropy(label_smoothing=0.2))",))
+    prior = network.next_item.prior
+    assert isinstance(prior, Prior)
+    prior._first_event_at = torch.where(torch.arange(world.vocabulary.n_items) % 2 == 0, 0, torch.iinfo(torch.int64).max)
+    assert 0 < network.loss(list(reader.buckets(spans.newest(9)))).item() < 20

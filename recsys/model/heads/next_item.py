@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
-from recsys.model.catalogue import Catalogue
+from recsys.model.catalogue import NEVER, Catalogue
 from recsys.model.heads import Head, Predictions
 from recsys.model.items import ITEM, ItemTable
 from recsys.model.items.ids import IdEmbedding
@@ -18,8 +18,6 @@ from recsys.model.priors import Prior
 from recsys.model.similarity import Dot, Similarity
 from recsys.model.towers import MERGED
 from recsys.model.vocabulary import Vocabulary
-
-NEVER = -1e4  # added to a score, it is as good as −inf, and a loss may take means of it
 
 
 class NextItem(Head):

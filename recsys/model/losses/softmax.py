@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ConfigError
-from recsys.model.catalogue import Catalogue
+from recsys.model.catalogue import NEVER, Catalogue
 from recsys.model.losses import Loss, share_of
 
 # A tile is as many rows of scores as exist at one time. On a CPU about so many scores stay in its cache; rows of a large catalogue
@@ -69,7 +69,8 @@ class CrossEntropy(Loss):
                 if bias is not None:
                     gap = gap + bias[target] - bias.mean()
                 if prior is not None:
-                    gap = gap + prior[row, target] - prior.mean(1)[row]
+                    possible = prior > NEVER / self.temperature
+                    gap = gap + prior[row, target] - (prior.where(possible, 0).sum(1) / possible.sum(1))[row]
                 loss = loss + epsilon * (share * gap).sum()
         return loss
 

@@ -28,6 +28,7 @@ class Activity(Prior):
 
     def __init__(self, *, every: str = "1d") -> None:
         super().__init__()
+        self._night: Dictionary | None = None
         self.every = duration(every) // timedelta(microseconds=1)
         if self.every % HOUR:
             raise ConfigError(f"Activity: every={every!r} has to be whole hours, as activity is counted by the hour.")
@@ -36,6 +37,9 @@ class Activity(Prior):
             self.weight.weight.zero_()[0, 0] = 1.0  # popular in the last hour, where training starts
 
     def enter(self, dictionary: Dictionary, vocabulary: Vocabulary) -> None:
+        if self._night is dictionary:  # a night is read piece by piece
+            return
+        self._night = dictionary
         activity, item_index = dictionary.item_activity(), vocabulary.item_map(dictionary)
         index = item_index[activity.item_code]
         known = np.flatnonzero(index >= 0)
@@ -59,7 +63,8 @@ class Activity(Prior):
         row = torch.repeat_interleave(torch.arange(len(moments)), n_rows)
         place = torch.arange(len(row)) + (begin - n_rows.cumsum(0) + n_rows)[row]
         events = self._events[place].to(device).float()
-        said = self.weight(torch.cat([events.log1p(), (events > 0).float(), events.new_zeros(len(events), 1)], dim=1))[:, 0]
+        with torch.autocast(device.type, enabled=False):
+            said = self.weight(torch.cat([events.log1p(), (events > 0).float(), events.new_zeros(len(events), 1)], dim=1))[:, 0]
         first = self._first_event_at.to(device)
         age = ((moments[:, None] - first) / HOUR).clamp(min=0).float().log1p()  # (T, V)
         index = row.to(device), self._item_index[place].long().to(device)
