@@ -67,6 +67,7 @@ def backtest(
     config = {
         "metrics": list(measured), "k": evaluation.k, "n_bootstrap": evaluation.n_bootstrap, **rules.versioned(),
         "models": names, "tested": list(tested or names), "references": list(references),
+        "folds": [_spelt(fold) for fold, _ in _by_fold(listed)],  # lists may be equal where what is asked for is not
     }  # fmt: skip
 
     fitted = _fitted(store, [one for one in listed if one.fold == listed[-1].fold])
@@ -125,7 +126,11 @@ class _Compared:
 
     def facts(self) -> dict[str, Any]:
         """Where the fold begins and ends, and what became of all that it holds out."""
-        return {name: str(value) for name, value in vars(self.fold).items()} | self.ground.counts
+        return _spelt(self.fold) | self.ground.counts
+
+
+def _spelt(fold: Fold) -> dict[str, str]:
+    return {name: str(value) for name, value in vars(fold).items()}
 
 
 def _by_fold(listed: Sequence[Listed]) -> Iterator[tuple[Fold, list[Listed]]]:

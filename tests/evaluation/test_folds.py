@@ -165,6 +165,16 @@ def test_rows_of_models_and_folds(store: Store, tmp_path: Path) -> None:
     assert references["difference"].null_count == len(references), "the first reference is whom all are compared with"
 
 
+def test_other_folds_are_another_backtest_though_the_lists_are_equal(store: Store) -> None:
+    rules = replace(RULES, exclude_seen=False)
+    (whole,), (last,) = folds(AS_OF, "1d"), folds(AS_OF, "1d", last_only=True)
+    lists = [list_fold(store, AS_OF, fold, rules, sequences(store), "popular") for fold in (whole, last)]
+    assert whole.name == last.name and lists[0].content == lists[1].content
+    made = [backtest(store, AS_OF, rules, sequences(store), [Listed(f, "popular", of)]) for f, of in zip((whole, last), lists, strict=True)]
+    relevant = [pq.read_table(one.path / "folds.parquet")["relevant_pairs"][0].as_py() for one in made]
+    assert made[0].version != made[1].version and relevant[0] > relevant[1]
+
+
 def test_means_are_over_the_folds_in_which_there_is_a_value() -> None:
     nobody = {"fold": "b", "model": "m", "n_users": 0, "NDCG@10": float("nan"), "peak_memory_bytes": 7}
     (row,) = model_rows([{"fold": "a", "model": "m", "n_users": 4, "NDCG@10": 0.5, "peak_memory_bytes": 9}, nobody])
