@@ -23,7 +23,9 @@ from recsys.evaluation.report.users import Users
 from recsys.evaluation.slices import Slice
 from recsys.histories import Dictionary, Histories
 from recsys.model import own_parts
+from recsys.parts import part
 from recsys.ranking.metrics import Past, named, specs
+from recsys.ranking.metrics.diversity import Intersection
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Fold, label
 
@@ -61,7 +63,8 @@ def backtest(
     """
     evaluation = rules.evaluation
     metrics = [metric for metric in rules.metrics() if not references or metric != "Intersection"]  # with the first of them
-    metrics += [f"Intersection(model={json.dumps(name)})" for name in references]
+    metrics += [str(part(Intersection, model=name)) for name in references]
+    metrics = list(dict.fromkeys(metrics))  # a reference's may be among what is measured anyway
     measured = specs(metrics, "evaluation.metrics")
     names = list(dict.fromkeys(one.model for one in listed))
     config = {

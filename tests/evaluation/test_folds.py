@@ -165,6 +165,15 @@ def test_rows_of_models_and_folds(store: Store, tmp_path: Path) -> None:
     assert references["difference"].null_count == len(references), "the first reference is whom all are compared with"
 
 
+def test_a_reference_that_is_measured_anyway_is_measured_once(store: Store) -> None:
+    (fold,) = folds(AS_OF, "1d")
+    rules = replace(RULES, evaluation=EVALUATION.model_copy(update={"metrics": ("Intersection(model='popular')", "NDCG")}))
+    of = [Listed(fold, name, list_fold(store, AS_OF, fold, rules, sequences(store), "popular")) for name in ("popular", "beliebt-ä")]
+    made = backtest(store, AS_OF, rules, sequences(store), of, references=["popular", "beliebt-ä", "popular"])
+    measured = pq.read_table(made.path / "metrics.parquet", filters=[("model", "=", "popular"), ("k", "=", 5)])["metric"].to_pylist()
+    assert measured == ['Intersection(model="popular")', "NDCG", 'Intersection(model="beliebt-ä")']
+
+
 def test_other_folds_are_another_backtest_though_the_lists_are_equal(store: Store) -> None:
     rules = replace(RULES, exclude_seen=False)
     (whole,), (last,) = folds(AS_OF, "1d"), folds(AS_OF, "1d", last_only=True)
