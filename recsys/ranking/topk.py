@@ -107,7 +107,7 @@ def _with_best_of(scores: Tensor, start: int, best: Tensor, n: int) -> Tensor:
     n_opened = min(n, maxima.shape[1])
     if best.shape[1] == n:
         worst, _ = _unpacked(best[:, -1:])
-        n_opened = min(n_opened, int((maxima > worst).sum(1).max()))
+        n_opened = min(n_opened, maxima.shape[1] - int((maxima <= worst).sum(1).min()))  # opened too is what is no number
     keys = _keys(maxima, torch.arange(maxima.shape[1], device=scores.device))
     _, opened = _unpacked(keys.topk(n_opened, dim=1, sorted=False).values)
     flat = opened + torch.arange(len(scores), device=scores.device)[:, None] * maxima.shape[1]
@@ -133,8 +133,11 @@ def _scored_again(hidden: Tensor, catalogue: Catalogue, keys: Tensor, k: int) ->
 
 
 def _keys(scores: Tensor, index: Tensor) -> Tensor:
-    """int64 keys whose descending order is (score descending, index ascending): all different, so no order is left to chance."""
-    bits = (scores + 0.0).view(torch.int32)  # + 0.0 turns −0.0 into 0.0
+    """int64 keys whose descending order is (score descending, index ascending): all different, so no order is left to chance.
+
+    What is not a number is +inf here, whatever its sign: it comes to the top, where it is found.
+    """
+    bits = (scores + 0.0).nan_to_num_(torch.inf, torch.inf, -torch.inf).view(torch.int32)  # + 0.0 turns −0.0 into 0.0
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # of negative floats, larger bits are smaller numbers
     return (ordered.long() << 32) | (_INDEX - index)
 
@@ -171,7 +174,7 @@ def _exact(hidden: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _check_finite(hidden: Tensor, catalogue: Catalogue, scores: Tensor) -> None:
-    """The scores that were found tell whether it is worth going through all the vectors: what is not a number is above any."""
+    """The scores that were found tell whether it is worth going through all the vectors: what is not a number is +inf in them."""
     if hidden.isfinite().all() and (scores < torch.inf).all():
         return
     for name, values in (("users'", hidden), ("items'", catalogue.vectors)):

@@ -153,3 +153,13 @@ def test_a_diverged_model_is_an_answer():
     vectors[3] = float("nan")
     with pytest.raises(RecsysError, match="1 of 5 items' vectors are not finite"):
         top_k(torch.ones(2, 1), Catalogue(vectors=vectors), 2)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("item", [0, 70, 199])
+def test_a_vector_that_is_no_number_is_found_in_any_tile(monkeypatch, sign, item):
+    monkeypatch.setitem(topk.TILE_ITEMS, "cpu", 64)
+    vectors = torch.arange(200.0, 0.0, -1.0)[:, None]  # nothing in a later tile is above the best of the first
+    vectors[item] = torch.tensor(float("nan")).copysign(torch.tensor(sign))
+    with pytest.raises(RecsysError, match="1 of 200 items' vectors are not finite"):
+        top_k(torch.ones(2, 1), Catalogue(vectors=vectors), 2)
