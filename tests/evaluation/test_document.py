@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from recsys.errors import StoreError
 from recsys.evaluation.report import document, figures, wording
 from recsys.evaluation.report.document import Cell, Document, Figure, Items, Section, Table, Text
 from recsys.promotion import page
@@ -129,6 +130,11 @@ def test_the_decision_comes_to_its_place_as_text() -> None:
     decided = Page(page.with_decision(whole("plain").html(), [HOSTILE, "Second."], held=True))
     assert HOSTILE in decided.text and "Second." in decided.text and "The decision, which waits for a person" in decided.text
     assert "script" not in {tag for tag, _ in decided.tags}
+
+
+def test_a_page_without_a_place_loses_no_decision() -> None:
+    with pytest.raises(StoreError, match="has no place for the decision.*--rebuild"):
+        page.with_decision("<h1>Tonight</h1>", ["A is published."])
 
 
 @pytest.mark.parametrize("module", [document, wording, page])
