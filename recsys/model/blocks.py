@@ -24,6 +24,7 @@ from recsys.model.items import ItemTable
 from recsys.model.network import Network
 from recsys.model.objectives import Objective
 from recsys.model.positions import Positions
+from recsys.model.priors import Prior
 from recsys.model.towers import Merge, Tower
 from recsys.model.vocabulary import Vocabulary
 from recsys.parts import Spec, parse
@@ -87,7 +88,8 @@ class Blocks:
         for encoder in known if objective is not None else ():
             direction_of(objective, encoder)
         if not has_times:
-            check_no_times([part for part in (objective, *known) if part is not None and part.reads_times])
+            priors = [cls for head in self.several["heads"] for cls in head.classes() if issubclass(cls, Prior)]
+            check_no_times([part for part in (objective, *known) if part is not None and part.reads_times], priors)
 
     def check_aims(self, labels: Collection[str]) -> None:
         """ConfigError where no head recommends, or one is to learn a label that the events do not have."""

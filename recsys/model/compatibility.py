@@ -1,6 +1,6 @@
 """Which parts go together. What does not fit is refused when a network is built, with what would work instead."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from recsys.errors import ConfigError
 from recsys.model.encoders import Direction, Encoder
@@ -9,6 +9,7 @@ from recsys.model.heads.label import LabelHead
 from recsys.model.heads.next_item import NextItem
 from recsys.model.inputs import InputBlock
 from recsys.model.objectives import Objective
+from recsys.model.priors import Prior
 from recsys.parts import choices
 
 
@@ -41,13 +42,13 @@ def check_heads(inputs: InputBlock, objective: Objective, encoders: Sequence[Enc
             )
 
 
-def check_no_times(parts: Sequence[Objective | Encoder]) -> None:
-    """ConfigError that names the parts, where there are any that read times: for data that have none."""
-    names = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
+def check_no_times(parts: Sequence[Objective | Encoder], priors: Iterable[type[Prior]] = ()) -> None:
+    """ConfigError that names the parts and priors, where there are any that read times: for data that have none."""
+    names = ", ".join(dict.fromkeys(cls.__name__ for cls in (*map(type, parts), *priors)))
     if names:
         raise ConfigError(
             f"The data have an order only, and the times of events are read by: {names}. Choose another objective or encoder in "
-            "its place, or HSTU(time_bias=false)."
+            "its place, or HSTU(time_bias=false); leave a prior out."
         )
 
 

@@ -130,11 +130,11 @@ class Network(nn.Module):
         can be left out where nothing is learned."""
         parts: list[Objective | Encoder] = [self.objective, self.encoder, *(tower.encoder for tower in self._towers)]
         of_times = [part for part in parts if part.reads_times]
+        priors = [head.prior for head in self._heads if isinstance(head, NextItem) and head.prior is not None]
         if histories.event_at is None:
-            check_no_times(of_times)
+            check_no_times(of_times, map(type, priors))
         learned = tuple(dict.fromkeys(name for head in self._heads for name in head.event_columns if labels))
         columns = {"event_columns": self.event_columns, "user_columns": self.user_columns, "labels": learned}
-        priors = [head.prior for head in self._heads if isinstance(head, NextItem) and head.prior is not None]
         for prior in priors:
             prior.enter(dictionary, vocabulary)
         reader = Reader(histories, dictionary, vocabulary, **columns, times=bool(of_times or priors))

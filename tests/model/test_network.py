@@ -79,6 +79,7 @@ def test_a_misfit_says_what_would_fit() -> None:
         ({"encoder": "HSTU()"}, "HSTU"),
         ({"objective": "AllAction()"}, "AllAction"),
         ({"objective": "DenseAllAction()", "towers": ("Tower(name='t', inputs=Inputs(), encoder=HSTU())",)}, "DenseAllAction, HSTU"),
+        ({"heads": ("NextItem(prior=Activity())",)}, "Activity"),
     ],
 )
 def test_who_reads_times_is_named_where_there_are_none(parts: dict[str, Any], names: str) -> None:
@@ -135,11 +136,19 @@ def test_what_cannot_be_built_is_known_without_data(fields: dict[str, Any], mess
         Blocks.of(resolve(Model(**fields))).check()
 
 
-@pytest.mark.parametrize(("field", "text"), [("encoder", "HSTU()"), ("objective", "AllAction()"), ("objective", "DenseAllAction()")])
-def test_what_reads_times_is_refused_for_data_without_any(field: str, text: str) -> None:
-    blocks = Blocks.of(resolve(Model(**{field: text, "width": 16})))
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        ({"encoder": "HSTU()"}, "HSTU"),
+        ({"objective": "AllAction()"}, "AllAction"),
+        ({"objective": "DenseAllAction()"}, "DenseAllAction"),
+        ({"heads": ("NextItem(prior=Activity())",)}, "Activity"),
+    ],
+)
+def test_what_reads_times_is_refused_for_data_without_any(parts: dict[str, Any], name: str) -> None:
+    blocks = Blocks.of(resolve(Model(**parts, width=16)))
     blocks.check()
-    with pytest.raises(ConfigError, match=f"order only.*{text[:-2]}"):
+    with pytest.raises(ConfigError, match=f"order only.* are read by: {name}"):
         blocks.check(has_times=False)
 
 
