@@ -1,7 +1,10 @@
 """What is known of a configuration before any data is read: asked by commands before a server starts, and by every run."""
 
+from collections.abc import Iterable
+
 from recsys import recipes
 from recsys.config import Data, Night
+from recsys.evaluation.comparison import OTHERS
 from recsys.features import queries
 from recsys.model.blocks import Blocks
 from recsys.publishing import exports
@@ -10,13 +13,17 @@ from recsys.store import Store
 from recsys.training.parts import Parts
 
 
-def check(night: Night, store: Store) -> None:
-    """ConfigError for names, building blocks, folders and places that cannot be, or do not go together."""
+def check(night: Night, store: Store, contenders: Iterable[str] = ()) -> None:
+    """ConfigError for names, building blocks, folders and places that cannot be, or do not go together.
+
+    `contenders` are who takes part in a backtest beside those of a night: a metric may compare with any of them.
+    """
     blocks = Blocks.of(recipes.resolve(night.model))
     blocks.check(has_times=night.data.events is None or night.data.events.time is not None)
     blocks.check_aims(night.data.labels)
     Parts.of(night.training, night.model.code).check()
-    metrics.named(night.evaluation.metrics, "evaluation.metrics")
+    for metric in metrics.named(night.evaluation.metrics, "evaluation.metrics").values():
+        metric.check_others([*OTHERS, *contenders])
     _check_data(night.data)
     exports.places(store, night.publishing.exports)
 

@@ -33,10 +33,10 @@ class Contender:
 def checked(asked: Backtest, night: Night, plan: Sequence[Fold], store: Store) -> list[Contender]:
     """Who takes part. ConfigError where one of them, or all together, are known not to work, before any data is read."""
     found = contenders(asked, night)
+    names = [one.name for one in found]
     for one in found:
-        if one.night is not None:
-            check(one.night, store)
-        elif one.baseline == "popular_lately":
+        check(one.night or night, store, names)
+        if one.baseline == "popular_lately":
             check_lately(plan[0])
     if asked.continuing and plan[0].learn.drawn is not None:
         raise ConfigError("backtest.continuing: of random folds each would begin with a model that has learnt what it is asked for.")

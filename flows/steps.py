@@ -31,10 +31,14 @@ from recsys.windows import Cut
 
 
 def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False, *, backtest: Backtest | None = None) -> Run:
-    """The run, after its building blocks were checked and what it does otherwise than its deployment was logged."""
+    """The run, after its building blocks were checked and what it does otherwise than its deployment was logged.
+
+    Those of a backtest are checked with everybody who takes part in it: see flows.contenders.
+    """
     _listen()
     artifacts = Store(store, {"prefect_flow_run": runtime.flow_run.id})
-    check(night, artifacts)
+    if backtest is None:
+        check(night, artifacts)
     for difference in _differences(dict(night) | ({"backtest": backtest} if backtest else {})):
         get_run_logger().info("Otherwise than deployed: %s", difference)
     artifacts.check_writable()

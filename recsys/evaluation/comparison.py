@@ -17,6 +17,7 @@ from recsys.ranking.metrics import Floats, Judged, Metric, Past, UserMetric, jud
 
 BASELINES = ("popular_lately", "popular")
 CONTENDERS = ("candidate", "current", *BASELINES)  # of a night; on some of them there is no current model
+OTHERS = (*CONTENDERS, "reference")  # whom a metric may name, whether or not there are lists of them
 
 SCHEMA = pa.schema(
     [
@@ -88,7 +89,7 @@ class Comparison:
     @cached_property
     def _others(self) -> dict[str, Any]:
         """Lists that a list can be compared with, by name; None of who made none, and of the reference as long as it is sought."""
-        return dict.fromkeys((*CONTENDERS, "reference")) | {name: lists.item_code for name, lists in self.lists.items()}
+        return dict.fromkeys(OTHERS) | {name: lists.item_code for name, lists in self.lists.items()}
 
     @cached_property
     def _all(self) -> dict[str, Judged]:

@@ -125,6 +125,13 @@ def test_references_stand_in_the_tables_only_where_asked(store: Path) -> None:
     assert 'Intersection(model="popular")@10' in fold_rows(Store(store), found)[0]
 
 
+def test_a_metric_may_name_whoever_takes_part(store: Path) -> None:
+    measured = Evaluation(k=(10,), n_bootstrap=100, metrics=("NDCG", 'Intersection(model="sasrec")'))
+    found = run(store, Backtest(models=("sasrec", "popular")), evaluation=measured)
+    sasrec, popular = fold_rows(Store(store), found)
+    assert sasrec['Intersection(model="sasrec")@10'] == 1 > popular['Intersection(model="sasrec")@10']
+
+
 def test_each_window_continues_from_the_one_before(store: Path) -> None:
     """The protocol of Transformers4Rec: train on one window, beginning with the weights so far, and test on the next."""
     asked = Backtest(models=("sasrec",), n_folds=3, train_window="1d", continuing=True, last_only=True)

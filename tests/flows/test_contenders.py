@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.contenders import contender, contenders, name_of
-from recsys.config import Backtest, Data, Model, Night, Shop, Training
+from flows.checks import check
+from flows.contenders import checked, contender, contenders, name_of
+from recsys.config import Backtest, Data, Evaluation, Model, Night, Shop, Training
 from recsys.errors import ConfigError
+from recsys.store import Store
+from recsys.windows import folds, parse_as_of
 
 NIGHT = Night(data=Data(demo=Shop()), model=Model(recipe="gru4rec", width=32), training=Training(max_epochs=7))
 
@@ -100,3 +103,16 @@ def test_who_continues_starts_from_the_fold_before() -> None:
         True,
         None,
     ]
+
+
+def test_a_metric_compares_with_those_who_take_part(tmp_path: Path) -> None:
+    store, plan = Store(tmp_path), folds(parse_as_of("2025-06-02"), "1d")
+    shared = NIGHT.model_copy(update={"evaluation": Evaluation(metrics=("NDCG", 'Intersection(model="sasrec")'))})
+    assert len(checked(Backtest(models=("sasrec", "popular")), shared, plan, store)) == 2
+    for models in (("sasrek=gru4rec", "popular"), ("popular",)):
+        with pytest.raises(ConfigError, match="Intersection: there is no model 'sasrec'"):
+            checked(Backtest(models=models), shared, plan, store)
+    with pytest.raises(ConfigError, match="there is no model 'sasrec'"):
+        check(shared, store)
+    of_night = Evaluation(metrics=("NDCG", "Intersection", 'Intersection(model="current")'))
+    check(NIGHT.model_copy(update={"evaluation": of_night}), store)

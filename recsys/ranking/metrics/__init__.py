@@ -14,7 +14,7 @@ U users, K places of a list, R relevant pairs, V items.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
@@ -44,6 +44,10 @@ class Metric(ABC):
 
     def misfit(self, schema: Schema) -> str | None:
         """What the metric reads and the data has not, as a sentence; None where nothing is missing."""
+        return None
+
+    def check_others(self, contenders: Collection[str]) -> None:
+        """ConfigError where the metric compares a list with that of somebody who is none of these."""
         return None
 
 

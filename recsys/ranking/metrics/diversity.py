@@ -1,5 +1,6 @@
 """Metrics of how different the items of a list are, and two lists of one user."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,9 +49,12 @@ class Intersection(UserMetric):
     def places(self, k: int, n_relevant: int) -> int:
         return max(k, self.ref_k or k)
 
+    def check_others(self, contenders: Collection[str]) -> None:
+        if self.model not in contenders:
+            raise ConfigError(f"Intersection: there is no model {self.model!r}. {closest(self.model, contenders)}")
+
     def per_user(self, judged: Judged, k: int) -> Floats:
-        if self.model not in judged.others:
-            raise ConfigError(f"Intersection: there is no model {self.model!r}. {closest(self.model, judged.others)}")
+        self.check_others(judged.others)
         other = judged.others[self.model]
         if other is None:
             return np.full(len(judged.items), np.nan)
