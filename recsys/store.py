@@ -146,11 +146,10 @@ class Store:
         for path in self.root.glob(f"{step or '*'}/as_of=*/version=*/manifest.json"):
             try:
                 read = verification.read_manifest(path.parent)
-            except StoreError as error:
+                artifact = Artifact(path.parent, read["step"], datetime.fromisoformat(read["moment"]), read["version"])
+                found.append((path.stat().st_mtime, artifact))
+            except (StoreError, FileNotFoundError) as error:  # damaged, or pruned since the folders were listed
                 log.warning("%s Its artifact is passed over.", error)
-                continue
-            artifact = Artifact(path.parent, read["step"], datetime.fromisoformat(read["moment"]), read["version"])
-            found.append((path.stat().st_mtime, artifact))
         return [artifact for _, artifact in sorted(found, key=lambda pair: (pair[1].as_of, pair[0]))]
 
     def find(self, step: str, as_of: datetime | None = None, version: str | None = None) -> Artifact:

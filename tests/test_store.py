@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys import verification
 from recsys.errors import ConfigError, StoreError
 from recsys.store import Draft, Store
 
@@ -219,6 +220,21 @@ def test_a_broken_manifest_is_named_and_stops_no_other_night(tmp_path, caplog):
     assert str(broken.path) in caplog.text
     with pytest.raises(StoreError, match=f"{broken.path}.*--rebuild"):
         ensure(Store(tmp_path))
+
+
+def test_an_artifact_that_is_pruned_while_they_are_listed_is_passed_over(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    pruned, whole = ensure(store), ensure(store, as_of=NIGHT + timedelta(days=1))
+    read_manifest = verification.read_manifest
+
+    def meanwhile(folder):
+        if pruned.path.exists():
+            store.remove(pruned)
+        return read_manifest(folder)
+
+    monkeypatch.setattr(verification, "read_manifest", meanwhile)
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: [pruned.path / "manifest.json", whole.path / "manifest.json"])
+    assert store.artifacts() == [whole]
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere/store", "a file"])
