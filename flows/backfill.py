@@ -8,6 +8,7 @@ from prefect.states import Completed, State
 
 from flows import steps
 from flows.nightly import made
+from flows.run import Run
 from recsys import config, published, windows
 from recsys.published import Promotion
 from recsys.publishing.exports import export
@@ -57,13 +58,13 @@ def backfill(
         evaluation=evaluation, promotion=promotion, scoring=scoring, publishing=publishing,
     )  # fmt: skip
     run = replace(steps.begin(night, store, nights[0]), publishes=publish)
-    current = published.before(run.store, nights[0])
     found: list[Promotion] = []
     n_made = 0
     with run.store.at_work():
+        current = published.before(run.store, nights[0])
         for as_of in nights:
             run = replace(run, as_of=as_of)
-            done = published.finished(run.store, as_of, run.configuration) or published.backfilled(run.store, as_of, run.configuration)
+            done = _done(run)
             if done is None:
                 done = made(run, current)
                 n_made += 1
@@ -72,6 +73,17 @@ def backfill(
                 export(run.store, done, publishing.exports)  # nothing, where a newer night is what readers see
             get_run_logger().info("%s: %s", windows.label(as_of), done.reasons[0])
             found.append(done)
-            current = done
+            if done.action != "hold":  # nobody has decided yet: what was there before is what the next night is compared with
+                current = done
     there = f"{len(nights) - n_made} of {len(nights)} nights were there for this configuration"
     return Completed(message=f"{there}: {f'{n_made} made now' if n_made else 'nothing to do'}.", data=found)
+
+
+def _done(run: Run) -> Promotion | None:
+    """What a night of this configuration came to: published, on record from another backfill, or waiting for a person."""
+    waiting = published.held(run.store, run.as_of)
+    return (
+        published.finished(run.store, run.as_of, run.configuration)
+        or published.backfilled(run.store, run.as_of, run.configuration)
+        or (waiting if waiting is not None and waiting.config == run.configuration else None)
+    )

@@ -59,7 +59,7 @@ def show_history(store: Store) -> None:
 
 def show_nights(store: Store, nights: Sequence[published.Promotion]) -> None:
     """Of each night whose lists it has, why, and whether it was published."""
-    rows = [[label(p.moment), p.id, p.source, "" if p.action == "backfill" else "published", p.reasons[0]] for p in nights]
+    rows = [[label(p.moment), p.id, p.source, {"backfill": "", "hold": "held"}.get(p.action, "published"), p.reasons[0]] for p in nights]
     say(table(f"Nights in {short(store.root)}", ["night", "id", "lists of", "", "why"], rows, flexible={"why"}))
 
 

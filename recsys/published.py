@@ -76,8 +76,15 @@ def current(store: Store) -> Promotion | None:
 
 
 def before(store: Store, as_of: datetime) -> Promotion | None:
-    """The last promotion of an earlier night: "the current model" inside a run, so that no night is compared with itself."""
-    return _newest([p for p in _standing(store) if p.moment < as_of])
+    """The last promotion of an earlier night: "the current model" inside a run, so that no night is compared with itself.
+
+    One whose model or lists were pruned since is passed over.
+    """
+    earlier = [p for p in _standing(store) if p.moment < as_of]
+    there = [p for p in earlier if all(store.get(p.artifacts[name]) for name in ("training", "twin", "scoring") if name in p.artifacts)]
+    if len(there) < len(earlier):
+        log.info("%s promotions before %s are passed over: their models or lists were pruned.", len(earlier) - len(there), as_of.date())
+    return _newest(there)
 
 
 def of_night(store: Store, as_of: datetime) -> Promotion | None:

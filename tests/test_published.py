@@ -67,6 +67,16 @@ def test_the_current_model_of_a_night_is_of_an_earlier_one(store):
     assert published.before(store, DAYS[0]) is None
 
 
+def test_a_promotion_whose_model_was_pruned_is_no_current_model(store):
+    older, newer = night(store, DAYS[0]), night(store, DAYS[1])
+    for new in (older, newer):
+        published.publish(store, new)
+    store.remove(newer.artifact(store, "training"))
+    assert published.before(store, DAYS[2]).id == older.id
+    store.remove(older.artifact(store, "scoring"))
+    assert published.before(store, DAYS[2]) is None
+
+
 def test_rollback_goes_one_back_and_is_logged(store):
     with pytest.raises(StoreError, match="Nothing is published"):
         published.rollback(store, "why")

@@ -77,6 +77,17 @@ def test_asked_to_it_publishes_what_is_there_and_a_newer_night_stays(store: Path
     assert fill(store, DAYS[0], DAYS[3]).message == "4 of 4 nights were there for this configuration: nothing to do."
 
 
+def test_what_waits_for_a_person_goes_on_waiting_and_is_nobodys_rival(tmp_path: Path) -> None:
+    held = {"promotion": TINY["promotion"].model_copy(update={"mode": "held"})}
+    first, second = fill(tmp_path, DAYS[0], DAYS[1], publish=True, **held).result()
+    assert (first.action, second.action) == ("hold", "hold") and rival(tmp_path, second) is None
+    lines = (tmp_path / "promotions.jsonl").read_bytes()
+    again = fill(tmp_path, DAYS[0], DAYS[1], **held)
+    assert again.message == "2 of 2 nights were there for this configuration: nothing to do."
+    assert (tmp_path / "promotions.jsonl").read_bytes() == lines
+    assert published.held(Store(tmp_path), DAYS[0]) == first and published.current(Store(tmp_path)) is None
+
+
 def test_a_night_that_breaks_a_contract_stops_it_and_those_before_stay(store: Path) -> None:
     before = len(published.history(Store(store)))
     state = fill(store, DAYS[0], DAYS[1], features=Features(min_day_volume=99.0))
