@@ -81,9 +81,5 @@ def backfill(
 
 def _done(run: Run) -> Promotion | None:
     """What a night of this configuration came to: published, on record from another backfill, or waiting for a person."""
-    waiting = published.held(run.store, run.as_of)
-    return (
-        published.finished(run.store, run.as_of, run.configuration)
-        or published.backfilled(run.store, run.as_of, run.configuration)
-        or (waiting if waiting is not None and waiting.config == run.configuration else None)
-    )
+    found = (published.finished, published.backfilled, published.waiting)
+    return next(filter(None, (look(run.store, run.as_of, run.configuration) for look in found)), None)

@@ -161,7 +161,7 @@ def publishing(
     ui.reported(checked)
     promoted = {
         "publish": published.finished(run.store, run.as_of, run.configuration),
-        "hold": published.held(run.store, run.as_of),
+        "hold": published.waiting(run.store, run.as_of, run.configuration),
         "backfill": published.backfilled(run.store, run.as_of, run.configuration),
     }[action]
     assert promoted is not None

@@ -106,14 +106,24 @@ def finished(store: Store, as_of: datetime, config: str) -> Promotion | None:
     return last if last is not None and last.config == config and all(map(store.get, last.artifacts.values())) else None
 
 
-def held(store: Store, as_of: datetime | None = None) -> Promotion | None:
-    """What waits for a person: of a night; or else of the newest night that has anything waiting, unless newer lists are published."""
-    lines, now = history(store), current(store)
-    last = {line.undoes or line.id: line.action for line in lines}
-    newest = _newest([p for p in lines if p.action == "hold" and last[p.id] == "hold" and as_of in (None, p.moment)])
-    if as_of is not None or newest is None or now is None:
+def held(store: Store) -> Promotion | None:
+    """What waits for a person: of the newest night that has anything waiting, unless newer lists are published."""
+    newest, lines, now = _newest(_on_hold(store)), history(store), current(store)
+    if newest is None or now is None:
         return newest
     return newest if (newest.moment, lines.index(newest)) > (now.moment, lines.index(now)) else None
+
+
+def waiting(store: Store, as_of: datetime, config: str) -> Promotion | None:
+    """What of a night with this configuration waits for a person, if it is still there."""
+    of_night = [p for p in _on_hold(store) if p.moment == as_of and p.config == config]
+    return of_night[-1] if of_night and all(map(store.get, of_night[-1].artifacts.values())) else None
+
+
+def _on_hold(store: Store) -> list[Promotion]:
+    lines = history(store)
+    last = {line.undoes or line.id: line.action for line in lines}
+    return [p for p in lines if p.action == "hold" and last[p.id] == "hold"]
 
 
 def publish(store: Store, new: Promotion) -> Promotion:

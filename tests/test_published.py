@@ -163,7 +163,8 @@ def test_what_is_held_waits_for_a_person(store):
     held = published.set_aside(store, night(store, DAYS[1]), "hold")
     assert published.set_aside(store, night(store, DAYS[1]), "hold") == held, "twice is once"
     assert published.current(store) == published.before(store, DAYS[2]) == first
-    assert published.held(store) == published.held(store, DAYS[1]) == held and published.held(store, DAYS[0]) is None
+    assert published.held(store) == published.waiting(store, DAYS[1], held.config) == held
+    assert published.waiting(store, DAYS[0], held.config) is None and published.waiting(store, DAYS[1], "other") is None
     done = published.promote(store, "looked at the lists")
     assert (done.id, done.action, done.reasons) == (held.id, "promote", ("Published by a person: looked at the lists", "better"))
     assert done.by and done.at

@@ -200,7 +200,6 @@ class Network(nn.Module):
         hidden = states[self.next_item.tower]
         return self.next_item.similarity(at(hidden, plan.col) if all_places else hidden[:, 0]), said
 
-    def catalogue(self, at: Tensor | None = None) -> Catalogue:
-        """What can be recommended, V items; with what speaks for them at the moments `at` (N,) µs, one or one for each prediction,
-        where the network weighs that."""
-        return self.next_item.catalogue(self.items, at)
+    def catalogue(self) -> Catalogue:
+        """What can be recommended, V items, without what a prior says of them at a moment."""
+        return self.next_item.catalogue(self.items)

@@ -71,20 +71,15 @@ class Ranker:
         starts, ends = histories.last_sequences(ends, self.key)
         reader = self.network.reader(histories, self.dictionary, self.vocabulary, labels=False)
         said = {h.name: np.full((histories.n_users, *h.shape), np.nan, dtype=np.float32) for h in self.network.label_heads}
-        return Reading(self, reader, reader.spans(starts, ends), now, self.catalogue_at(now), reader.n_unknown(starts, ends), said)
+        catalogue = self.catalogue
+        if self.network.next_item.prior is not None and now is not None:
+            with torch.inference_mode():
+                catalogue = self.weighed(self.network.next_item.prior(torch.tensor([now], device=self.network.device)))
+        return Reading(self, reader, reader.spans(starts, ends), now, catalogue, reader.n_unknown(starts, ends), said)
 
-    @torch.inference_mode()
-    def catalogue_at(self, now: int | None) -> Catalogue:
-        """The catalogue with what the network's prior, if it has one, says at the moment."""
-        prior = self.network.next_item.prior
-        if prior is None or now is None:
-            return self.catalogue
-        return replace(self.catalogue, prior=prior(torch.tensor([now], device=self.network.device))[:, self._shown])
-
-    def catalogue_of(self, at: Tensor) -> Catalogue:
-        """The same for predictions at moments of their own (n,), as validation sees them."""
-        found = self.network.catalogue(at)
-        return replace(self.catalogue, prior=None if found.prior is None else found.prior[:, self._shown], prior_row=found.prior_row)
+    def weighed(self, prior: Tensor, row: Tensor | None = None) -> Catalogue:
+        """The catalogue with what the network's prior (T, V) says, at one moment or at that of each prediction, `row` (n,)."""
+        return replace(self.catalogue, prior=prior[:, self._shown], prior_row=row)
 
 
 @dataclass(frozen=True)
@@ -159,10 +154,11 @@ class Reading:
 
     def _catalogue_of(self, users: Ints) -> Catalogue:
         """The catalogue of the moment; without one, with what the prior says when each of the users (n,) had their next event."""
-        if self.now is not None or self.ranker.network.next_item.prior is None:
+        prior = self.ranker.network.next_item.prior
+        if self.now is not None or prior is None:
             return self.catalogue
-        at = self.reader.next_at(self.spans[torch.from_numpy(users)]).to(self.ranker.network.device)
-        return self.ranker.catalogue_of(at)
+        at = self.reader.next_at(self.spans[torch.from_numpy(users)])
+        return self.ranker.weighed(*prior.rows(at.to(self.ranker.network.device)))
 
     def _alike(self, users: Ints, rows: Ints, items: Ints) -> tuple[Ints, Ints]:
         """The first of each kind of users and everybody's kind: of one kind are those with the same events and exclusions.

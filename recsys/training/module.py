@@ -1,6 +1,7 @@
 """Training as Lightning runs it: the step, the validation, and what is told of both."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,8 +83,9 @@ class SequenceModule(LightningModule):
         """(B,) int64: the place, from 1, of each target (B,) among all items; items with an equal score stand before it."""
         with torch.autocast(self.device.type, enabled=False):  # in the precision that recommends
             hidden, catalogue = self.network.encode(bucket).float(), self._catalogue
-            if self.network.next_item.prior is not None and bucket.next_at is not None:
-                catalogue = self.network.catalogue(bucket.next_at.gather(1, bucket.lengths[:, None] - 1)[:, 0])
+            if (prior := self.network.next_item.prior) is not None and bucket.next_at is not None:
+                said, row = prior.rows(bucket.next_at.gather(1, bucket.lengths[:, None] - 1)[:, 0])
+                catalogue = replace(catalogue, prior=said, prior_row=row)
             ranks = []
             n_rows = max(1, SCORES_AT_ONCE // catalogue.n_items)
             for start in range(0, len(hidden), n_rows):

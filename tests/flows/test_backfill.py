@@ -85,7 +85,7 @@ def test_what_waits_for_a_person_goes_on_waiting_and_is_nobodys_rival(tmp_path: 
     again = fill(tmp_path, DAYS[0], DAYS[1], **held)
     assert again.message == "2 of 2 nights were there for this configuration: nothing to do."
     assert (tmp_path / "promotions.jsonl").read_bytes() == lines
-    assert published.held(Store(tmp_path), DAYS[0]) == first and published.current(Store(tmp_path)) is None
+    assert published.waiting(Store(tmp_path), DAYS[0], first.config) == first and published.current(Store(tmp_path)) is None
 
 
 def test_a_night_that_breaks_a_contract_stops_it_and_those_before_stay(store: Path) -> None:

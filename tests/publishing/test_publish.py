@@ -61,7 +61,7 @@ def test_what_is_held_leaves_the_pointer_and_the_copies_until_it_is_promoted(
     before = (store.root / "current.json").read_text(), (tmp_path / "out" / "recommendations.csv.json").read_text()
     checked = night(store, nights[1], shop, action="hold", exports=(copy,))
     assert before == ((store.root / "current.json").read_text(), (tmp_path / "out" / "recommendations.csv.json").read_text())
-    waiting = published.held(store, nights[1])
+    waiting = published.held(store)
     assert waiting is not None and waiting.artifact(store, "publishing") == checked
     promoted = published.promote(store, "looked at it")
     assert export(store, promoted, [copy]) == [str(tmp_path / "out" / "recommendations.csv")]

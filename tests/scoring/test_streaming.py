@@ -64,7 +64,7 @@ def model(store: Store, of: Artifact) -> Artifact:
 
 
 def test_memory_does_not_grow_with_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten times the users, the same peak of what numpy and Arrow hold: histories, lists and tables, all but the network's tiles."""
+    """Of what numpy and Arrow hold, a user more costs some counts, not a history (280 bytes here), a list or a row of a table."""
     monkeypatch.setattr(module, "USERS_PER_ROW_GROUP", 1024)
     monkeypatch.setattr("recsys.arrays.BATCH_ROWS", 4096)
     store, peaks = Store(tmp_path), []
@@ -82,7 +82,7 @@ def test_memory_does_not_grow_with_the_users(tmp_path: Path, monkeypatch: pytest
             tracemalloc.stop()
             pa.set_memory_pool(usual)
         assert done.counts["items_from_candidate"] == 5 * n_users
-    assert peaks[2] <= 1.1 * peaks[1]
+    assert peaks[2] - peaks[1] < 60 * (20_000 - 2000)
 
 
 def test_processes_change_nothing(night: Any) -> None:

@@ -114,12 +114,13 @@ class _SoftmaxNLL(torch.autograd.Function):
         assert d_hidden is not None and d_vectors is not None
         loss = hidden.new_zeros(())
         n_rows = min(len(hidden), _tile_rows(hidden.device.type, len(vectors)))
-        tiles = [hidden.new_empty(n_rows, len(vectors), dtype=t) for t in (torch.float32, torch.float32, dtype)]  # made once
+        tiles = [hidden.new_empty(n_rows, len(vectors)) for _ in range(2)]  # made once, as are those of the products
+        narrow = tiles if dtype == torch.float32 else [hidden.new_empty(n_rows, len(vectors), dtype=dtype)] * 2
         for start in range(0, len(hidden), max(1, n_rows)):
             rows = slice(start, start + n_rows)
             h, y, w = hidden[rows], target[rows, None], share[rows, None]
-            scores, p, low = (tile[: len(h)] for tile in tiles)
-            scores.copy_(torch.mm(h.to(dtype), items.T, out=low))
+            scores, p = (tile[: len(h)] for tile in tiles)
+            scores.copy_(torch.mm(h.to(dtype), items.T, out=narrow[0][: len(h)]))
             if bias is not None:
                 scores += bias
             if prior is not None:
@@ -133,7 +134,7 @@ class _SoftmaxNLL(torch.autograd.Function):
                 d_bias.addmv_(gradient.T, w[:, 0])
             if d_prior is not None:
                 d_prior.index_add_(0, prior_row[rows], gradient * w)
-            gradient = low.copy_(gradient)
+            gradient = narrow[1][: len(h)].copy_(gradient)
             torch.mul(gradient @ items, w, out=d_hidden[rows])
             _add_product(d_vectors, gradient.T, (h * w).to(dtype))
         ctx.save_for_backward(*grads)
