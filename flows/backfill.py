@@ -60,7 +60,7 @@ def backfill(
     run = replace(steps.begin(night, store, nights[0]), publishes=publish)
     found: list[Promotion] = []
     n_made = 0
-    with run.store.at_work():
+    with steps.at_work(run):
         current = published.before(run.store, nights[0])
         for as_of in nights:
             run = replace(run, as_of=as_of)

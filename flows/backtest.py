@@ -59,7 +59,7 @@ def backtest(
     run = steps.begin(night, store, night_of(as_of), rebuild, backtest=backtest)
     plan = backtest.folds(run.as_of, evaluation.holdout, seed)
     contenders = checked(backtest, night, plan, run.store)
-    with run.store.at_work():
+    with steps.at_work(run):
         tables = steps.features(run)
         histories = steps.sequences(run, tables)
         listed: list[Listed] = []

@@ -50,7 +50,7 @@ def experiment(
         evaluation=evaluation, promotion=promotion, scoring=scoring,
     )  # fmt: skip
     run = steps.begin(night, store, night_of(as_of))
-    with run.store.at_work():
+    with steps.at_work(run):
         tables = steps.features(run)
         histories = steps.sequences(run, tables)
         rival = comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too

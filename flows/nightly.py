@@ -67,7 +67,7 @@ def nightly(
         rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
         return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
 
-    with run.store.at_work():
+    with steps.at_work(run):
         promoted = made(run, published.before(run.store, run.as_of))  # asked once: no night is compared with itself
     return Completed(message=promoted.reasons[0], data=promoted)
 

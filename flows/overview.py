@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from flows.console import say, short, table
-from recsys import difference, published
+from recsys import difference, published, turn
 from recsys.difference import Change
 from recsys.pruning import Waste, size
 from recsys.status import STEPS, Cell, status
@@ -35,6 +35,8 @@ def show_status(store: Store, nights: int) -> None:
                 say(f"{night.label} {step} {cell.version} failed {_age(cell.at, now)} ago: {cell.error}")
     if not found:
         say("No night has left anything here yet.")
+    if (run := turn.at_work(store.root)) is not None:
+        say(f"At work now: {run}.")
     if (waiting := published.held(store)) is not None:
         say(f"{label(waiting.moment)} {waiting.id} is held for a person: `recsys promote --why …` publishes it.")
     disk = shutil.disk_usage(store.root)

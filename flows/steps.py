@@ -5,6 +5,7 @@ Prefect's caching and results stay off: the store is the cache, and the artifact
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from recsys.promotion.policy import Decision
 from recsys.published import Promotion
 from recsys.publishing.publish import publish
 from recsys.store import Artifact, Store
+from recsys.turn import Turn
 from recsys.validation import validated
 from recsys.windows import Cut
 
@@ -43,6 +45,11 @@ def begin(night: Night, store: str, as_of: datetime, rebuild: bool = False, *, b
         get_run_logger().info("Otherwise than deployed: %s", difference)
     artifacts.check_writable()
     return Run(artifacts, as_of, night, datetime.now(timezone.utc), rebuild)
+
+
+def at_work(run: Run) -> AbstractContextManager[Turn]:
+    """The run's turn on its store: one at a time, the others wait and say for whom."""
+    return run.store.at_work(str(runtime.flow_run.name))
 
 
 def _listen() -> None:

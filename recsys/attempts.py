@@ -13,15 +13,14 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import IO
 
 log = logging.getLogger(__name__)
-
-RUNS = "runs"  # held together by the runs at work, and alone by whoever removes what they may be reading
 
 _NAME = re.compile(r"([a-z_]+)-(\d.*)-([0-9a-f]{12})")
 _FAILURE = "failed.json"
@@ -67,20 +66,19 @@ def _failure(scratch: Path) -> str:
 
 
 @contextmanager
-def lock(root: Path, name: str, *, together: bool = False, waiting: str = "") -> Iterator[None]:
-    """One holder at a time, over all processes, or several that hold it `together`. Who has to wait logs `waiting`."""
+def lock(root: Path, name: str, waits_for: Callable[[], str] | None = None) -> Iterator[IO[str]]:
+    """One holder at a time, over all processes; the open file, to be appended to. Who has to wait logs what `waits_for` says."""
     path = root / ".locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = fcntl.LOCK_SH if together else fcntl.LOCK_EX
     while True:
         with path.open("a") as file:
             try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.info(waiting or f"Another run is at work on {name}: waiting for it.")
-                fcntl.flock(file, kind)
+                log.warning(waits_for() if waits_for else f"Another run is at work on {name}: waiting for it.")
+                fcntl.flock(file, fcntl.LOCK_EX)
             if _is_still(path, file.fileno()):
-                yield
+                yield file
                 return
 
 
@@ -99,7 +97,7 @@ def if_free(root: Path, name: str) -> Iterator[bool]:
 
 
 def is_held(root: Path, name: str) -> bool:
-    """Whether anybody holds the lock at this moment, alone or together; nothing is written."""
+    """Whether anybody holds the lock at this moment; nothing is written."""
     try:
         with (root / ".locks" / name).open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -46,9 +46,8 @@ def waste(store: Store, nights: int, promotions: int) -> Waste:
 
 
 def prune(store: Store, nights: int, promotions: int) -> Waste:
-    """Take it out of the store. Waits for runs at work, which may read it; runs that begin meanwhile wait for it."""
-    alone = attempts.lock(store.root, attempts.RUNS, waiting="A run is at work on the store: waiting for its end.")
-    with disk.explained(store.root, "prune"), alone, store.lock("published"):
+    """Take it out of the store, when it is this run's turn: those at work may read it."""
+    with disk.explained(store.root, "prune"), store.at_work("prune"), store.lock("published"):
         found = waste(store, nights, promotions)
         for artifact in found.artifacts:
             store.remove(artifact)

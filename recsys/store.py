@@ -23,6 +23,7 @@ from typing import Any
 from recsys import attempts, digest, disk, provenance, verification
 from recsys.config import expand
 from recsys.errors import StoreError
+from recsys.turn import Turn, turn
 from recsys.windows import label
 
 log = logging.getLogger(__name__)
@@ -206,9 +207,9 @@ class Store:
         with disk.explained(self.root, name), attempts.lock(self.root, name):
             yield
 
-    def at_work(self) -> AbstractContextManager[None]:
-        """Held by every run while it lasts, so that nothing it may read is taken away meanwhile."""
-        return attempts.lock(self.root, attempts.RUNS, together=True, waiting="The store is being pruned: waiting for it.")
+    def at_work(self, who: str) -> AbstractContextManager[Turn]:
+        """Held by every run while it lasts: one at a time, so that nothing it reads is taken away meanwhile."""
+        return turn(self.root, who)
 
     def _folder(self, step: str, as_of: datetime, version: str) -> Path:
         return self.root / step / f"as_of={label(as_of)}" / f"version={version}"

@@ -1,6 +1,5 @@
 """Work in progress: who holds what, what is left of an attempt that failed, and sweeping beside those at work."""
 
-import multiprocessing
 import threading
 import time
 from datetime import datetime, timezone
@@ -35,25 +34,9 @@ def test_an_attempt_at_work_is_running(tmp_path: Path) -> None:
     assert [(one.step, one.running, one.error) for one in seen] == [("features", True, "")]
 
 
-def hold(root: Path, mark: Path, seconds: float) -> None:
-    with attempts.lock(root, "one", together=True):
-        mark.touch()
-        time.sleep(seconds)
-
-
-def test_several_hold_a_lock_together_and_one_alone_waits_for_them(tmp_path: Path) -> None:
-    marks = [tmp_path / "a", tmp_path / "b"]
-    holders = [multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path, mark, 1.0)) for mark in marks]
-    for holder in holders:
-        holder.start()
-    while not all(mark.exists() for mark in marks):
-        assert all(holder.exitcode in (None, 0) for holder in holders)
-        time.sleep(0.01)
-    assert attempts.is_held(tmp_path, "one") or all(holder.exitcode == 0 for holder in holders)
+def test_a_lock_is_held_until_its_end_and_no_longer(tmp_path: Path) -> None:
     with attempts.lock(tmp_path, "one"):
-        for holder in holders:
-            holder.join(timeout=30)
-        assert [holder.exitcode for holder in holders] == [0, 0]
+        assert attempts.is_held(tmp_path, "one")
     assert not attempts.is_held(tmp_path, "one") and not attempts.is_held(tmp_path, "never taken")
 
 

@@ -14,6 +14,7 @@ NEUTRAL = {
     "store",
     "sql",
     "attempts",
+    "turn",
     "disk",
     "verification",
     "provenance",

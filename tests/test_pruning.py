@@ -117,7 +117,7 @@ def test_leftovers_of_failed_attempts_go_with_their_night_or_once_it_is_finished
 
 def work(root: Path, mark: Path) -> None:
     store = Store(root)
-    with store.at_work():
+    with store.at_work("nightly-2017-10-20"):
         old = store.artifacts("features")[0]
         mark.touch()
         time.sleep(1.0)

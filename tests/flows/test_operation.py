@@ -74,6 +74,12 @@ def test_status_says_what_failed_and_what_is_held(store: Store) -> None:
     assert f"2017-10-18 {held.id} is held for a person" in shown
 
 
+def test_status_says_which_run_is_at_work(store: Store) -> None:
+    with store.at_work("nightly-2017-10-19"):
+        assert "At work now: nightly-2017-10-19 (process " in recsys(store.root, "status").stdout
+    assert "At work now" not in recsys(store.root, "status").stdout
+
+
 def test_rollback_and_promote_move_the_pointer_and_go_on_record(store: Store) -> None:
     first, *_, last = published.history(store)
     back = recsys(store.root, "rollback", "2017-10-15", "--why", "three bad days")
