@@ -4,7 +4,7 @@ Memory holds the histories and lists of one row group of users, whatever their n
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -15,9 +15,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from recsys.arrays import Ints
 from recsys.config import Scoring
 from recsys.errors import ConfigError, RecsysError
 from recsys.histories import Dictionary, Histories, shards_of
@@ -28,6 +30,7 @@ from recsys.ranking.ranker import Ranker, Reading, device_of
 from recsys.scoring import vectors
 from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
 from recsys.scoring.predictions import predictions
+from recsys.scoring.selection import Selection, joined
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Cut, everything, microseconds
 
@@ -44,6 +47,8 @@ def recommend(
     source: str,
     popular_window: str,
     *,
+    users: Sequence[str] = (),
+    others: Artifact | None = None,
     progress: Callable[[float], None] | None = None,
     rebuild: bool = False,
 ) -> Artifact:
@@ -53,23 +58,30 @@ def recommend(
     `source` says whose lists they are: "candidate" or "current", which takes the `model`, or "popular_lately" or "popular",
     which takes none. Lists that a model cannot make or fill go on with what was popular lately in `popular_window` (as "6h";
     empty for data with an order only), then with what was ever.
+
+    Only the lists of `users` are made where ids are given, and no vectors; with `others`, an earlier scoring artifact,
+    everybody else keeps the list that they have there. ConfigError for a user without a history.
     """
     if (source in MODELS) != (model is not None):
         raise ConfigError(f"The source of the lists is {source!r}: give {' or '.join(MODELS)} a model, and a baseline none.")
     if source == "popular_lately" and not popular_window:
         raise ConfigError('The source of the lists is "popular_lately", which needs a popular_window, as "6h".')
     config = {**scoring.versioned(), "source": source, "popular_window": popular_window}
-    inputs = {"sequences": sequences} if model is None else {"sequences": sequences, "model": model}
+    config |= {"users": sorted(set(users))} if users else {}
+    inputs = {"sequences": sequences, **({"model": model} if model else {}), **({"others": others} if others else {})}
+    selection = Selection(tuple(users), others.path if others else None)
+    selection.check(sequences.path)
 
     def build(draft: Draft) -> None:
         device = device_of(scoring.accelerator) if model else "cpu"
         with _threads(scoring.threads):
             popular = _popularity(as_of, sequences.path, popular_window, scoring.segment)
-            night = _Night(as_of, scoring, sequences.path, model.path if model else None, source, popular, device)
+            night = _Night(as_of, scoring, sequences.path, model.path if model else None, source, popular, device, selection)
             counts = _write_parts(night, draft.path, progress)
-            night.write_items(draft.path)
+            if not users:
+                night.write_items(draft.path)
         draft.note(device=device, processes=scoring.processes, lists_shared=counts.pop("lists_shared", 0))
-        draft.counts = dict(sorted(counts.items()))
+        draft.counts = dict(sorted(({"users": 0} | counts).items()))
 
     sources = None if model is None else saving.sources(model.path)
     return store.ensure("scoring", as_of, config, inputs, build, code="recsys.scoring.recommend", sources=sources, rebuild=rebuild)
@@ -86,6 +98,7 @@ class _Night:
     source: str
     popular: Popularity
     device: str
+    selection: Selection
 
     @cached_property
     def dictionary(self) -> Dictionary:
@@ -119,15 +132,23 @@ class _Night:
             PartWriter(vectors.users_part(folder / "vectors", shard)) as users,
         ):
             for histories in Histories.pieces(self.sequences, shard, columns, USERS_PER_ROW_GROUP):
+                kept = self.selection.kept("recommendations", name, histories.user_id)
+                rows = self.selection.rows(histories.user_id, kept)
+                if not len(rows) and kept is None:
+                    continue
                 sources = self._sources(histories)
                 reading = sources[0] if isinstance(sources[0], Reading) else None
-                if reading and self.scoring.vectors:
+                if reading and self.scoring.vectors and not self.selection.users:
                     counts["user_vectors"] += vectors.write_users(users, reading, histories.user_id)
-                counts += self._write_lists(lists, histories, sources, advance)
-                if reading and (heads := reading.ranker.network.label_heads):
+                counts += self._write_lists(lists, histories, rows, kept, sources, advance)
+                if reading and reading.ranker.network.label_heads:
                     counts["predictions"] += int(sum((~np.isnan(said)).sum() for said in reading.said.values()))
-                    predicted.write(predictions, histories.user_id, heads, reading.said)
+                    predicted.write(self._predictions, name, histories.user_id, reading)
         return counts
+
+    def _predictions(self, name: str, user_id: pa.Array, reading: Reading) -> pa.Table:
+        made = predictions(user_id, reading.ranker.network.label_heads, reading.said)
+        return joined("predictions", made, self.selection.kept("predictions", name, user_id))
 
     def _sources(self, histories: Histories) -> list[Source]:
         popular = self.popular.sources(histories)
@@ -136,13 +157,18 @@ class _Night:
         now = microseconds(self.as_of) if self.dictionary.schema.has_times else None
         return [self.ranker.reading(histories, histories.cut(self.cut), now), *next(iter(popular.values()))]
 
-    def _write_lists(self, part: PartWriter, histories: Histories, sources: list[Source], advance: Callable[[int], None]) -> Counter[str]:
+    def _write_lists(
+        self, part: PartWriter, histories: Histories, rows: Ints, kept: pa.Table | None, sources: list[Source],
+        advance: Callable[[int], None],
+    ) -> Counter[str]:  # fmt: skip
         excluded = (histories.seen(self.cut), histories.blocked()) if self.scoring.exclude_seen else (histories.blocked(),)
         near = sources[0].near if isinstance(sources[0], Reading) else np.diff(histories.offsets)
-        users = np.arange(histories.n_users)
-        lists = make_lists(sources, users, self.scoring.k, excluded, near, self.scoring.users_per_tile, advance)
-        part.write(as_table, histories.user_id, lists, self.dictionary.item_id, [source.name for source in sources])
+        lists = make_lists(sources, rows, self.scoring.k, excluded, near[rows], self.scoring.users_per_tile, advance)
+        part.write(self._lists, histories.user_id.take(pa.array(rows)), lists, [source.name for source in sources], kept)
         return _counted(lists, sources)
+
+    def _lists(self, user_id: pa.Array, lists: Lists, sources: Sequence[str], kept: pa.Table | None) -> pa.Table:
+        return joined("recommendations", as_table(user_id, lists, self.dictionary.item_id, sources), kept)
 
 
 def _popularity(as_of: datetime, sequences: Path, window: str, segment: str | None) -> Popularity:
@@ -157,7 +183,7 @@ def _write_parts(night: _Night, folder: Path, progress: Callable[[float], None] 
     shards = shards_of(night.sequences)
     n_users = {shard: pq.read_metadata(night.sequences / "users" / f"part-{shard:03}.parquet").num_rows for shard in shards}
     advance = counting(sum(n_users.values()), progress)
-    counts: Counter[str] = Counter(users=sum(n_users.values()))
+    counts: Counter[str] = Counter()
     if night.scoring.processes == 1:
         for shard in shards:
             counts += night.write_part(folder, shard, advance)
@@ -192,7 +218,11 @@ def _write_part(folder: Path, shard: int) -> Counter[str]:
 
 def _counted(lists: Lists, sources: list[Source]) -> Counter[str]:
     """Where the items come from, and how many lists do not begin with the first source or are not full."""
-    counts = Counter(users_without_first_source=int((lists.source[:, 0] != 0).sum()), short_lists=int((lists.item_code[:, -1] < 0).sum()))
+    counts = Counter(
+        users=len(lists.item_code),
+        users_without_first_source=int((lists.source[:, 0] != 0).sum()),
+        short_lists=int((lists.item_code[:, -1] < 0).sum()),
+    )
     if isinstance(sources[0], Reading):
         counts["events_of_unknown_items"] = sources[0].n_unknown
         counts["lists_shared"] = sources[0].notes["lists_shared"]

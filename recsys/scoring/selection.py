@@ -1,0 +1,69 @@
+"""Lists of some users only; everybody else keeps those of an earlier artifact, where one is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recsys.arrays import Ints
+from recsys.errors import ConfigError, StoreError
+
+ORDER = {"recommendations": ("user_id", "rank"), "predictions": ("user_id", "head", "class")}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The `users` whose lists are made, by id as text; none named: everybody.
+
+    `others` is the folder of a scoring artifact: who is not named keeps what stands there, and who has nothing there gets a list.
+    """
+
+    users: tuple[str, ...] = ()
+    others: Path | None = None
+
+    def check(self, sequences: Path) -> None:
+        """ConfigError for a user without a history, StoreError where the others' lists are of other shards."""
+        if self.users:
+            known = pc.cast(pq.read_table(sequences / "users", columns=["user_id"])["user_id"], pa.string())
+            missing = pc.filter(pa.array(self.users), pc.invert(pc.is_in(pa.array(self.users), known.combine_chunks()))).to_pylist()
+            if missing:
+                raise ConfigError(
+                    f"There is no user {', '.join(map(repr, missing[:5]))} in {sequences}: {len(missing)} of {len(self.users)}."
+                )
+        if self.others is not None:
+            ours, theirs = (
+                {file.name for file in folder.glob("*.parquet")} for folder in (sequences / "users", self.others / "recommendations")
+            )
+            if not theirs <= ours:
+                raise StoreError(f"The lists in {self.others} are of other shards than {sequences}: make everybody's lists instead.")
+
+    def rows(self, user_id: pa.Array, kept: pa.Table | None) -> Ints:
+        """Which of these users (U,) get a list, as their row numbers, ascending."""
+        if not self.users or (kept is None and self.others is not None):
+            return np.arange(len(user_id))
+        asked = pc.is_in(pc.cast(user_id, pa.string()), pa.array(self.users))
+        if kept is not None:
+            asked = pc.or_(asked, pc.invert(pc.is_in(user_id, kept["user_id"].combine_chunks())))
+        return np.flatnonzero(asked.to_numpy(zero_copy_only=False))
+
+    def kept(self, table: str, part: str, user_id: pa.Array) -> pa.Table | None:
+        """The rows that stay of these users (U,), who are all of a range of ids; None where there are none."""
+        path = self.others / table / part if self.others is not None else None
+        if path is None or not path.exists() or not len(user_id):
+            return None
+        ends = pc.min_max(user_id)
+        found = pq.read_table(path, filters=(pc.field("user_id") >= ends["min"]) & (pc.field("user_id") <= ends["max"]))
+        named = pc.is_in(pc.cast(found["user_id"], pa.string()), pa.array(self.users))
+        return found.filter(pc.and_(pc.invert(named), pc.is_in(found["user_id"], user_id)))
+
+
+def joined(table: str, made: pa.Table, kept: pa.Table | None) -> pa.Table:
+    """What was made and what stays, in the order of the table."""
+    if kept is None:
+        return made
+    order: Sequence[tuple[str, str]] = [(name, "ascending") for name in ORDER[table]]
+    return pa.concat_tables([kept.cast(made.schema), made]).sort_by(order)
