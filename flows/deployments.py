@@ -23,6 +23,11 @@ def deployed(name: str, flow: str = "nightly") -> dict[str, Any]:
     return found[name]
 
 
+def flows() -> list[str]:
+    """Names of the flows that are deployed."""
+    return sorted({d["entrypoint"].rpartition(":")[2] for d in _mapping(FILE)["deployments"]})
+
+
 def read(path: Path) -> dict[str, Any]:
     """The parameters in a configuration file. Where it names no store, the night's is `store/` and the file's name."""
     return {"store": f"store/{path.stem}", **_mapping(path)}

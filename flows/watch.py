@@ -1,0 +1,185 @@
+"""The watch: looks every few minutes for what no run can say of itself, and tells whoever is on call.
+
+That is runs that vanished, runs that ended badly while nobody could tell, nights that are not published by their hour, and
+lists that are made from old data.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Annotated
+
+from prefect import flow, get_client, get_run_logger
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterEndTime,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Completed, State
+from pydantic import Field
+
+from flows import alerts, deployments, vanished
+from flows.alerts import Alert, Log
+from recsys import published, windows
+from recsys.errors import RecsysError, StoreError
+from recsys.lineage import ancestor
+from recsys.published import Promotion
+from recsys.store import Store
+
+RECENT = timedelta(days=2)  # runs that ended badly before were told, or are history
+
+
+@flow(name="watch", on_failure=[alerts.on_stop], on_crashed=[alerts.on_stop])
+def watch(
+    published_by: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "06:00",
+    max_age: windows.Duration = "2d",
+    silence: windows.Duration = "10m",
+    names: tuple[str, ...] = (),
+) -> State[None]:
+    """Look after the nights of this server once. It is scheduled every few minutes; each thing is told once a night.
+
+    Args:
+        published_by: The hour, in UTC, by which tonight has to be published.
+        max_age: The newest event that the published lists are made from may be this old.
+        silence: A run that gave no sign of life for so long has vanished, and is marked as crashed.
+        names: Deployments of `nightly` to look after; those whose schedule is on unless given.
+    """
+    log, now = get_run_logger(), datetime.now(timezone.utc)
+    with get_client(sync_client=True) as client:
+        gone = bury(client, windows.duration(silence), log)
+        told = [alerts.stopped(run, run.state) for run in ended_badly(client, now) if run.state is not None]
+        looked_after = list(scheduled(client, names))
+        for deployment in looked_after:
+            told += found_wrong(client, deployment, now, published_by, windows.duration(max_age))
+    sent = [alert for alert in told if alerts.send(alert, log)]
+    stores = ", ".join(deployment.name for deployment in looked_after) or "none whose schedule is on"
+    return Completed(message=f"Deployments: {stores}. {len(gone)} runs had vanished, {len(sent)} alerts were sent.")
+
+
+def bury(client: SyncPrefectClient, silence: timedelta, log: Log) -> list[FlowRun]:
+    """Mark the runs that vanished, and free what they held.
+
+    A server that was down itself has heard nobody: who is silent is asked once more after the next heartbeat.
+    """
+    vanished.check(silence)
+    flows = deployments.flows()
+    suspects = vanished.silent(client, flows, datetime.now(timezone.utc), silence)
+    if suspects:
+        time.sleep(2 * vanished.heartbeat().total_seconds())
+        suspects = vanished.silent(client, flows, datetime.now(timezone.utc), silence, among=[run.id for run in suspects])
+    for run in suspects:
+        log.warning("%s has vanished: %s", run.name, vanished.mark(client, run).message)
+    for name in vanished.free_slots(client, flows):
+        log.warning("%s: its slot was not that of a run at work, and is counted anew.", name)
+    return suspects
+
+
+def ended_badly(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
+    """Deployments' runs that failed or crashed lately; a state hook has told of them, unless its process died with them."""
+    ended = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.FAILED, StateType.CRASHED])),
+        end_time=FlowRunFilterEndTime(after_=now - RECENT), deployment_id=FlowRunFilterDeploymentId(is_null_=False),
+    )  # fmt: skip
+    return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=deployments.flows())), flow_run_filter=ended)
+
+
+def scheduled(client: SyncPrefectClient, names: Iterable[str]) -> Iterator[DeploymentResponse]:
+    """The deployments of `nightly` with these names, or whose schedule is on."""
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=list(names))) if names else None
+    nightly = FlowFilter(name=FlowFilterName(any_=["nightly"]))
+    for deployment in client.read_deployments(flow_filter=nightly, deployment_filter=wanted):
+        is_on = not deployment.paused and any(schedule.active for schedule in deployment.schedules)
+        if names or is_on:
+            yield deployment
+
+
+def found_wrong(
+    client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime, published_by: str, max_age: timedelta
+) -> Iterator[Alert]:
+    """What is wrong with what a deployment publishes."""
+    folder, night = str(deployment.parameters.get("store", "store")), windows.midnight(now)
+    try:
+        store = Store(folder)
+        if f"{now:%H:%M}" >= published_by and not was_decided(store, night):
+            yield late(client, deployment, folder, night, published_by)
+        newest = newest_event(store)
+    except RecsysError as error:
+        yield unreadable(deployment, folder, night, error)
+        return
+    if newest is not None and now - newest > max_age:
+        yield stale(deployment, folder, night, now, newest, max_age)
+
+
+def was_decided(store: Store, night: datetime) -> bool:
+    """Whether the night was published or held, whatever a person made of it since."""
+    return any(line.moment == night and line.action != "backfill" for line in published.history(store))
+
+
+def late(client: SyncPrefectClient, deployment: DeploymentResponse, store: str, night: datetime, published_by: str) -> Alert:
+    """Of a night that is not published by its hour."""
+    label, run = windows.label(night), newest_run(client, deployment, night)
+    if run is None:
+        why = "No run of it is on the server's list for today."
+        remedy = "Is the schedule on, and does the server make runs of it? `prefect deployment inspect`, `prefect flow-run ls`."
+    elif run.state is not None and run.state.is_scheduled():
+        why, remedy = f"{run.name} is {run.state.name}: nobody has begun it.", "Is a worker up, and has it room? Start one."
+    else:
+        assert run.state is not None
+        why = f"{run.name} is {run.state.name} since {run.state.timestamp:%H:%M} UTC. {run.state.message or ''}".strip()
+        remedy = "Wait for it, or look what it is at." if run.state.is_running() else f"Run it again: {alerts.again(run)}."
+    what = f"{deployment.name}: {label} is not published by {published_by} UTC. {alerts.stays(store)}"
+    return Alert(store, label, f"not published by {published_by}", what, why, remedy, alerts.places(run, store, "When a night stopped"))
+
+
+def newest_run(client: SyncPrefectClient, deployment: DeploymentResponse, night: datetime) -> FlowRun | None:
+    """The last run of a deployment that was due on the day of the night, up to now."""
+    due = FlowRunFilter(
+        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
+        expected_start_time=FlowRunFilterExpectedStartTime(after_=night, before_=datetime.now(timezone.utc)),
+    )
+    found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    return found[0] if found else None
+
+
+def unreadable(deployment: DeploymentResponse, store: str, night: datetime, error: RecsysError) -> Alert:
+    """Of a store that nothing can be said of."""
+    remedy = f"`recsys verify --store {store}` says what is damaged, and what to do."
+    look = alerts.places(None, store, "When a night stopped")
+    return Alert(store, windows.label(night), "store unreadable", f"{deployment.name}: its store is unreadable.", str(error), remedy, look)
+
+
+def stale(deployment: DeploymentResponse, store: str, night: datetime, now: datetime, newest: datetime, max_age: timedelta) -> Alert:
+    """Of lists that are made from old data."""
+    hours = (now - newest) / timedelta(hours=1)
+    why = f"Their newest event is of {newest:%Y-%m-%d %H:%M} UTC, {hours:.0f} hours ago; {windows.spelt(max_age)} are allowed."
+    remedy = "Has the data stopped coming in, or are nights not published? Then readers get what was right days ago."
+    what = f"{deployment.name}: the published lists are made from old data. {alerts.stays(store)}"
+    return Alert(store, windows.label(night), "stale data", what, why, remedy, alerts.places(None, store, "The morning"))
+
+
+def newest_event(store: Store) -> datetime | None:
+    """When the newest event was that the published lists know of; their night where the data has no times. None where there are none."""
+    now = published.current(store)
+    if now is None:
+        return None
+    return newest_of(store, now) or now.moment
+
+
+def newest_of(store: Store, promotion: Promotion) -> datetime | None:
+    try:
+        features = ancestor(store, store.open(promotion.artifacts["scoring"]), "features")
+    except StoreError:  # pruned, or damaged, which `recsys verify` is for
+        return None
+    at = features.manifest["profile"]["events"].get("event_at", {}).get("max")
+    return windows.parse_as_of(at) if at else None
