@@ -115,6 +115,7 @@ def _source(module: str) -> str:
     return path.read_text() if path else ""
 
 
+@cache  # most of what the steps of a night run is the same modules
 def _without_docstrings(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):
