@@ -4,12 +4,12 @@ They go through a notification block of Prefect, named in RECSYS_ALERTS as `slac
 artifact in the UI, `{store}-alerts`, by which a later run knows of it. A message that cannot be sent is logged.
 """
 
+import logging
 import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from logging import Logger
 from typing import Any
 
 from prefect import Flow, get_client
@@ -30,9 +30,12 @@ from recsys.store import Store
 
 CHANNEL = "RECSYS_ALERTS"
 REMEMBERED = 200  # alerts of a store: those before are of nights long past
-Log = Logger | LoggingAdapter
-
 LONGEST = 2000  # characters of the reason: chats cut more
+STOPPED = {"Failed": "failed", "Crashed": "crashed", "TimedOut": "timed out"}  # names of states
+
+Log = logging.Logger | LoggingAdapter
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # else every address is logged, and that of a webhook is its password
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,6 @@ class Alert:
     def identity(self) -> str:
         """Equal for the same cause of the same night: a step that fails otherwise than before is another cause."""
         return f"{self.night} {self.cause}: {self.why.splitlines()[0][:100] if self.cause in STOPPED.values() else ''}".rstrip(": ")
-
-
-STOPPED = {"Failed": "failed", "Crashed": "crashed", "TimedOut": "timed out"}  # names of states
 
 
 def send(alert: Alert, log: Log, run: FlowRun | None = None) -> bool:
@@ -222,5 +222,4 @@ def _note_of(alert: Alert) -> str:
 
 
 def _without_addresses(text: str) -> str:
-    """A webhook's address is its password."""
     return re.sub(r"\w+://\S+", "…", text)

@@ -112,7 +112,7 @@ def found_wrong(
     try:
         store = Store(folder)
         if f"{now:%H:%M}" >= published_by and not was_decided(store, night):
-            yield late(client, deployment, folder, night, published_by)
+            yield late(client, deployment, folder, now, published_by)
         newest = newest_event(store)
     except RecsysError as error:
         yield unreadable(deployment, folder, night, error)
@@ -126,9 +126,9 @@ def was_decided(store: Store, night: datetime) -> bool:
     return any(line.moment == night and line.action != "backfill" for line in published.history(store))
 
 
-def late(client: SyncPrefectClient, deployment: DeploymentResponse, store: str, night: datetime, published_by: str) -> Alert:
+def late(client: SyncPrefectClient, deployment: DeploymentResponse, store: str, now: datetime, published_by: str) -> Alert:
     """Of a night that is not published by its hour."""
-    label, run = windows.label(night), newest_run(client, deployment, night)
+    label, run = windows.label(windows.midnight(now)), newest_run(client, deployment, now)
     if run is None:
         why = "No run of it is on the server's list for today."
         remedy = "Is the schedule on, and does the server make runs of it? `prefect deployment inspect`, `prefect flow-run ls`."
@@ -142,11 +142,11 @@ def late(client: SyncPrefectClient, deployment: DeploymentResponse, store: str, 
     return Alert(store, label, f"not published by {published_by}", what, why, remedy, alerts.places(run, store, "When a night stopped"))
 
 
-def newest_run(client: SyncPrefectClient, deployment: DeploymentResponse, night: datetime) -> FlowRun | None:
-    """The last run of a deployment that was due on the day of the night, up to now."""
+def newest_run(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime) -> FlowRun | None:
+    """The last run of a deployment that was due today, up to now."""
     due = FlowRunFilter(
         deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
-        expected_start_time=FlowRunFilterExpectedStartTime(after_=night, before_=datetime.now(timezone.utc)),
+        expected_start_time=FlowRunFilterExpectedStartTime(after_=windows.midnight(now), before_=now),
     )
     found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
     return found[0] if found else None
