@@ -1,0 +1,195 @@
+"""Published results reproduced with the project's own backtest: leave-one-out on ML-1M, all items ranked, seen ones left out.
+
+    python -m benchmarks.quality --data data --folder quality                    every recipe, one after the other
+    python -m benchmarks.quality --data data --folder quality --rows sasrec hstu
+    python -m benchmarks.quality --list                                          what the rows are
+
+The newest film of each person is asked for once, at the end; the one before it says when training stops, and is not learnt from.
+A run that was stopped goes on after its last epoch, with the same command and code. What was measured stays in `folder`, with its
+commit, and is not measured again.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from benchmarks import report
+from benchmarks.sides import machine
+from recsys.digest import of_value
+from recsys.store import Store
+
+RESULTS = Path(__file__).parent / "results"
+TITLE = "Published results on ML-1M"
+N_PEOPLE, N_FILMS = 6040, 3416
+
+
+@dataclass(frozen=True)
+class Published:
+    """What somebody reports, and where."""
+
+    ndcg: float
+    hit_rate: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of ours, the settings it is trained with, and what it has to reach."""
+
+    recipe: str
+    reach: float  # NDCG@10
+    published: Published | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (1,)
+
+    def configuration(self, seed: int) -> dict[str, Any]:
+        """A backtest of one model and one fold, as the command line takes it. Threads stay out: they change no version."""
+        events = {"path": "${RECSYS_DATA}/ml-1m/events.parquet", "order": "position"}
+        return {
+            "seed": seed,
+            "data": {"events": events},
+            "model": {"recipe": self.recipe, **self.model},
+            "training": {"max_epochs": 200, "patience": 10, "n_validation_users": N_PEOPLE, **self.training},
+            "evaluation": {"holdout": "last-1", "k": [10], "metrics": ["NDCG", "HitRate"]},
+            "backtest": {"models": ["candidate"]},
+        }
+
+
+KLENITSKIY = "Klenitskiy & Vasilev 2023, arXiv:2309.07602"
+ROWS = {
+    "sasrec": Row(
+        "sasrec",
+        0.180,
+        Published(0.1821, 0.3152, KLENITSKIY),
+        {"width": 128, "max_events": 200, "encoder": "SASRec(n_blocks=2, n_heads=1, dropout=0.2, attention_dropout=0.2)"},
+        seeds=(1, 2, 3),
+    ),
+    "gsasrec": Row("gsasrec", 0.172, Published(0.1726, 0.3003, "Petrov & Macdonald 2023, arXiv:2308.07192"), {"width": 128}),
+    "hstu": Row("hstu", 0.171, Published(0.1718, 0.3023, "RecTools 0.19, tutorial of HSTU, position bias only"), training={"patience": 20}),
+    "esasrec": Row(
+        "esasrec",
+        0.177,
+        Published(0.1772, 0.3133, "Tikhonovich et al. 2025, arXiv:2508.06450, on the file with 3,706 films"),
+        {"width": 128, "max_events": 200},
+    ),
+    "gru4rec": Row("gru4rec", 0.160, Published(0.1648, 0.2811, KLENITSKIY), {"width": 256, "max_events": 200}),
+    "bert4rec": Row(
+        "bert4rec",
+        0.153,
+        Published(0.1537, 0.2843, "Petrov & Macdonald 2022, arXiv:2207.07483, the best of several implementations"),
+        {"width": 128, "max_events": 200},
+        {"patience": 20},
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a folder with ml-1m/")
+    parser.add_argument("--folder", type=Path, help="for the store and for what was measured")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW")
+    parser.add_argument("--seeds", nargs="+", type=int, help="those of the rows unless said")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--list", action="store_true", help="print the rows")
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(f"{name:10} NDCG@10 ≥ {row.reach:.3f}, seeds {', '.join(map(str, row.seeds))}" for name, row in ROWS.items()))
+        return
+    if given.data is None or given.folder is None:
+        parser.error("name --data and --folder")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    for name in given.rows:
+        for seed in given.seeds or ROWS[name].seeds:
+            found = result(name, seed, given)
+            print(
+                f"{name}, seed {seed}: NDCG@10 {found['ndcg_at_10']:.4f}, HR@10 {found['hit_rate_at_10']:.4f}", file=sys.stderr, flush=True
+            )
+    measured = sorted((json.loads(file.read_text()) for file in given.folder.glob("*.json")), key=lambda r: (r["row"], r["seed"]))
+    RESULTS.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(measured), RESULTS / "quality.parquet")
+    text = section(measured)
+    print(text)
+    report.put(RESULTS.with_name("results.md"), TITLE, text)
+
+
+def result(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """What is known of a row with a seed: measured now, unless it was before with these settings."""
+    configuration = ROWS[name].configuration(seed)
+    run = f"{name}-{seed}-{of_value(configuration)[:8]}"
+    file = given.folder / f"{run}.json"
+    if not file.exists():
+        found = measured(configuration, given.folder / run, given.data, given.threads)
+        file.write_text(json.dumps({"row": name, "seed": seed, "measured_on": f"{date.today()}", **machine(), **found}))
+    return json.loads(file.read_text())
+
+
+def measured(configuration: dict[str, Any], folder: Path, data: Path, threads: int) -> dict[str, Any]:
+    """The backtest as a process of its own; what its tables and the training say."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings, store, program = folder / "backtest.yaml", folder / "store", Path(sys.executable).with_name("recsys")
+    settings.write_text(yaml.safe_dump(configuration))
+    command = [program, "backtest", "--config", settings, "--store", store, "--csv", folder, "--set", f"training.threads={threads}"]
+    places = {"RECSYS_DATA": str(data.resolve()), "OMP_NUM_THREADS": str(threads)}
+    subprocess.run(command, check=True, env=os.environ | places)
+    with (folder / "models.csv").open() as lines:
+        (row,) = csv.DictReader(lines)
+    (training,) = Store(store).artifacts("training")
+    return {
+        "ndcg_at_10": float(row["NDCG@10"]),
+        "hit_rate_at_10": float(row["HitRate@10"]),
+        "validation_ndcg_at_10": training.metrics["ndcg_at_10"],
+        "best_epoch": training.metrics["best_epoch"],
+        "n_epochs": training.metrics["n_epochs"],
+        "epoch_seconds": statistics.median(json.loads((training.path / "run.json").read_text())["epoch_seconds"]),
+        "peak_gib": float(row["peak_memory_bytes"]) / 2**30,
+        "threads": threads,
+        "configuration": json.dumps(configuration),
+    }
+
+
+def section(measured: list[dict[str, Any]]) -> str:
+    """The results as markdown, a row per recipe and seed."""
+    header = "| recipe | seed | NDCG@10 | HR@10 | reach | published NDCG@10, HR@10 | epochs (best) | s an epoch, threads | settings |"
+    rows = [header, "|---|---|---|---|---|---|---|---|---|"]
+    for found in measured:
+        row = ROWS[found["row"]]
+        theirs = row.published
+        own = {**row.model, **row.training}
+        cells = [
+            row.recipe,
+            found["seed"],
+            f"{found['ndcg_at_10']:.4f}",
+            f"{found['hit_rate_at_10']:.4f}",
+            f"{row.reach:.3f}" + (" ✓" if found["ndcg_at_10"] >= row.reach else ""),
+            "" if theirs is None else f"{theirs.ndcg:.4f}, {theirs.hit_rate:.4f} ({theirs.source})",
+            f"{found['n_epochs']} ({found['best_epoch']})",
+            f"{found['epoch_seconds']:.0f}, {found['threads']}",
+            ", ".join(f"{name}={value}" for name, value in own.items()),
+        ]
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    first = measured[0]
+    commits = ", ".join(dict.fromkeys(found["commit"][:10] for found in measured))
+    dates = " to ".join(dict.fromkeys((min(f["measured_on"] for f in measured), max(f["measured_on"] for f in measured))))
+    told = [
+        f"The last of {N_PEOPLE:,} people's films is asked for, among all {N_FILMS:,}, without those they had seen; training stops by the",
+        "NDCG@10 of the one before, which is not learnt from. No setting was chosen by the test.",
+        f"{first['cpu']}, {first['cores']} cores; {dates}; commit {commits}; `python -m benchmarks.quality --data data --folder quality`.",
+    ]
+    return "\n".join([*told, "", *rows])
+
+
+if __name__ == "__main__":
+    main()
