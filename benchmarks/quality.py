@@ -74,7 +74,7 @@ ROWS = {
         "sasrec",
         0.180,
         Published(0.1821, 0.3152, KLENITSKIY),
-        {"width": 128, "max_events": 200, "encoder": "SASRec(n_blocks=2, n_heads=1, dropout=0.2, attention_dropout=0.2)"},
+        {"width": 128, "max_events": 200, "encoder": "SASRec(n_heads=1, attention_dropout=0.2)"},
         seeds=(1, 2, 3),
     ),
     "gsasrec": Row("gsasrec", 0.172, Published(0.1726, 0.3003, "Petrov & Macdonald 2023, arXiv:2308.07192"), {"width": 128}),
@@ -141,7 +141,8 @@ def measured(configuration: dict[str, Any], folder: Path, data: Path, threads: i
     folder.mkdir(parents=True, exist_ok=True)
     settings, store, program = folder / "backtest.yaml", folder / "store", Path(sys.executable).with_name("recsys")
     settings.write_text(yaml.safe_dump(configuration))
-    command = [program, "backtest", "--config", settings, "--store", store, "--csv", folder, "--set", f"training.threads={threads}"]
+    command = [program, "backtest", "--config", settings, "--store", store, "--csv", folder]
+    command = [*map(str, command), "--set", f"training.threads={threads}"]
     places = {"RECSYS_DATA": str(data.resolve()), "OMP_NUM_THREADS": str(threads)}
     subprocess.run(command, check=True, env=os.environ | places)
     with (folder / "models.csv").open() as lines:
