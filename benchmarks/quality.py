@@ -141,8 +141,8 @@ def measured(configuration: dict[str, Any], folder: Path, data: Path, threads: i
     folder.mkdir(parents=True, exist_ok=True)
     settings, store, program = folder / "backtest.yaml", folder / "store", Path(sys.executable).with_name("recsys")
     settings.write_text(yaml.safe_dump(configuration))
-    command = [program, "backtest", "--config", settings, "--store", store, "--csv", folder]
-    command = [*map(str, command), "--set", f"training.threads={threads}"]
+    command: list[str | Path] = [program, "backtest", "--config", settings, "--store", store, "--csv", folder]
+    command += ["--set", f"training.threads={threads}"]
     places = {"RECSYS_DATA": str(data.resolve()), "OMP_NUM_THREADS": str(threads)}
     subprocess.run(command, check=True, env=os.environ | places)
     with (folder / "models.csv").open() as lines:
