@@ -4,7 +4,7 @@ Fields made with `Free(...)` cannot change a result (threads, memory, devices, p
 """
 
 from recsys.config.backtest import Backtest
-from recsys.config.data import Data, Events, Features, Items, Sequences, Shop, Table, Users
+from recsys.config.data import Data, Drift, Events, Features, Items, Levels, Sequences, Shop, Table, Users
 from recsys.config.groups import Free, Group, expand
 from recsys.config.model import Model, Part, Training
 from recsys.config.night import Evaluation, Export, Night, Promotion, Publishing, Scoring
@@ -12,6 +12,7 @@ from recsys.config.night import Evaluation, Export, Night, Promotion, Publishing
 __all__ = [
     "Backtest",
     "Data",
+    "Drift",
     "Evaluation",
     "Events",
     "Export",
@@ -19,6 +20,7 @@ __all__ = [
     "Free",
     "Group",
     "Items",
+    "Levels",
     "Model",
     "Night",
     "Part",

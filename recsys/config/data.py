@@ -1,6 +1,6 @@
 """Where the tables are, what their columns mean, and what features and histories are made of them."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -123,6 +123,43 @@ class Data(Group):
         return self
 
 
+class Levels(Group):
+    """How large a difference may be: from `warn` on it is reported, from `stop` on it stops the night; null is never."""
+
+    warn: float | None = Field(None, ge=0, description="From here on it stands in the report.")
+    stop: float | None = Field(None, ge=0, description="From here on the night stops, after its tables are made.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Levels":
+        if self.warn is not None and self.stop is not None and self.stop < self.warn:
+            raise ValueError(f"stop ({self.stop:g}) is below warn ({self.warn:g}): a night would stop before it warns")
+        return self
+
+
+class Drift(Group):
+    """How much tonight's data may differ from each of the last nights'; the most similar of them counts."""
+
+    nights: int = Field(7, ge=0, le=100, description="Nights before this one that it is compared with; 0: with none.")
+    stability: Levels = Field(Levels(warn=0.25), description="Population stability index of a column, beyond what chance explains.")
+    nulls: Levels = Field(Levels(warn=0.1, stop=0.5), description="Rise of a column's share of nulls.")
+    volume: Levels = Field(Levels(warn=3), description="Factor by which a table has more rows, or fewer; of events, the last day's.")
+    unknown_users: Levels = Field(Levels(warn=0.2), description="Rise of the share of the last day's users who had no event before.")
+    new_items: Levels = Field(Levels(warn=0.2), description="Rise of the share of the last day's items that had no event before.")
+    vanished_items: Levels = Field(
+        Levels(warn=0.1, stop=0.5), description="Share of the eligible items that are not there any more although the windows reach them."
+    )
+    age: Levels = Field(Levels(warn=0.25), description="Days by which the newest event is older at as_of than it was.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_level_stays(cls, given: Any) -> Any:
+        """Who sets `stop` keeps the default `warn`, and the other way round."""
+        if not isinstance(given, dict):
+            return given
+        defaults = {name: field.default.model_dump() for name, field in cls.model_fields.items() if isinstance(field.default, Levels)}
+        return {name: {**defaults.get(name, {}), **value} if isinstance(value, dict) else value for name, value in given.items()}
+
+
 class Features(Group):
     """DuckDB feature engineering and the contracts on what comes in and goes out."""
 
@@ -136,6 +173,10 @@ class Features(Group):
     max_orphan_share: float = Field(
         0.5, ge=0, le=1, description="Largest share of events whose item (or user) is not in the declared items (users) table."
     )
+    quarantine: float = Field(
+        0.0, ge=0, le=1, description="Share of a source's rows that may break a contract and are then set aside; above it the run stops."
+    )
+    drift: Drift = Free(Drift(), description="Differences from the last nights that are reported, or stop the night.")
     memory_limit: str = Free("3GB", description="DuckDB's memory; beyond it it spills into the store.")
     threads: int | None = Free(None, description="DuckDB's threads; all cores unless said.")
 

@@ -2,14 +2,11 @@
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recsys.config import Data, Features
 from recsys.errors import ConfigError, ContractError
@@ -17,7 +14,7 @@ from recsys.features import checks, labels, queries, sources
 from recsys.features.columns import DERIVED, FROM_TIMES, Declared, WrongType, declared, expression
 from recsys.features.contracts import KEYS
 from recsys.features.files import is_remote
-from recsys.features.profile import PROFILE, profile
+from recsys.features.profile import write_profile
 from recsys.features.queries import Queries
 from recsys.features.sources import Source, Window
 from recsys.features.staging import stage
@@ -101,8 +98,9 @@ def _write_tables(
     checks.run_checks(con, sql.checks)
     draft.counts |= _orphans(con, found)
     made = {query.name: query.path for query in sql.features}
-    _schema(con, found, made).save(draft.path)
-    draft.profile = _write_profile(con, draft.path, made)
+    schema = _schema(con, found, made)
+    schema.save(draft.path)
+    draft.profile = write_profile(con, draft.path, [*made, *(f"stg_{table}" for table in found)], schema)
 
 
 def _orphans(con: "DuckDBPyConnection", found: Mapping[TableName, Source]) -> dict[str, int]:
@@ -164,13 +162,3 @@ def _check_id_types(events: Source, previous: Artifact | None) -> None:
                 f"{before[column.role].type} in the features of {previous.as_of:%Y-%m-%d} ({previous.version}). 5 and '5' would not meet: "
                 "cast it where the file is written. If the change is meant, start a new --store."
             )
-
-
-def _write_profile(con: "DuckDBPyConnection", folder: Path, tables: Iterable[str]) -> dict[str, Any]:
-    """profile.parquet, and the same for the manifest: table → column → facts."""
-    rows = [row for table in sorted(tables) for row in profile(con, table)]
-    pq.write_table(pa.Table.from_pylist(rows, PROFILE), folder / "profile.parquet", compression="zstd")
-    nested: dict[str, Any] = {}
-    for row in rows:
-        nested.setdefault(row["table"], {})[row["column"]] = {name: value for name, value in row.items() if name not in ("table", "column")}
-    return nested
