@@ -1,4 +1,5 @@
 # Needs Python 3.11 or 3.12, make and git; everything else goes into .venv, in the exact versions of constraints.txt.
+# The tests of the PostgreSQL export start a server of their own; they are skipped where none is installed (apt-get install postgresql).
 #
 #   make nightly                                    the whole night on the demo shop (ARGS="--set training.max_epochs=3")
 #   make test                                       the tests; `make test-all` adds the long ones
@@ -42,7 +43,7 @@ clean:
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,postgres]"
 	touch $@
 
 # The incumbent has an environment of its own.

@@ -70,7 +70,7 @@ def backfill(
                 n_made += 1
             elif publish and done.action == "backfill":
                 done = published.publish(run.store, replace(done, action="publish"))
-                export(run.store, done, publishing.exports)  # nothing, where a newer night is what readers see
+                steps.copies(run, done)  # nothing, where a newer night is what readers see
             get_run_logger().info("%s: %s", windows.label(as_of), done.reasons[0])
             found.append(done)
             if done.action != "hold":  # nobody has decided yet: what was there before is what the next night is compared with

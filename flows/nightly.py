@@ -63,7 +63,7 @@ def nightly(
     )  # fmt: skip
     run = steps.begin(night, store, night_of(as_of), rebuild)
     if (finished := published.finished(run.store, run.as_of, run.configuration)) and not rebuild:
-        copied = export(run.store, finished, publishing.exports)  # those that failed before
+        copied = steps.copies(run, finished)  # those that failed before
         rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
         return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
 
@@ -83,4 +83,6 @@ def made(run: Run, current: published.Promotion | None) -> published.Promotion:
     decision = Decision.load(gate)
     winner = steps.winner(run, histories, decision, candidate, rival, current)
     lists = steps.scoring(run, histories, winner.model, decision)
-    return steps.publishing(run, histories, lists, decision, winner, current, evaluation=comparison, promotion=gate)
+    promoted = steps.publishing(run, histories, lists, decision, winner, current, evaluation=comparison, promotion=gate)
+    steps.copies(run, promoted)
+    return promoted

@@ -22,9 +22,10 @@ from flows.run import Run, Winner
 from flows.run import winner as winner_of
 from recsys import published
 from recsys.config import Backtest, Group, Night
-from recsys.errors import RecsysError
+from recsys.errors import ExportError, RecsysError
 from recsys.promotion.policy import Decision
 from recsys.published import Promotion
+from recsys.publishing.exports import export
 from recsys.publishing.publish import publish
 from recsys.store import Artifact, Store
 from recsys.turn import Turn
@@ -82,6 +83,8 @@ def progress_of(run: Run, what: str) -> Progress:
 def may_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     """Whether another try may help: trouble of a disk or a network, and nothing that a person has to put right."""
     error = state.result(raise_on_failure=False)
+    if isinstance(error, ExportError):
+        return error.may_pass
     lasting = (RecsysError, FileNotFoundError, NotADirectoryError, FileExistsError, PermissionError)
     return isinstance(error, (OSError, duckdb.IOException)) and not isinstance(error, lasting)
 
@@ -150,10 +153,7 @@ def winner(
     return winner_of(run, histories, decision, candidate, current, refit)
 
 
-@task(
-    name="publishing", task_run_name="publishing", cache_policy=NO_CACHE,
-    retries=2, retry_delay_seconds=[5, 60], retry_condition_fn=may_pass,
-)  # fmt: skip
+@task(name="publishing", task_run_name="publishing", cache_policy=NO_CACHE)
 def publishing(
     run: Run, histories: Artifact, lists: Artifact, decision: Decision, winner: Winner, current: Promotion | None, **others: Artifact
 ) -> Promotion:
@@ -173,3 +173,17 @@ def publishing(
     }[action]
     assert promoted is not None
     return promoted
+
+
+def copies(run: Run, promoted: Promotion) -> list[str]:
+    """The copies of what is published that were due; of what waits for a person or is only on record there are none."""
+    return exports(run, promoted) if run.night.publishing.exports and promoted.action not in ("hold", "backfill") else []
+
+
+@task(name="exports", task_run_name="exports", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 60], retry_condition_fn=may_pass)
+def exports(run: Run, promoted: Promotion) -> list[str]:
+    """Copies for others, of lists that are published whatever becomes of the copies."""
+    written = export(run.store, promoted, run.night.publishing.exports)
+    for place in written:
+        get_run_logger().info("Copied to %s", place)
+    return written

@@ -22,4 +22,11 @@ class StoreError(RecsysError):
 
 
 class ExportError(RecsysError):
-    """A copy of the published lists that could not be written; the lists are published all the same."""
+    """A copy of the published lists that could not be written; the lists are published all the same.
+
+    `may_pass`: another try may find it otherwise, as where a server was down or a disk was full.
+    """
+
+    def __init__(self, message: str, may_pass: bool = False):
+        super().__init__(message)
+        self.may_pass = may_pass

@@ -1,21 +1,49 @@
-"""Commands that export what lies behind the published lists."""
+"""Commands that export the published lists, and what lies behind them."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli.options import AsOf, Config, Deployment, Folder, answering, current, of_published, opened
+from flows import console, deployments
+from flows.cli.options import AsOf, Config, Deployment, Folder, answering, chosen, current, of_published, opened
 from recsys import published, windows
-from recsys.errors import StoreError
+from recsys.errors import ConfigError, StoreError
 from recsys.schema import Schema
 from recsys.store import Artifact
 
 app = typer.Typer()
-export = typer.Typer(no_args_is_help=True, help="What lies behind the published lists, as parquet for other systems.")
+export = typer.Typer(no_args_is_help=True, help="The published lists, and what lies behind them, for other systems.")
 app.add_typer(export, name="export")
 
 Target = Annotated[Path, typer.Option("--to", help="A new folder.")]
+
+
+@export.command("lists")
+@answering
+def export_lists(
+    deployment: Deployment = None,
+    config: Config = None,
+    store: Folder = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Write the copies that show what is published too.")] = False,
+) -> None:
+    """The copies that publishing.exports asks for, where they do not show what is published now."""
+    if not copies(current(opened(deployment, config, store)), deployment, config, store, rebuild):
+        raise ConfigError("publishing.exports asks for no copies. Name them there, or give another --deployment or --config.")
+
+
+def copies(now: published.Promotion, deployment: str | None, config: Path | None, store: Path | None, rebuild: bool = False) -> bool:
+    """Write the copies that are due, and say so; whether the configuration asks for any."""
+    exports = deployments.night(chosen(deployment, config, store, [])).publishing.exports
+    if exports:
+        from recsys.publishing.exports import export  # imports DuckDB
+
+        written = export(opened(deployment, config, store), now, exports, rebuild)
+        for place in written:
+            console.say(f"Copied to {place}")
+        if len(written) < len(exports):
+            console.say(f"{len(exports) - len(written)} of {len(exports)} copies show {windows.label(now.moment)} already.")
+    return bool(exports)
 
 
 @export.command("vectors")

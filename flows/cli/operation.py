@@ -7,8 +7,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from flows import console, deployments, overview
-from flows.cli.options import Config, Deployment, Folder, answering, chosen, opened
+from flows import console, overview
+from flows.cli.export import copies
+from flows.cli.options import Config, Deployment, Folder, answering, opened
 from recsys import audit, difference, pruning, published
 from recsys.errors import StoreError
 from recsys.published import Promotion
@@ -113,9 +114,4 @@ def _reason(why: str) -> str:
 def _moved(now: Promotion, deployment: str | None, config: Path | None, store: Path | None) -> None:
     """Say what is published now, and have the copies follow that the configuration asks for."""
     console.say(f"Published now: {label(now.moment)} {now.id}, the lists of {console.SOURCES[now.source]}.")
-    exports = deployments.night(chosen(deployment, config, store, [])).publishing.exports
-    if exports:
-        from recsys.publishing.exports import export  # imports DuckDB
-
-        for place in export(opened(deployment, config, store), now, exports):
-            console.say(f"Copied to {place}")
+    copies(now, deployment, config, store)

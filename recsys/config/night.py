@@ -71,9 +71,21 @@ class Scoring(Group):
 class Export(Group):
     """A copy of the published lists outside the store, replaced every night."""
 
-    format: Literal["parquet", "csv", "duckdb"] = Field(description="parquet and CSV: a folder; duckdb: a table in a database file.")
-    path: str = Field(description="Folder or database file. ${NAME} is taken from the environment.")
-    table: str = Field("recommendations", description="Name of the table in a database.")
+    format: Literal["parquet", "csv", "jsonl", "duckdb", "postgres"] = Field(
+        description="parquet, csv and jsonl: a file in a folder or a bucket; duckdb: a table in a database file; postgres: on a server."
+    )
+    path: str | None = Field(
+        None,
+        description="Folder, s3://bucket/folder, database file, or connection string of PostgreSQL, without a password; without it "
+        "libpq's PG* variables say where. ${NAME} is taken from the environment.",
+    )
+    table: str = Field("recommendations", description="Name of the table in a database, as schema.name or name.")
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> "Export":
+        if self.path is None and self.format != "postgres":
+            raise ValueError(f"{self.format} needs a `path`")
+        return self
 
 
 class Publishing(Group):
@@ -89,7 +101,7 @@ class Publishing(Group):
         1.0, ge=0, le=1, description="Largest share of users whose list starts with a popularity fallback although a model was published."
     )
     min_overlap: float = Field(0.0, ge=0, le=1, description="Smallest mean share of last night's list that is still in tonight's.")
-    exports: tuple[Export, ...] = Field((), description="Copies of the lists.")
+    exports: tuple[Export, ...] = Free((), description="Copies of the lists for others, outside the store.")
 
 
 class Night(Group):

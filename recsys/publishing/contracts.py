@@ -85,7 +85,6 @@ def keep_contracts(
     `source` is what was decided on, `last` the last promotion of an earlier night, whose lists tonight's are compared with.
     """
     before = last.artifact(store, "scoring") if last is not None else None
-    limits = {name: value for name, value in publishing.versioned().items() if name != "exports"}
 
     def build(draft: Draft) -> None:
         what = Lists(
@@ -105,7 +104,7 @@ def keep_contracts(
         pq.write_table(pa.Table.from_pylist(rows, COLUMNS), draft.path / "checks.parquet", compression="zstd")
         draft.metrics = {c.rule: c.value for c in checks if c.value is not None}
 
-    config = {**limits, "k": scoring.k, "exclude_seen": scoring.exclude_seen, "segment": scoring.segment, "source": source}
+    config = {**publishing.versioned(), "k": scoring.k, "exclude_seen": scoring.exclude_seen, "segment": scoring.segment, "source": source}
     inputs = {"scoring": lists, "sequences": sequences, **({"last": before} if before else {})}
     return store.ensure("publishing", as_of, config, inputs, build, code="recsys.publishing.contracts", sql=RULES, rebuild=rebuild)
 

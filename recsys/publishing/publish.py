@@ -1,6 +1,5 @@
-"""Contracts on the lists, then the pointer, then copies for others: in this order, so that nothing broken is ever pointed to."""
+"""Contracts on the lists, then the pointer: in this order, so that nothing broken is ever pointed to."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
@@ -8,11 +7,8 @@ from typing import Literal
 from recsys import published
 from recsys.config import Publishing, Scoring
 from recsys.published import Promotion
-from recsys.publishing import exports
 from recsys.publishing.contracts import keep_contracts
 from recsys.store import Artifact, Store
-
-log = logging.getLogger(__name__)
 
 
 def publish(
@@ -36,17 +32,14 @@ def publish(
     `config` is the digest of the whole configuration, `source` what was decided on, `others` what else belongs to the
     published set (training, twin, evaluation, promotion), `last` the last promotion of an earlier night. Publishing the
     same set again changes nothing, and an older night never takes the place of a newer one. Another
-    `action` only puts them on record, for a person to publish: the pointer and the copies stay as they are. ContractError where a rule is
-    broken: nothing is published. ExportError where a copy could not be written: the lists are published.
+    `action` only puts them on record, for a person to publish: the pointer stays as it is. ContractError where a rule is
+    broken: nothing is published.
     """
-    exports.places(store, publishing.exports)  # a copy that can never be written is said before the pointer moves
     artifact = keep_contracts(store, as_of, publishing, scoring, lists, sequences, source=source, last=last, rebuild=rebuild)
     whole = {**others, "sequences": sequences, "scoring": lists, "publishing": artifact}
     tonight = published.promotion(as_of, config, source, whole, tuple(reasons))
-    if action != "publish":
+    if action == "publish":
+        published.publish(store, tonight)
+    else:
         published.set_aside(store, tonight, action)
-        return artifact
-    done = published.publish(store, tonight)
-    for place in exports.export(store, done, publishing.exports):
-        log.info("Copied to %s", place)
     return artifact

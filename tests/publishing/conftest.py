@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys import published
+from recsys.published import Promotion
 from recsys.store import Artifact, Draft, Store
 
 Row = dict[str, Any]
@@ -74,6 +76,15 @@ class Shop:
 
         config = {"rows": rows, "schema": str(schema), "ids": self.as_id.__name__, "predictions": str(predictions)}
         return store.ensure("scoring", as_of, config, {}, build, code="recsys.windows")
+
+    def promoted(self, store: Store, as_of: datetime, rows: list[Row] | None = None) -> Promotion:
+        """The night, published with these lists."""
+        lists = self.scoring(store, as_of, self.rows() if rows is None else rows)
+        return published.publish(store, published.promotion(as_of, "c", "candidate", {"scoring": lists}, ("Better.",)))
+
+    def values(self) -> list[tuple[Any, ...]]:
+        """The rows as a copy has them, with this shop's kind of ids."""
+        return [(self.as_id(r["user_id"]), r["rank"], self.as_id(r["item_id"]), r["score"], r["source"]) for r in self.rows()]
 
     def _lists_schema(self) -> pa.Schema:
         id_type = pa.int64() if self.as_id is identity else pa.string()

@@ -11,12 +11,11 @@ import pytest
 
 from recsys import published
 from recsys.config import Export
-from recsys.errors import ConfigError
-from recsys.published import Promotion
+from recsys.errors import ConfigError, ExportError
 from recsys.publishing.exports import export, places
 from recsys.store import Store
 
-FORMATS = ["parquet", "csv", "duckdb"]
+FORMATS = ["parquet", "csv", "jsonl", "duckdb"]
 
 
 def place(tmp_path: Path, format: str) -> Export:
@@ -31,35 +30,33 @@ def read(tmp_path: Path, format: str, columns: str = "*") -> list[tuple[Any, ...
     return duckdb.sql(f"select {columns} from '{folder}/lists/recommendations.{format}'").fetchall()
 
 
-def promoted(store: Store, as_of: datetime, shop: Any, rows: list[dict[str, Any]] | None = None) -> Promotion:
-    scoring = shop.scoring(store, as_of, shop.rows() if rows is None else rows)
-    return published.publish(store, published.promotion(as_of, "c", "candidate", {"scoring": scoring}, ("Better.",)))
-
-
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("ids", ["integers", "strings"])
 def test_a_copy_is_what_was_published(
     store: Store, nights: list[datetime], shop: Any, with_strings: Any, tmp_path: Path, format: str, ids: str
 ) -> None:
     shop = with_strings if ids == "strings" else shop
-    done = promoted(store, nights[0], shop)
+    done = shop.promoted(store, nights[0])
     assert len(export(store, done, [place(tmp_path, format)])) == 1
+    if format == "jsonl" and ids == "integers":
+        assert (tmp_path / "out/lists/recommendations.jsonl").read_text().splitlines()[0] == (
+            '{"user_id":1,"rank":1,"item_id":13,"score":1.0,"source":"candidate"}'
+        )
     if format == "csv":  # has no types: integers that were strings come back as integers
         assert (tmp_path / "out/lists/recommendations.csv").read_text().splitlines()[:2] == [
             "user_id,rank,item_id,score,source",
             "1,1,13,1.0,candidate",
         ]
     else:
-        rows = [(shop.as_id(r["user_id"]), r["rank"], shop.as_id(r["item_id"]), r["score"], r["source"]) for r in shop.rows()]
-        assert read(tmp_path, format) == rows
+        assert read(tmp_path, format) == shop.values()
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_copy_is_written_when_it_is_due_only(store: Store, nights: list[datetime], shop: Any, tmp_path: Path, format: str) -> None:
     wanted = [place(tmp_path, format)]
-    first = promoted(store, nights[0], shop)
+    first = shop.promoted(store, nights[0])
     assert export(store, first, wanted) and not export(store, first, wanted)
-    second = promoted(store, nights[1], shop, shop.rows()[:6])
+    second = shop.promoted(store, nights[1], shop.rows()[:6])
     assert export(store, second, wanted) and len(read(tmp_path, format)) == 6
     assert export(store, first, wanted) == []  # not what is published now
     assert len(read(tmp_path, format)) == 6
@@ -71,7 +68,7 @@ def test_a_copy_is_written_when_it_is_due_only(store: Store, nights: list[dateti
 def test_a_copy_that_somebody_removed_or_altered_is_due_again(
     store: Store, nights: list[datetime], shop: Any, tmp_path: Path, format: str
 ) -> None:
-    wanted, done = [place(tmp_path, format)], promoted(store, nights[0], shop)
+    wanted, done = [place(tmp_path, format)], shop.promoted(store, nights[0])
     export(store, done, wanted)
     if format == "duckdb":
         with duckdb.connect(tmp_path / "out" / "lists.duckdb") as connection:
@@ -86,8 +83,8 @@ def test_a_copy_that_was_cut_short_is_due_again(
     store: Store, nights: list[datetime], shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [place(tmp_path, "csv")]
-    export(store, promoted(store, nights[0], shop), wanted)
-    second = promoted(store, nights[1], shop, shop.rows()[:6])
+    export(store, shop.promoted(store, nights[0]), wanted)
+    second = shop.promoted(store, nights[1], shop.rows()[:6])
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -105,7 +102,7 @@ def test_a_copy_that_was_cut_short_is_due_again(
 def test_readers_see_one_whole_night_or_the_other(store: Store, nights: list[datetime], shop: Any, tmp_path: Path, format: str) -> None:
     wanted = [place(tmp_path, format)]
     versions = [[{**row, "score": score} for row in shop.rows()] for score in (0.25, 0.5)]
-    export(store, promoted(store, nights[0], shop, versions[0]), wanted)
+    export(store, shop.promoted(store, nights[0], versions[0]), wanted)
     seen: set[tuple[float, ...]] = set()
     stop = threading.Event()
 
@@ -117,7 +114,7 @@ def test_readers_see_one_whole_night_or_the_other(store: Store, nights: list[dat
     reader.start()
     try:
         for turn in range(10):
-            export(store, promoted(store, nights[1], shop, versions[turn % 2]), wanted)
+            export(store, shop.promoted(store, nights[1], versions[turn % 2]), wanted)
     finally:
         stop.set()
         reader.join()
@@ -129,20 +126,24 @@ def test_other_tables_of_a_database_are_left_alone(store: Store, nights: list[da
     (tmp_path / "out").mkdir()
     with duckdb.connect(tmp_path / "out" / "lists.duckdb") as connection:
         connection.execute("create table mine as select 42 as answer")
-        connection.execute('create table "top ""10""; drop table mine" as select 1 as old')
-    odd = Export(format="duckdb", path=str(tmp_path / "out" / "lists.duckdb"), table='top "10"; drop table mine')
-    export(store, promoted(store, nights[0], shop), [odd])
+    path, done = str(tmp_path / "out" / "lists.duckdb"), shop.promoted(store, nights[0])
+    odd = Export(format="duckdb", path=path, table='top "10"; drop table mine')
+    assert export(store, done, [odd]) == [f'{path}, table top "10"; drop table mine']
+    assert export(store, done, [Export(format="duckdb", path=path, table="shop.lists")]) == [f"{path}, table shop.lists"]
+    with pytest.raises(ExportError, match=r"table mine: it holds other columns \(answer\) and is not replaced"):
+        export(store, done, [Export(format="duckdb", path=path, table="mine")])
     with duckdb.connect(tmp_path / "out" / "lists.duckdb", read_only=True) as connection:
         assert connection.execute("select answer from mine").fetchall() == [(42,)]
         assert connection.execute('select count(*) from "top ""10""; drop table mine"').fetchall() == [(len(shop.rows()),)]
-        (comment,) = connection.execute("select comment from duckdb_tables() where comment is not null").fetchall()
-    assert json.loads(comment[0])["as_of"] == nights[0].isoformat()
+        assert connection.execute("select count(*) from shop.lists").fetchall() == [(len(shop.rows()),)]
+        comments = connection.execute("select comment from duckdb_tables() where comment is not null").fetchall()
+    assert [json.loads(comment)["as_of"] for (comment,) in comments] == [nights[0].isoformat()] * 2
 
 
 def test_several_copies_of_one_night(store: Store, nights: list[datetime], shop: Any, tmp_path: Path) -> None:
     wanted = [place(tmp_path, format) for format in FORMATS]
-    assert len(export(store, promoted(store, nights[0], shop), wanted)) == 3
-    assert [len(read(tmp_path, format)) for format in FORMATS] == [len(shop.rows())] * 3
+    assert len(export(store, shop.promoted(store, nights[0]), wanted)) == len(FORMATS)
+    assert [len(read(tmp_path, format)) for format in FORMATS] == [len(shop.rows())] * len(FORMATS)
 
 
 def test_places_come_from_the_environment(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +162,8 @@ def test_places_that_cannot_be_one_are_refused(store: Store, tmp_path: Path) -> 
     (tmp_path / "link").symlink_to(store.root)
     refused = {
         "lies in the store": Export(format="parquet", path=str(store.root)),
-        "is no local path": Export(format="csv", path="s3://bucket/lists"),
+        "csv is written to a folder of this machine, or s3://bucket/folder, not to gs://": Export(format="csv", path="gs://bucket/lists"),
+        "duckdb is written to a file of this machine": Export(format="duckdb", path="s3://bucket/lists.duckdb"),
         "duckdb needs a database file, but .*folder is a folder": Export(format="duckdb", path=str(tmp_path / "folder")),
         "csv needs a folder, but .*file is a file": Export(format="csv", path=str(tmp_path / "file")),
     }
