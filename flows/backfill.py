@@ -3,18 +3,26 @@
 from dataclasses import replace
 from datetime import datetime
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, runtime
 from prefect.states import Completed, State
 
-from flows import steps
+from flows import alerts, steps
 from flows.nightly import made
 from flows.run import Run
 from recsys import config, published, windows
 from recsys.published import Promotion
-from recsys.publishing.exports import export
 
 
-@flow(name="backfill", flow_run_name="backfill-{first:%Y-%m-%d}-{last:%Y-%m-%d}")
+def run_name() -> str:
+    """`backfill-2026-02-20-2026-02-27`."""
+    first, last = (windows.parse_as_of(runtime.flow_run.parameters[name]) for name in ("first", "last"))
+    return f"backfill-{windows.label(first)}-{windows.label(last)}"
+
+
+@flow(
+    name="backfill", flow_run_name=run_name,
+    on_failure=[alerts.on_stop], on_crashed=[alerts.on_stop],
+)  # fmt: skip
 def backfill(
     first: datetime,
     last: datetime,

@@ -5,7 +5,7 @@ from datetime import datetime
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
-from flows import folds, steps
+from flows import alerts, folds, steps
 from flows.contenders import checked
 from flows.nightly import night_of
 from recsys import config, windows
@@ -18,7 +18,7 @@ def run_name() -> str:
     return f"backtest-{windows.label(night_of(runtime.flow_run.parameters.get('as_of')))}"
 
 
-@flow(name="backtest", flow_run_name=run_name)
+@flow(name="backtest", flow_run_name=run_name, on_failure=[alerts.on_stop], on_crashed=[alerts.on_stop])
 def backtest(
     as_of: datetime | None = None,
     store: str = "store",

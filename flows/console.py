@@ -32,7 +32,7 @@ def show_overview(store: Store) -> None:
         say(f"Nothing is published in {store.root} yet.")
     else:
         show_promotion(now)
-        show_metrics(store.find("evaluation", now.moment, now.artifacts["evaluation"]["version"]))
+        show_metrics(store.open(now.artifacts["evaluation"]))
         _show_page(store, now)
     say("`recsys status` shows the nights and their versions, `recsys show history` what was published before.")
 
@@ -43,7 +43,7 @@ def show_night(store: Store, promotion: published.Promotion) -> None:
     lists = store.open(promotion.artifacts["scoring"]).path / "recommendations"
     say(f"The lists are in {short(lists)}")
     _show_page(store, promotion)
-    show_users(store, promotion)
+    show_users(store, store.open(promotion.artifacts["scoring"]))
 
 
 def show_promotion(promotion: published.Promotion) -> None:
@@ -78,11 +78,11 @@ def show_metrics(evaluation: Artifact) -> None:
     say(table(title, ["metric", *contenders, "difference"], rows_of_text))
 
 
-def show_users(store: Store, promotion: published.Promotion, users: Sequence[str] = (), n_events: int = 10) -> None:
+def show_users(store: Store, scoring: Artifact, users: Sequence[str] = (), n_events: int = 10) -> None:
     """Histories and lists side by side; of three users where none are named."""
     from flows.lists import Lists  # imports DuckDB
 
-    lists = Lists.open(store, store.open(promotion.artifacts["scoring"]))
+    lists = Lists.open(store, scoring)
     for user in users or lists.sample(3):
         history, list_ = lists.history(user, n_events), lists.recommendations(user)
         sources = " and ".join(dict.fromkeys(SOURCES[row["source"]] for row in list_))

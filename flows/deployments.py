@@ -11,16 +11,17 @@ from recsys.config import Evaluation, Night
 from recsys.errors import ConfigError
 from recsys.validation import closest, validated
 
+OF_THE_SCHEDULE = ("catch_up",)  # what a run by hand has nothing to do with
 FILE = Path(__file__).parents[1] / "deployments" / "prefect.yaml"
 
 
 def deployed(name: str, flow: str = "nightly") -> dict[str, Any]:
-    """The parameters of a deployment of the flow, or else of one of `nightly`; ConfigError with the names that there are."""
+    """The configuration of a deployment of the flow, or else of one of `nightly`; ConfigError with the names that there are."""
     written = _mapping(FILE)["deployments"]
     found = {d["name"]: d["parameters"] for of in ("nightly", flow) for d in written if d["entrypoint"].endswith(f":{of}")}
     if name not in found:
         raise ConfigError(f"There is no deployment {name!r} in {FILE}. {closest(name, found)}")
-    return found[name]
+    return {parameter: value for parameter, value in found[name].items() if parameter not in OF_THE_SCHEDULE}
 
 
 def flows() -> list[str]:

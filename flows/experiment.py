@@ -2,20 +2,34 @@
 
 from datetime import datetime, timedelta
 
-from prefect import flow
+from prefect import flow, runtime
 from prefect.states import Completed, State
 
-from flows import steps
+from flows import alerts, steps
 from flows.nightly import night_of
 from flows.run import comparable
 from recsys import config, published, windows
+from recsys.errors import StoreError
 from recsys.promotion.policy import Decision
-from recsys.store import Artifact
+from recsys.store import Artifact, Store
 
 
-@flow(name="experiment", flow_run_name="experiment-{as_of:%Y-%m-%d}")
+def run_name() -> str:
+    """`experiment-2026-03-01`, of the night that is asked for or else of what is published."""
+    asked = runtime.flow_run.parameters
+    return f"experiment-{windows.label(_night_of(asked.get('as_of'), asked.get('store', 'store')))}"
+
+
+def _night_of(as_of: datetime | str | None, store: str) -> datetime:
+    now = published.current(Store(store)) if as_of is None else None
+    if as_of is None and now is None:
+        raise StoreError(f"Nothing is published in {Store(store).root}, so there is no night to compare with: say which one is meant.")
+    return now.moment if now is not None else night_of(as_of)
+
+
+@flow(name="experiment", flow_run_name=run_name, on_failure=[alerts.on_stop], on_crashed=[alerts.on_stop])
 def experiment(
-    as_of: datetime,
+    as_of: datetime | None = None,
     store: str = "store",
     seed: int = 1,
     data: config.Data = config.Data(demo=config.Shop()),
@@ -33,7 +47,7 @@ def experiment(
     what is published up to the night: its twin, trained before the holdout, where itself has seen the holdout.
 
     Args:
-        as_of: The night whose tables and holdout are used, in UTC.
+        as_of: The night whose tables and holdout are used, in UTC; that of what is published unless given.
         store: Folder of the artifacts.
         seed: Every random choice follows from it.
         data: Where the tables are and what their columns mean.
@@ -49,7 +63,7 @@ def experiment(
         seed=seed, data=data, features=features, sequences=sequences, model=model, training=training,
         evaluation=evaluation, promotion=promotion, scoring=scoring,
     )  # fmt: skip
-    run = steps.begin(night, store, night_of(as_of))
+    run = steps.begin(night, store, _night_of(as_of, store))
     with steps.at_work(run):
         tables = steps.features(run)
         histories = steps.sequences(run, tables)

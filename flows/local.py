@@ -32,8 +32,8 @@ class Done:
 
 
 def run(name: str, parameters: dict[str, Any]) -> Done:
-    """Run the flow `nightly`, `backfill`, `experiment` or `backtest`; what stops it is raised."""
-    home = _settle(Store(parameters["store"]).root)
+    """Run the flow of this name, as `nightly` or `score`; what stops it is raised."""
+    home = _settle(Store(parameters.get("store", "store")).root)  # a watch has none
     flow = _flow(name)
     with _stopped_like_ctrl_c():
         state = flow(**parameters, return_state=True)

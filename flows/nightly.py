@@ -1,15 +1,18 @@
 """The night: from event tables to published lists, one step after the other."""
 
+from dataclasses import replace
 from datetime import datetime
+from typing import Annotated
 
-from prefect import flow, runtime
+from prefect import flow, get_run_logger, runtime
 from prefect.states import Completed, State
+from pydantic import Field
 
-from flows import steps
+from flows import alerts, missed, steps
 from flows.run import Run, comparable
 from recsys import config, published, windows
 from recsys.promotion.policy import Decision
-from recsys.publishing.exports import export
+from recsys.turn import Turn
 
 
 def night_of(as_of: datetime | str | None) -> datetime:
@@ -24,7 +27,10 @@ def run_name() -> str:
     return f"nightly-{windows.label(night_of(runtime.flow_run.parameters.get('as_of')))}"
 
 
-@flow(name="nightly", flow_run_name=run_name)
+@flow(
+    name="nightly", flow_run_name=run_name,
+    on_failure=[alerts.on_stop], on_crashed=[alerts.on_stop], on_completion=[alerts.on_decision],
+)  # fmt: skip
 def nightly(
     as_of: datetime | None = None,
     store: str = "store",
@@ -38,8 +44,9 @@ def nightly(
     promotion: config.Promotion = config.Promotion(),
     scoring: config.Scoring = config.Scoring(),
     publishing: config.Publishing = config.Publishing(),
+    catch_up: Annotated[int, Field(ge=0, le=31)] = 0,
     rebuild: bool = False,
-) -> State[published.Promotion]:
+) -> State[published.Promotion | None]:
     """Learn from everything before `as_of` and publish a list for every user.
 
     Args:
@@ -55,6 +62,7 @@ def nightly(
         promotion: When the new model is published, and what otherwise.
         scoring: Tonight's lists.
         publishing: Contracts on the lists, and copies of them for others.
+        catch_up: How many missed nights a run of the schedule makes before its own, the newest ones, oldest first. Older ones are skipped.
         rebuild: Do everything again, even where the night was published with the same configuration.
     """
     night = config.Night(
@@ -62,14 +70,39 @@ def nightly(
         evaluation=evaluation, promotion=promotion, scoring=scoring, publishing=publishing,
     )  # fmt: skip
     run = steps.begin(night, store, night_of(as_of), rebuild)
-    if (finished := published.finished(run.store, run.as_of, run.configuration)) and not rebuild:
-        copied = steps.copies(run, finished)  # those that failed before
-        rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
-        return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
-
-    with steps.at_work(run):
+    late = missed.nights_late() if as_of is None else None
+    with steps.at_work(run) as turn:
+        if (finished := published.finished(run.store, run.as_of, run.configuration)) and not rebuild:
+            copied = steps.copies(run, finished)  # those that failed before
+            rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
+            return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
+        if late is not None and late > catch_up:
+            why = f"{late} newer nights are due, and catch_up is {catch_up}"
+            return Completed(name="Skipped", message=f"{windows.label(run.as_of)} is skipped: {why}.", data=None)
+        if late is not None:
+            _catch_up(run, turn, catch_up - late)
         promoted = made(run, published.before(run.store, run.as_of))  # asked once: no night is compared with itself
     return Completed(message=promoted.reasons[0], data=promoted)
+
+
+def _catch_up(run: Run, turn: Turn, at_most: int) -> None:
+    """Make the nights that were missed, oldest first. One that stops is said, and stops nobody.
+
+    Where the run before was killed in such a night, as by its need of memory, tonight comes first: the missed ones are skipped.
+    """
+    nights, log = missed.nights(run.store, run.as_of, at_most), get_run_logger()
+    if nights and turn.killed is not None and turn.killed.catching_up:
+        log.warning("Missed nights are skipped: %s was killed in one of them. `recsys backfill` makes them.", turn.killed)
+        return
+    for night in map(windows.label, nights):
+        turn.catch_up(night)
+        log.info("%s was missed, and is made now.", night)
+        try:
+            earlier = replace(run, as_of=windows.parse_as_of(night))
+            log.info("%s: %s", night, made(earlier, published.before(run.store, earlier.as_of)).reasons[0])
+        except Exception as error:
+            log.error("%s was missed, and cannot be made: %s", night, error)
+    turn.catch_up("")
 
 
 def made(run: Run, current: published.Promotion | None) -> published.Promotion:

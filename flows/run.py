@@ -1,7 +1,7 @@
 """A run: what was asked for, and what each step is called with. The tasks show it; `recsys plan` only looks what is there."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,11 +34,12 @@ class Run:
     started: datetime
     rebuild: bool = False
     publishes: bool = True  # a backfill only puts its nights on record, unless it is asked to
+    known_as: str = ""  # the configuration of a night that is finished and stays so, whatever becomes of its lists
 
     @property
     def configuration(self) -> str:
         """Digest of all that was asked for; with the places of the data, which versions know by what is in them."""
-        return digest.of_value({**self.night.versioned(), "data": self.night.data.model_dump(mode="json")})
+        return self.known_as or digest.of_value({**self.night.versioned(), "data": self.night.data.model_dump(mode="json")})
 
     @property
     def holdout(self) -> Cut:
@@ -96,12 +97,18 @@ class Run:
         return decide(self.store, self.as_of, self.night.promotion, comparison, rebuild=self.rebuild)
 
     def scoring(
-        self, histories: Artifact, model: Artifact | None, decision: Decision, progress: Progress | None = None
-    ) -> Artifact:  # fmt: skip
-        """Tonight's list of every user."""
+        self,
+        histories: Artifact,
+        model: Artifact | None,
+        decision: Decision,
+        progress: Progress | None = None,
+        users: Sequence[str] = (),
+        others: Artifact | None = None,
+    ) -> Artifact:
+        """Tonight's list of every user, or of those that are named."""
         return recommend(
             self.store, self.as_of, self.night.scoring, histories, model, decision.published, decision.popular_window,
-            progress=progress, rebuild=self.rebuild,
+            users=users, others=others, progress=progress, rebuild=self.rebuild,
         )  # fmt: skip
 
 

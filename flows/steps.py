@@ -4,7 +4,7 @@ Prefect's caching and results stay off: the store is the cache, and the artifact
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from typing import Any, Literal
@@ -134,10 +134,12 @@ def promotion(run: Run, comparison: Artifact) -> Artifact:
 
 
 @task(name="scoring", task_run_name="scoring", cache_policy=NO_CACHE)
-def scoring(run: Run, histories: Artifact, model: Artifact | None, decision: Decision) -> Artifact:
-    """Tonight's list of every user."""
+def scoring(
+    run: Run, histories: Artifact, model: Artifact | None, decision: Decision, users: Sequence[str] = (), others: Artifact | None = None
+) -> Artifact:
+    """Tonight's list of every user, or of those that are named."""
     with progress_of(run, "scoring") as progress:
-        lists = run.scoring(histories, model, decision, progress)
+        lists = run.scoring(histories, model, decision, progress, users, others)
     ui.show_lists(run.store, lists)
     return ui.reported(lists)
 

@@ -13,7 +13,9 @@ from prefect import get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from flows.lists import Lists
+from recsys.pruning import Waste
 from recsys.store import Artifact, Store
+from recsys.windows import label
 
 MAX_ROWS = 1000  # of a table: the server refuses the events of larger ones
 SAMPLE_USERS = 20
@@ -70,6 +72,13 @@ def show_backtest(backtest: Artifact, models: Iterable[Mapping[str, Any]], folds
         create_table_artifact(
             _plain(list(rows)[:MAX_ROWS]), key=_key(backtest, f"backtest-{name}"), description=f"The {name} of {backtest}"
         )  # fmt: skip
+
+
+def show_waste(store: Store, gone: Waste) -> None:
+    """What pruning took."""
+    rows = [{"night": label(artifact.as_of), "step": artifact.step, "version": artifact.version} for artifact in gone.artifacts]
+    kept = ", ".join(map(label, gone.kept_nights)) or "none there are"
+    create_table_artifact(rows[:MAX_ROWS], key=key(store.root.name, "pruned"), description=f"Removed. Nights kept whole: {kept}")
 
 
 def show_checks(publishing: Artifact) -> None:

@@ -45,9 +45,9 @@ def waste(store: Store, nights: int, promotions: int) -> Waste:
     return Waste(kept_nights, gone, left, sum(map(size, (*(artifact.path for artifact in gone), *left))))
 
 
-def prune(store: Store, nights: int, promotions: int) -> Waste:
+def prune(store: Store, nights: int, promotions: int, who: str = "prune") -> Waste:
     """Take it out of the store, when it is this run's turn: those at work may read it."""
-    with disk.explained(store.root, "prune"), store.at_work("prune"), store.lock("published"):
+    with disk.explained(store.root, "prune"), store.at_work(who), store.lock("published"):
         found = waste(store, nights, promotions)
         for artifact in found.artifacts:
             store.remove(artifact)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows import console, deployments, overview
-from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, chosen, current, of_published, opened
+from flows.cli.options import AsOf, Config, Deployment, Folder, Settings, answering, chosen, of_published, opened
 from recsys import published, recipes, windows
 from recsys.status import STEPS
 from recsys.validation import closest
@@ -42,7 +42,7 @@ def show_recommendations(
 ) -> None:
     """A user's history and list, side by side."""
     artifacts = opened(deployment, config, store)
-    console.show_users(artifacts, current(artifacts), [user])
+    console.show_users(artifacts, of_published(artifacts, "scoring"), [user])
 
 
 @show.command("model")

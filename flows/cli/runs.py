@@ -110,6 +110,32 @@ def experiment(
 
 @app.command()
 @answering
+def score(
+    users: Annotated[list[str] | None, typer.Option("--user", help="A user's id, as often as needed; everybody unless said.")] = None,
+    settings: Settings = None,
+    deployment: Deployment = None,
+    config: Config = None,
+    as_of: AsOf = None,
+    store: Folder = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Publish the lists; who is not named keeps theirs.")] = False,
+) -> None:
+    """Make lists again from the published model: for everybody or some, by other rules (--set), or of a later moment."""
+    given = chosen(deployment, config, store, settings or [])
+    parameters = {name: value for name, value in given.items() if name not in ("seed", "model", "training", "evaluation", "promotion")}
+    moment = windows.parse_as_of(as_of) if as_of else None
+    current(Store(given["store"]))
+    check(given)
+    from flows import local  # imports Prefect
+
+    done = local.run("score", {**parameters, "as_of": moment, "users": tuple(users or ()), "publish": publish})
+    artifacts = Store(given["store"])
+    console.show_users(artifacts, done.result, users or ())
+    console.say(f"The lists are in {console.short(done.result.path / 'recommendations')}")
+    typer.echo(f"{done.message}\n{done.how_to_see_it}")
+
+
+@app.command()
+@answering
 def backtest(
     models: Annotated[
         list[str] | None, typer.Option("--model", help="popular, a file, a recipe as albert or 'wide=sasrec(width=512)'; often.")

@@ -1,6 +1,7 @@
 """Where parameters come from: deployments, files, overrides, and what is said of mistakes in them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,22 +9,44 @@ import yaml
 from flows import deployments
 from recsys.errors import ConfigError
 
-DEPLOYMENTS = [d["name"] for d in yaml.safe_load(deployments.FILE.read_text())["deployments"] if d["entrypoint"].endswith(":nightly")]
+WRITTEN = yaml.safe_load(deployments.FILE.read_text())["deployments"]
+DATA_SETS = [d["name"] for d in WRITTEN if d["entrypoint"].endswith(":nightly")]
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
+def of(flow: str) -> dict[str, dict[str, Any]]:
+    return {d["name"]: d for d in WRITTEN if d["entrypoint"].endswith(f":{flow}")}
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
 def test_every_deployment_is_a_whole_configuration(name: str) -> None:
     parameters = deployments.deployed(name)
     night = deployments.night(parameters)
-    assert set(parameters) - {"store"} == set(type(night).model_fields), "a deployment shows every group, even one with defaults only"
+    assert set(parameters) - {"store"} == set(type(night).model_fields), "it shows every group, even one with defaults only"
     assert parameters["store"] == f"store/{name}", "each data set has its own store, since a store has one pointer"
 
 
+@pytest.mark.parametrize("flow", ["backfill", "experiment", "score", "prune"])
+def test_every_data_set_has_every_operation_with_the_parameters_of_its_nights(flow: str) -> None:
+    assert set(of(flow)) == set(DATA_SETS)
+    for name, deployment in of(flow).items():
+        nightly = of("nightly")[name]
+        shared = set(deployment["parameters"]) & set(nightly["parameters"])
+        assert shared and all(deployment["parameters"][group] == nightly["parameters"][group] for group in shared)
+        assert deployment["work_pool"] == nightly["work_pool"] and deployment["tags"] == [flow, name]
+
+
+def test_a_store_has_a_queue_of_its_own_and_the_watch_waits_in_none() -> None:
+    queues = {d["parameters"]["store"]: d["work_pool"]["work_queue_name"] for d in WRITTEN if "store" in d["parameters"]}
+    assert len(set(queues.values())) == len(queues)
+    assert all(d["work_pool"]["work_queue_name"] == queues[d["parameters"]["store"]] for d in WRITTEN if "store" in d["parameters"])
+    assert "work_queue_name" not in of("watch")["watch"]["work_pool"]
+    assert all("concurrency_limit" not in d for d in WRITTEN if d["name"] != "watch"), "its lease ends a night whose server is away"
+
+
 def test_every_schedule_is_in_utc_and_the_demo_runs() -> None:
-    written = {d["name"]: d for d in yaml.safe_load(deployments.FILE.read_text())["deployments"]}
-    schedules = [schedule for d in written.values() for schedule in d.get("schedules", [])]
+    schedules = [schedule for d in WRITTEN for schedule in d.get("schedules", [])]
     assert schedules and {schedule["timezone"] for schedule in schedules} == {"UTC"}
-    assert written["demo"]["schedules"][0]["active"]
+    assert of("nightly")["demo"]["schedules"][0]["active"]
 
 
 def test_unknown_deployment_names_the_closest() -> None:
