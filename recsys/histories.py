@@ -30,7 +30,7 @@ from recsys.arrays import Array, Codes, Ints, Ragged, read_table, single, to_arr
 from recsys.errors import ConfigError, StoreError
 from recsys.schema import Column, Schema, Table, file_name, known_at
 from recsys.shards import Stream, shards_of, whole
-from recsys.windows import Cut, microseconds
+from recsys.windows import HOUR, Cut, microseconds
 
 __all__ = ["Array", "Codes", "Dictionary", "Histories", "Ints", "ItemActivity", "Key", "Ragged", "Seen", "shards_of"]
 
@@ -241,7 +241,7 @@ class ItemActivity:
 
     def at(self, moment: datetime, window: str) -> Codes:
         """Events of each item (V,) in the window that ends at the last full hour at or before the moment."""
-        hour = microseconds(moment) // 3_600_000_000 * 3_600_000_000
+        hour = microseconds(moment) // HOUR * HOUR
         rows = slice(*np.searchsorted(self.hour_at, [hour, hour + 1]))
         counts = np.zeros(self.n_items, dtype=np.int32)
         counts[self.item_code[rows]] = self.events[window][rows]

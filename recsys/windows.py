@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 
 from recsys.errors import ConfigError
 
+HOUR = 3_600_000_000  # µs
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

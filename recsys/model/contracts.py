@@ -18,7 +18,7 @@ from recsys.model.negatives import Negatives
 from recsys.model.noise import Noise
 from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
-from recsys.model.sample import HOUR
+from recsys.windows import HOUR
 
 TOLERANCE = 1e-5  # of float32 hidden states of size one
 LENGTHS = torch.tensor([7, 3, 1, 5, 7])

@@ -42,12 +42,13 @@ from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
 from recsys.model.projection import Projection
 from recsys.model.reader import Reader, Spans
-from recsys.model.sample import HOUR, sample
+from recsys.model.sample import sample
 from recsys.model.similarity import Similarity
 from recsys.model.vocabulary import Vocabulary
 from recsys.parts import Spec, choices, class_named, parse
 from recsys.recipes import resolve
 from recsys.validation import closest
+from recsys.windows import HOUR
 
 WIDTH, MAX_EVENTS = 16, 8
 PLACES = 11  # of a part alone: what the contracts fill

@@ -9,8 +9,8 @@ import pyarrow as pa
 from recsys.arrays import Array, Ragged
 from recsys.histories import Dictionary, Histories, ItemActivity
 from recsys.schema import Column, Schema
+from recsys.windows import HOUR
 
-HOUR = 3_600_000_000  # µs
 START = 1_700_000_000_000_000  # µs since 1970 of everybody's first event, as far from 0 as the times of data are
 
 SCHEMA = Schema(

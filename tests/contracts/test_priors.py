@@ -12,9 +12,9 @@ from recsys.model import contracts, network_contracts, saving
 from recsys.model.bucket import Bucket
 from recsys.model.network import Network
 from recsys.model.priors import Prior
-from recsys.model.sample import HOUR
 from recsys.parts import choices
 from recsys.ranking.ranker import Ranker
+from recsys.windows import HOUR
 
 CASES = {"Activity": "Activity(every='1h')"}
 over_all = pytest.mark.parametrize("text", CASES.values())
@@ -91,9 +91,9 @@ def test_targets_that_no_list_could_have_had_are_not_learned(world: Any) -> None
     bucket = replace(bucket, weight=torch.tensor([[0.0, 0.0, 0.0, 1.0]]))
     prior = network.next_item.prior
     assert prior is not None and network.loss([bucket]) > 0
-    first = torch.zeros(len(world.vocabulary.item_id), dtype=torch.int64)
-    first[target] = bucket.event_at[0, -1]
-    prior._first_event_at = first
+    first = np.zeros(world.dictionary.n_items, dtype=np.int64)
+    first[world.vocabulary.item_map(world.dictionary) == target] = bucket.event_at[0, -1]
+    prior.enter(replace(world.dictionary, first_event_at=first), world.vocabulary)
     assert network.loss([bucket]).item() == 0
 
 

@@ -1,5 +1,6 @@
 """The prior of recent activity by hand."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import torch
 
 from recsys.errors import ConfigError
 from recsys.histories import ItemActivity
-from recsys.model.priors.activity import HOUR, Activity
+from recsys.model.priors.activity import Activity
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
+from recsys.windows import HOUR
 
 DAY = 24 * HOUR
 MIDNIGHT = 20_000 * DAY
@@ -59,3 +61,9 @@ def test_predictions_of_a_day_are_weighed_by_what_was_known_at_midnight(prior: A
 def test_it_counts_whole_hours() -> None:
     with pytest.raises(ConfigError, match="every='90m' has to be whole hours"):
         Activity(every="90m")
+
+
+def test_before_a_night_is_known_it_says_so_and_copies_share_the_night(prior: Activity) -> None:
+    with pytest.raises(ValueError, match="Activity knows of no events yet"):
+        Activity()(torch.tensor([MIDNIGHT]))
+    assert copy.deepcopy(prior)._night is prior._night

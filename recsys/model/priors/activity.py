@@ -1,5 +1,6 @@
 """How much happened with the items lately."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
@@ -10,9 +11,8 @@ from recsys.errors import ConfigError
 from recsys.histories import NEVER, Dictionary
 from recsys.model.priors import Prior
 from recsys.model.vocabulary import Vocabulary
-from recsys.windows import duration
+from recsys.windows import HOUR, duration
 
-HOUR = 3_600_000_000  # µs
 WINDOWS = ("1h", "6h", "1d", "7d")
 
 
@@ -28,7 +28,7 @@ class Activity(Prior):
 
     def __init__(self, *, every: str = "1d") -> None:
         super().__init__()
-        self._night: Dictionary | None = None
+        self._night: _Night | None = None
         self.every = duration(every) // timedelta(microseconds=1)
         if self.every % HOUR:
             raise ConfigError(f"Activity: every={every!r} has to be whole hours, as activity is counted by the hour.")
@@ -37,36 +37,55 @@ class Activity(Prior):
             self.weight.weight.zero_()[0, 0] = 1.0  # popular in the last hour, where training starts
 
     def enter(self, dictionary: Dictionary, vocabulary: Vocabulary) -> None:
-        if self._night is dictionary:  # a night is read piece by piece
-            return
-        self._night = dictionary
-        activity, item_index = dictionary.item_activity(), vocabulary.item_map(dictionary)
-        index = item_index[activity.item_code]
-        known = np.flatnonzero(index >= 0)
-        self._hour_at = torch.from_numpy(activity.hour_at[known])  # ascending
-        self._item_index = torch.from_numpy(index[known])
-        self._events = torch.from_numpy(np.stack([activity.events[window][known] for window in WINDOWS], axis=1))
-        assert dictionary.first_event_at is not None, "item activity is of data with times"
-        there = np.flatnonzero(item_index >= 0)
-        first = np.full(vocabulary.n_items, NEVER)
-        first[item_index[there]] = dictionary.first_event_at[there]
-        self._first_event_at = torch.from_numpy(first)
+        if self._night is None or self._night.dictionary is not dictionary:  # a night is read piece by piece
+            self._night = _Night.of(dictionary, vocabulary)
 
     def moments(self, at: Tensor) -> Tensor:
         return at.div(self.every, rounding_mode="floor") * self.every
 
     def forward(self, moments: Tensor) -> Tensor:
+        if self._night is None:
+            raise ValueError("Activity knows of no events yet: make a reader of the network, as network.reader(histories, dictionary, …).")
         device = moments.device
-        hours = (moments.cpu() // HOUR * HOUR)[:, None]
-        begin, end = torch.searchsorted(self._hour_at, torch.cat([hours, hours + 1], dim=1)).unbind(1)
+        row, item_index, events = (found.to(device) for found in self._night.before(moments.cpu()))
+        with torch.autocast(device.type, enabled=False):
+            said = self.weight(torch.cat([events.log1p(), (events > 0).float(), events.new_zeros(len(events), 1)], dim=1))[:, 0]
+        first = self._night.first_event_at.to(device)
+        age = ((moments[:, None] - first) / HOUR).clamp(min=0).float().log1p()  # (T, V)
+        prior = (age * self.weight.weight[0, -1]).index_put((row, item_index), said, accumulate=True)
+        return prior.masked_fill(first >= moments[:, None], -torch.inf)
+
+
+@dataclass(frozen=True)
+class _Night:
+    """The activity of a night's items, n rows by hour, in the model's item_index. Copies of a network share it."""
+
+    dictionary: Dictionary
+    hour_at: Tensor  # (n,) int64 µs, ascending
+    item_index: Tensor  # (n,) int32
+    events: Tensor  # (n, windows) int32, before the hour
+    first_event_at: Tensor  # (V,) int64 µs
+
+    @classmethod
+    def of(cls, dictionary: Dictionary, vocabulary: Vocabulary) -> "_Night":
+        activity, item_index = dictionary.item_activity(), vocabulary.item_map(dictionary)
+        index = item_index[activity.item_code]
+        known = np.flatnonzero(index >= 0)
+        events = np.stack([activity.events[window][known] for window in WINDOWS], axis=1)
+        assert dictionary.first_event_at is not None, "item activity is of data with times"
+        there = np.flatnonzero(item_index >= 0)
+        first = np.full(vocabulary.n_items, NEVER)
+        first[item_index[there]] = dictionary.first_event_at[there]
+        return cls(dictionary, *map(torch.from_numpy, (activity.hour_at[known], index[known], events, first)))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Night":
+        return self  # nobody changes it, and there are millions of rows
+
+    def before(self, moments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What happened before each moment (T,): the row (n,) of the moment, the item (n,), and its events (n, windows) float32."""
+        hours = (moments // HOUR * HOUR)[:, None]
+        begin, end = torch.searchsorted(self.hour_at, torch.cat([hours, hours + 1], dim=1)).unbind(1)
         n_rows = end - begin
         row = torch.repeat_interleave(torch.arange(len(moments)), n_rows)
         place = torch.arange(len(row)) + (begin - n_rows.cumsum(0) + n_rows)[row]
-        events = self._events[place].to(device).float()
-        with torch.autocast(device.type, enabled=False):
-            said = self.weight(torch.cat([events.log1p(), (events > 0).float(), events.new_zeros(len(events), 1)], dim=1))[:, 0]
-        first = self._first_event_at.to(device)
-        age = ((moments[:, None] - first) / HOUR).clamp(min=0).float().log1p()  # (T, V)
-        index = row.to(device), self._item_index[place].long().to(device)
-        prior = (age * self.weight.weight[0, -1]).index_put(index, said, accumulate=True)
-        return prior.masked_fill(first >= moments[:, None], -torch.inf)
+        return row, self.item_index[place].long(), self.events[place].float()
