@@ -1,7 +1,6 @@
 """The harness on a tiny table, with our side only; what it computes, by hand. No timing is judged."""
 
 import json
-import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,21 +11,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import ours, parity, report
+from benchmarks import ours, parity, report, speed
 from benchmarks.inputs import write
 from benchmarks.measuring import Task, epoch_facts
 from benchmarks.products import flops
 from benchmarks.rows import ROWS
-from benchmarks.sides import MODULES, ROOT, ndcg_at_10
+from benchmarks.sides import MODULES, ndcg_at_10
 
 
-def module(name: str, *arguments: str) -> str:
-    return subprocess.run([sys.executable, "-m", name, *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-
-
-def test_a_row_from_the_command_line_to_parquet_and_markdown(tmp_path: Path) -> None:
+def test_a_row_from_the_command_line_to_parquet_and_markdown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--rows", "recommend-kion", "--input", "tiny", "--sides", "ours", "--repeats", "1", "--threads", "1"]
-    text = module("benchmarks.speed", *arguments, "--results", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["speed", *arguments, "--results", str(tmp_path)])
+    speed.main()
+    text = capsys.readouterr().out
     table = pq.read_table(tmp_path / "speed.parquet")
     assert table.schema.equals(report.SCHEMA)
     (found,) = table.to_pylist()
@@ -43,11 +42,13 @@ def test_our_side_counts_every_user(work: str, tmp_path: Path) -> None:
     assert facts["users"] == 300 and facts["seconds"] > 0
 
 
-def test_a_contender_is_trained_and_its_lists_judged(tmp_path: Path) -> None:
-    text = module(
-        "benchmarks.parity", "--input", "tiny", "--folder", str(tmp_path), "--contenders", "ours", "--seeds", "1", "--width", "8",
-        "--epochs", "1", "--threads", "1",
-    )  # fmt: skip
+def test_a_contender_is_trained_and_its_lists_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--input", "tiny", "--contenders", "ours", "--seeds", "1", "--width", "8", "--epochs", "1", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", ["parity", *arguments, "--folder", str(tmp_path)])
+    parity.main()
+    text = capsys.readouterr().out
     (file,) = tmp_path.glob("*-ours.json")
     found = json.loads(file.read_text())
     assert 0 < found["ndcg_at_10"] < 0.5 and f"| ours | {found['ndcg_at_10']:.4f} |" in text
