@@ -49,7 +49,7 @@ def export(store: Store, promotion: Promotion, exports: Iterable[Export], rebuil
         return []
     about = {"promotion": promotion.id, "as_of": promotion.as_of, "source": promotion.source}
     written: list[str] = []
-    failed: dict[str, Exception] = {}
+    failed: dict[Place, Exception] = {}
     with store.lock("exports"):
         now = published.current(store)
         if now is None or now.id != promotion.id:
@@ -61,11 +61,11 @@ def export(store: Store, promotion: Promotion, exports: Iterable[Export], rebuil
                     place.write(str(scoring.path / "recommendations" / "*.parquet"), about)
                     written.append(str(place))
             except (OSError, duckdb.Error, ExportError) as error:
-                failed[str(place)] = error
+                failed[place] = error
     if failed:
         raise ExportError(
             f"The lists of {label(promotion.moment)} are published, but {len(failed)} of {len(wanted)} copies could not be written:\n"
-            + "\n".join(f"  {place}: {error}" for place, error in failed.items())
+            + "\n".join(f"  {place}: {' '.join(str(error).split())}" for place, error in failed.items())
             + f"\nWho reads a copy still sees what was there before. The lists themselves are in {scoring.path / 'recommendations'}."
             + "\nPut it right, then `recsys export lists` or the next run of the night writes only the copies that are missing.",
             may_pass=any(map(_may_pass, failed.values())),
