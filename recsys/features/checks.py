@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 SAMPLE = 3  # rows shown of those that break a rule
 
 
-def check_source(con: "DuckDBPyConnection", source: Source, view: str, window: Window) -> None:
-    """ContractError with every broken rule of the source."""
+def check_source(con: "DuckDBPyConnection", source: Source, view: str, window: Window, allowed: float = 0.0) -> None:
+    """ContractError with every broken rule of the source. `allowed` is the share of its rows that quarantine would have taken."""
 
     def located(row: dict[str, Any]) -> dict[str, Any]:
         file, number = source.locate(int(row.pop("source_order")))
@@ -29,10 +29,14 @@ def check_source(con: "DuckDBPyConnection", source: Source, view: str, window: W
 
     keys = tuple(source.id_types)
     broken = _broken(con, view, source_rules(source, window), {}, ("source_order", *keys), located)
+    few = f"{allowed:.2%} of a source's rows at most" if allowed else "a few such rows, where that is to be expected"
+    hint = [f"  features.quarantine ({allowed:g}) sets aside {few}."] if broken else []
     if source.table != "events":
         broken += _duplicates(con, view, keys, f"The {source.table} table has one row per {keys[0]}: keep the newest of each.")
     if broken:
-        raise ContractError("\n".join([f"{source.table} ({source.place}) break{'s' if len(broken) == 1 else ''} a contract:", *broken]))
+        raise ContractError(
+            "\n".join([f"{source.table} ({source.place}) break{'s' if len(broken) == 1 else ''} a contract:", *broken, *hint])
+        )
 
 
 def check_table(con: "DuckDBPyConnection", table: str, id_types: Mapping[str, str], window: Window, n_shards: int, origin: str) -> None:

@@ -6,6 +6,7 @@ neither does the file of another day.
 """
 
 import difflib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,6 +72,12 @@ class Source:
         """`user_id`, `item_id` → BIGINT or VARCHAR."""
         ids = (column for column in self.columns if column.role in ("user", "item"))
         return {column.name: "VARCHAR" if kind(self.types[column.source]) == "text" else "BIGINT" for column in ids}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its files, below the folder that the configuration names without wildcards: wherever the data lie, the same."""
+        above = re.split(r"[*?\[{]", self.config.resolved_path() or self.reader.paths[0])[0].rpartition("/")[0]
+        return tuple(path.removeprefix(f"{above}/") for path in self.reader.paths)
 
     def locate(self, source_order: int) -> tuple[str, int]:
         """File of a row, and its number in it, from 1."""

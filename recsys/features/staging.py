@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys.config import Features
 from recsys.errors import SourceError
-from recsys.features import checks, queries
+from recsys.features import checks, quarantine, queries
 from recsys.features.sources import Source, Window
 from recsys.schema import Table
 
@@ -23,9 +24,11 @@ _OF_SOURCES = ("source_order", "raw_time", "partition_start", "partition_end")  
 
 
 def stage(
-    con: "DuckDBPyConnection", sources: Mapping[Table, Source], window: Window, sample_users: float, n_shards: int, work: Path
-) -> dict[str, int]:
-    """Creates the views; their files go into the folder `work`. Returns counts of what was read and what was left out.
+    con: "DuckDBPyConnection", sources: Mapping[Table, Source], window: Window, sample_users: float, features: Features,
+    work: Path, kept: Path,
+) -> dict[str, int]:  # fmt: skip
+    """Creates the views; their files go into the folder `work`, rows that are set aside into `kept`. Returns counts of what was
+    read and what was left out.
 
     `shard` is the lower half of md5(user_id as text) modulo `n_shards`; a user is in the sample where the upper half, as
     a share of 2^64, is below `sample_users`. SourceError and ContractError where rows or types break a rule.
@@ -33,8 +36,12 @@ def stage(
     counts: dict[str, int] = {}
     for source in sources.values():
         counts |= _read(con, source, window, work)
-        checks.check_source(con, source, f"source_{source.table}", window)
-    con.execute(f"create macro shard_of(id) as (md5_number_lower(id::varchar) % {n_shards})::integer")
+        view = f"source_{source.table}"
+        if features.quarantine:
+            aside = quarantine.set_aside(con, source, view, window, features.quarantine, kept)
+            counts[f"{source.table.removesuffix('s')}_rows_quarantined"] = aside
+        checks.check_source(con, source, view, window, features.quarantine)
+    con.execute(f"create macro shard_of(id) as (md5_number_lower(id::varchar) % {features.n_shards})::integer")
     sampled = "true" if sample_users == 1 else f"md5_number_upper(id::varchar) < {int(sample_users * 2**64)}"
     con.execute(f"create macro is_sampled(id) as {sampled}")
 

@@ -58,7 +58,7 @@ def build_features(
         try:
             with queries.connect(features, spill=work / "spill", remote=remote) as con:
                 queries.bind(con, _variables(found, window, features))
-                draft.counts |= stage(con, found, window, data.sample_users, features.n_shards, work)
+                draft.counts |= stage(con, found, window, data.sample_users, features, work, draft.path)
                 _write_tables(con, draft, found, window, features, sql, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)

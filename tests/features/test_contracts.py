@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import Data, Events, Features, Items, Users
@@ -194,6 +195,16 @@ def test_every_source_rule_can_fail(build: Build, kind: str, rule: str, tmp_path
     else:
         assert finding.startswith(f"{rule}: 1 of 6 rows, as {{") and f"file: {file}, row: 1}}" in finding
     assert finding.rpartition("}. ")[2], "what to do"
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"), [(kind, rule) for kind, rules in BROKEN_SOURCES.items() for rule in rules if not rule.endswith("_unique")]
+)
+def test_a_row_that_breaks_a_rule_can_be_set_aside(build: Build, kind: str, rule: str, tmp_path: Path) -> None:
+    night = build(data(kind, tmp_path, BROKEN_SOURCES[kind][rule]), quarantine=0.2)
+    table = kind if kind in ("items", "users") else "events"
+    (kept,) = pq.read_table(night.path / f"quarantined_{table}.parquet").to_pylist()
+    assert rule in kept["broken_rules"] and (kept["source_file"].split("/")[-1], kept["source_row"]) == (f"{table}.parquet", 1)
 
 
 @pytest.fixture(scope="module")
