@@ -29,6 +29,12 @@ def flows() -> list[str]:
     return sorted({d["entrypoint"].rpartition(":")[2] for d in _mapping(FILE)["deployments"]})
 
 
+def queues() -> list[tuple[str, str | None]]:
+    """Work pools and queues of the deployments, each once; the pool's own queue has no name."""
+    pools = [d["work_pool"] for d in _mapping(FILE)["deployments"]]
+    return list(dict.fromkeys((pool["name"], pool.get("work_queue_name")) for pool in pools))
+
+
 def read(path: Path) -> dict[str, Any]:
     """The parameters in a configuration file. Where it names no store, the night's is `store/` and the file's name."""
     return {"store": f"store/{path.stem}", **_mapping(path)}

@@ -33,7 +33,7 @@ class Done:
 
 def run(name: str, parameters: dict[str, Any]) -> Done:
     """Run the flow of this name, as `nightly` or `score`; what stops it is raised."""
-    home = _settle(Store(parameters.get("store", "store")).root)  # a watch has none
+    home = settle(Store(parameters.get("store", "store")).root)  # a watch has none
     flow = _flow(name)
     with _stopped_like_ctrl_c():
         state = flow(**parameters, return_state=True)
@@ -53,7 +53,7 @@ def _stopped_like_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _settle(store: Path) -> Path:
+def settle(store: Path) -> Path:
     """The surroundings of a run, where the user's environment does not say otherwise. Before Prefect is imported."""
     for name, value in {
         "PREFECT_HOME": str(store / ".prefect"),

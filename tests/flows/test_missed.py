@@ -12,39 +12,44 @@ from prefect.states import State
 
 from flows import missed
 from flows.nightly import nightly
+from flows.run import Run
 from recsys import published, turn, windows
-from recsys.config import Data, Evaluation, Features, Model, Promotion, Shop, Training
-from recsys.published import Promotion as Published
+from recsys.errors import ContractError
 from recsys.store import Store
 
 DAY = timedelta(days=1)
 TODAY = windows.midnight(datetime.now(timezone.utc))
-TINY: dict[str, Any] = {
-    "data": Data(demo=Shop(n_users=100, n_items=40)),
-    "model": Model(width=16, max_events=10),
-    "training": Training(max_epochs=1, users_per_batch=32, n_validation_users=50, refit=False),
-    "evaluation": Evaluation(n_bootstrap=100),
-    "promotion": Promotion(min_users=1, min_lift=-1.0, tolerance=1.0),
-}
 
 
-def night(store: Path, **given: Any) -> State[Published | None]:
-    return nightly(store=str(store), return_state=True, **{**TINY, **given})  # type: ignore[call-overload, no-any-return]
+def record(store: Store, *nights: datetime, config: str = "c") -> list[published.Promotion]:
+    return [published.publish(store, published.promotion(moment, config, "popular", {}, ("as always",))) for moment in nights]
 
 
-def late(monkeypatch: pytest.MonkeyPatch, nights: int | None) -> None:
-    """As if a schedule had asked for the runs that follow, and so many newer nights were due by now."""
-    monkeypatch.setattr(missed, "nights_late", lambda: nights)
+class Nights:
+    """The flow on a store, as a schedule runs it. In place of its steps a night is put on record; what it was compared with is kept."""
+
+    def __init__(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store, self.patch = Store(store), monkeypatch
+        self.made: list[tuple[datetime, datetime | None]] = []
+        self.broken: set[datetime] = set()
+        monkeypatch.setattr("flows.nightly.made", self._make)
+
+    def _make(self, run: Run, current: published.Promotion | None) -> published.Promotion:
+        if run.as_of in self.broken:
+            raise ContractError("low_day_volume")
+        self.made.append((run.as_of, current and current.moment))
+        return record(run.store, run.as_of, config=run.configuration)[0]
+
+    def run(self, night: datetime, *, late: int | None, catch_up: int) -> State[published.Promotion | None]:
+        """The run of the schedule for a night, when so many newer ones are due."""
+        self.patch.setattr(missed, "nights_late", lambda: late)
+        self.patch.setattr("flows.nightly.night_of", lambda as_of: night)
+        return nightly(store=str(self.store.root), catch_up=catch_up, return_state=True)  # type: ignore[call-overload, no-any-return]
 
 
-def made(store: Path) -> list[datetime]:
-    """The nights on record, in the order in which they were made."""
-    return [line.moment for line in published.history(Store(store))]
-
-
-def record(store: Store, *nights: datetime) -> None:
-    for moment in nights:
-        published.publish(store, published.promotion(moment, "c", "popular", {}, ("as always",)))
+@pytest.fixture
+def nights(prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
+    return Nights(tmp_path, monkeypatch)
 
 
 def test_missed_are_the_nights_since_the_last_on_record(tmp_path: Path) -> None:
@@ -81,37 +86,51 @@ def test_how_late_a_run_of_the_schedule_is(monkeypatch: pytest.MonkeyPatch, run:
     assert missed.nights_late() == nights
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_after_downtime_missed_nights_run_once_each_oldest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    night(tmp_path, as_of=TODAY - 4 * DAY)
-    late(monkeypatch, 0)
-    caught_up = night(tmp_path, catch_up=2)
-    assert made(tmp_path) == [TODAY - 4 * DAY, TODAY - 2 * DAY, TODAY - DAY, TODAY], "the one before is older than catch_up"
-    assert caught_up.result() == published.current(Store(tmp_path)) and turn.holder(tmp_path) is None
-    compared = Store(tmp_path).open(caught_up.result().artifacts["evaluation"]).manifest["inputs"]["current"]
-    assert compared["as_of"] == (TODAY - DAY).isoformat(), "each is compared with the one before it"
+def test_after_downtime_missed_nights_run_once_each_oldest_first(nights: Nights) -> None:
+    record(nights.store, TODAY - 4 * DAY)
+    done = nights.run(TODAY, late=0, catch_up=2)
+    assert [night for night, _ in nights.made] == [TODAY - 2 * DAY, TODAY - DAY, TODAY], "the one before is older than catch_up"
+    assert [before for _, before in nights.made] == [TODAY - 4 * DAY, TODAY - 2 * DAY, TODAY - DAY]
+    assert done.result() == published.current(nights.store) and turn.at_work(nights.store.root) is None
 
-    late(monkeypatch, 1)  # the run that Prefect had planned for yesterday comes after all
-    monkeypatch.setattr("flows.nightly.night_of", lambda as_of: TODAY - DAY)
-    monkeypatch.setattr("flows.nightly.run_name", lambda: "nightly")
-    again = night(tmp_path, catch_up=2)
-    assert again.message == f"{TODAY - DAY:%Y-%m-%d} was published with this configuration: nothing to do." and len(made(tmp_path)) == 4
 
-    monkeypatch.setattr("flows.nightly.night_of", lambda as_of: TODAY - 3 * DAY)
-    late(monkeypatch, 3)
-    skipped = night(tmp_path, catch_up=2)
-    assert (skipped.name, skipped.result()) == ("Skipped", None) and len(made(tmp_path)) == 4
+def test_runs_that_come_late_keep_their_dates_and_do_nothing_twice(nights: Nights) -> None:
+    """Prefect starts every run that was due meanwhile, in whatever order."""
+    record(nights.store, TODAY - 4 * DAY)
+    nights.run(TODAY - DAY, late=1, catch_up=2)
+    assert [night for night, _ in nights.made] == [TODAY - 2 * DAY, TODAY - DAY]
+    again = nights.run(TODAY - 2 * DAY, late=2, catch_up=2)
+    assert again.message == f"{TODAY - 2 * DAY:%Y-%m-%d} was published with this configuration: nothing to do."
+    skipped = nights.run(TODAY - 3 * DAY, late=3, catch_up=2)
+    assert (skipped.name, skipped.result()) == ("Skipped", None) and skipped.is_completed()
     assert skipped.message == f"{TODAY - 3 * DAY:%Y-%m-%d} is skipped: 3 newer nights are due, and catch_up is 2."
+    nights.run(TODAY, late=0, catch_up=2)
+    assert [night for night, _ in nights.made] == [TODAY - 2 * DAY, TODAY - DAY, TODAY]
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_a_missed_night_that_cannot_be_made_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record(Store(tmp_path), TODAY - 2 * DAY)
-    late(monkeypatch, 0)
-    broken = night(tmp_path, catch_up=3, features=Features(min_day_volume=99.0))
-    assert broken.is_failed() and made(tmp_path) == [TODAY - 2 * DAY], "tonight's own stops the run"
+def test_by_policy_missed_nights_are_skipped(nights: Nights) -> None:
+    record(nights.store, TODAY - 3 * DAY)
+    assert [nights.run(TODAY - n * DAY, late=n, catch_up=0).name for n in (2, 1, 0)] == ["Skipped", "Skipped", "Completed"]
+    assert nights.made == [(TODAY, TODAY - 3 * DAY)]
 
-    killed = turn.Holder("nightly-before", 1, "here", "then", catching_up=windows.label(TODAY - DAY))
-    (tmp_path / ".locks" / "runs").write_text(json.dumps(asdict(killed)))
-    after = night(tmp_path, catch_up=3)
-    assert after.is_completed() and made(tmp_path) == [TODAY - 2 * DAY, TODAY], "after a run that was killed in a missed night"
+
+def test_a_person_runs_any_night_and_that_night_only(nights: Nights) -> None:
+    record(nights.store, TODAY - 9 * DAY)
+    nights.run(TODAY - 5 * DAY, late=None, catch_up=3)
+    assert nights.made == [(TODAY - 5 * DAY, TODAY - 9 * DAY)]
+
+
+def test_a_missed_night_that_cannot_be_made_stops_nobody(nights: Nights) -> None:
+    record(nights.store, TODAY - 3 * DAY)
+    nights.broken.add(TODAY - 2 * DAY)
+    assert nights.run(TODAY, late=0, catch_up=3).is_completed()
+    assert nights.made == [(TODAY - DAY, TODAY - 3 * DAY), (TODAY, TODAY - DAY)]
+
+
+def test_after_a_run_that_was_killed_in_a_missed_night_tonight_comes_first(nights: Nights) -> None:
+    record(nights.store, TODAY - 3 * DAY)
+    (nights.store.root / ".locks").mkdir(exist_ok=True)
+    killed = turn.Holder("nightly-before", 1, "here", "then", catching_up=windows.label(TODAY - 2 * DAY))
+    (nights.store.root / ".locks" / "runs").write_text(json.dumps(asdict(killed)))
+    nights.run(TODAY, late=0, catch_up=3)
+    assert nights.made == [(TODAY, TODAY - 3 * DAY)]

@@ -1,0 +1,32 @@
+"""Commands that bring up what nights run from on a schedule."""
+
+from typing import Annotated
+
+import typer
+
+from flows import console
+from flows.cli.options import answering
+
+app = typer.Typer()
+
+
+@app.command()
+@answering
+def up(port: Annotated[int, typer.Option(min=1, max=65535, help="Of the server and its UI, on this machine only.")] = 4200) -> None:
+    """A Prefect server, the deployments and a worker on this machine, in the foreground, until Ctrl-C."""
+    from flows import machine
+
+    machine.up(port, console.say)
+
+
+@app.command()
+@answering
+def deploy() -> None:
+    """Tell the server at PREFECT_API_URL of deployments/prefect.yaml: work pool, queues, deployments, search for vanished runs."""
+    from flows import machine
+
+    machine.settle()
+    machine.check_server()
+    from flows.server import deploy  # imports Prefect
+
+    deploy(console.say)

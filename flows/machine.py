@@ -1,0 +1,151 @@
+"""Everything on one machine, in the foreground: a server, what it has to know, and a worker. For a machine that stays up,
+`deployments/systemd` has the same as services.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import psutil
+
+from flows import deployments, local
+from recsys.errors import ConfigError, RecsysError
+
+ROOT = deployments.FILE.parents[1]
+SECONDS_TO_START = 600  # a server's first start creates its tables: 10 s, and minutes on a busy machine
+SECONDS_TO_STOP = 60
+
+Say = Callable[[str], None]
+
+
+def up(port: int, say: Say) -> None:
+    """Bring it all up, and stay until Ctrl-C or SIGTERM, which ends the worker after the runs at work; a second one ends those too.
+
+    A server that is there already is used, and left running. RecsysError where one of the two ends by itself.
+    """
+    home = settle(port)
+    with _answering_server(home, say) as server:
+        from flows.server import deploy  # imports Prefect, which reads the environment
+
+        deploy(say)
+        pool = deployments.queues()[0][0]
+        worker = _start(["worker", "start", "--pool", pool, "--type", "process"])
+        say(f"Worker: started on {pool}. The UI is {_url().removesuffix('/api')}. Ctrl-C ends everything.")
+        _stay(worker, server, say)
+
+
+def settle(port: int = 4200) -> Path:
+    """The environment of the commands that talk to a server: one on this machine unless PREFECT_API_URL says otherwise.
+
+    Prefect's files lie in `store/.prefect` of the checkout unless PREFECT_HOME says otherwise. Who asks the server gives the
+    password that the server asks for.
+    """
+    home = local.settle(ROOT / "store")
+    os.environ.setdefault("PREFECT_API_URL", f"http://{local.LOOPBACK[0]}:{port}/api")
+    if "PREFECT_SERVER_API_AUTH_STRING" in os.environ:
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", os.environ["PREFECT_SERVER_API_AUTH_STRING"])
+    return home
+
+
+def check_server() -> None:
+    """ConfigError where no server answers at PREFECT_API_URL."""
+    if not _answers():
+        raise ConfigError(f"No server answers at {_url()}: start one (`recsys up` does), or say with PREFECT_API_URL where it is.")
+
+
+@contextmanager
+def _answering_server(home: Path, say: Say) -> Iterator[subprocess.Popen[bytes] | None]:
+    """The server at PREFECT_API_URL; None where it was there before."""
+    if _answers():
+        say(f"Server: is there, at {_url()}.")
+        yield None
+        return
+    where = urlsplit(_url())
+    if where.hostname not in local.LOOPBACK:
+        raise ConfigError(f"No server answers at {_url()}, which is not this machine, so none is started.")
+    log = home / "server.log"
+    say(f"Server: starting at {_url()}; its log is {log}.")
+    server = _start(["server", "start", "--host", str(where.hostname), "--port", str(where.port or 4200)], log)
+    try:
+        until = time.monotonic() + SECONDS_TO_START
+        while not _answers():
+            if server.poll() is not None or time.monotonic() > until:
+                raise RecsysError(f"The server does not start: {log} says why.")
+            time.sleep(0.5)
+        say("Server: is up.")
+        yield server
+    finally:
+        _end(server)
+        say("Server: stopped.")
+
+
+def _stay(worker: subprocess.Popen[bytes], server: subprocess.Popen[bytes] | None, say: Say) -> None:
+    """Until the worker ends, which it does when it is told to and has no run at work any more."""
+    asked = 0
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal asked
+        asked += 1
+        runs = psutil.Process(worker.pid).children() if worker.poll() is None else []
+        if asked == 1:
+            say("Worker: stops" + (f" when its {len(runs)} runs at work are done. Ctrl-C again stops those too." if runs else "."))
+            worker.send_signal(signal.SIGINT)
+        for run in runs if asked > 1 else []:
+            run.terminate()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if _in_main_thread() else {}
+    try:
+        while worker.poll() is None:
+            if server is not None and server.poll() is not None and not asked:
+                worker.send_signal(signal.SIGINT)
+                raise RecsysError("The server ended by itself: its log says why. Runs at work go on and end by themselves.")
+            time.sleep(0.5)
+        if not asked:
+            raise RecsysError(f"The worker ended by itself, with {worker.returncode}.")
+        say("Worker: stopped.")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[bytes]:
+    """A `prefect` command in a session of its own, so that a terminal's Ctrl-C reaches us only."""
+    command = [str(Path(sys.executable).with_name("prefect")), *arguments]
+    with open(log, "ab") if log is not None else open(os.devnull) as file:
+        output = file if log is not None else None
+        return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers() -> bool:
+    try:
+        with urlopen(f"{_url()}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError, ValueError):
+        return False
+
+
+def _url() -> str:
+    return os.environ["PREFECT_API_URL"].rstrip("/")
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
