@@ -33,6 +33,7 @@ _PLUMBING = {
     "recsys.digest",
     "recsys.errors",
     "recsys.validation",
+    "recsys.trust",
 }
 
 _PARSING = Lock()  # in CPython 3.11, two threads that parse at once can end in a SystemError (python/cpython#106905)

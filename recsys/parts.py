@@ -28,6 +28,7 @@ from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_
 
 from pydantic import TypeAdapter, ValidationError
 
+from recsys import trust
 from recsys.errors import ConfigError
 from recsys.grammar import JSON_NAMES, call, dotted, key_of, literal
 from recsys.validation import closest
@@ -178,6 +179,7 @@ def _named(name: str, slot: type, text: str) -> type:
 
 def _imported(name: str, slot: type, text: str) -> type:
     module, _, attribute = name.rpartition(".")
+    trust.check_module(module, slot, text)
     try:
         there = importlib.import_module(module)
         if not hasattr(there, attribute) and module != "__main__":

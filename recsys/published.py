@@ -64,8 +64,10 @@ def history(store: Store) -> list[Promotion]:
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
         try:
             read = json.loads(line)
-            found.append(Promotion(**{**read, "reasons": tuple(read["reasons"])}))
-        except (ValueError, TypeError, KeyError) as error:
+            datetime.fromisoformat(read["as_of"])
+            artifacts = {name: dict(reference) for name, reference in read["artifacts"].items()}
+            found.append(Promotion(**{**read, "artifacts": artifacts, "reasons": tuple(read["reasons"])}))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{path}, line {number} is no promotion ({error}). Mend or remove it.") from None
     return found
 

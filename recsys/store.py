@@ -9,6 +9,7 @@ one mechanism: `Store.ensure` returns the folder that is there, or builds it. A 
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -189,6 +190,8 @@ class Store:
         """Every file against its manifest, once a run; StoreError names the first that differs."""
         if artifact.path in self._verified:
             return
+        if not artifact.path.resolve().is_relative_to(self.root.resolve()):
+            raise StoreError(f"{artifact.path} leads out of the store, by a link. Put the folder itself there, or mount it.")
         if found := next(verification.damages(artifact.path, artifact.manifest["files"]), None):
             raise StoreError(f"{found} {verification.REMEDY.format(artifact.path)}")
         self._verified.add(artifact.path)
@@ -215,9 +218,14 @@ class Store:
         return self.root / step / f"as_of={label(as_of)}" / f"version={version}"
 
     def _named(self, reference: Mapping[str, str]) -> Artifact:
-        moment = datetime.fromisoformat(reference["as_of"])
-        folder = self._folder(reference["step"], moment, reference["version"])
-        return Artifact(folder, reference["step"], moment, reference["version"])
+        """Where the artifact of a reference is: in the store, whatever somebody else wrote into a manifest or a promotion."""
+        try:
+            step, moment, version = reference["step"], datetime.fromisoformat(reference["as_of"]), reference["version"]
+            if not (re.fullmatch(r"[a-z_]+", step) and re.fullmatch(r"[0-9a-f]{12}(-\d+)?", version)):
+                raise ValueError("step and version are not names of folders here")
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{reference!r} is no reference to an artifact of {self.root}: {error!r}. Was it written by hand?") from None
+        return Artifact(self._folder(step, moment, version), step, moment, version)
 
     def _newest(self, wanted: Artifact) -> Artifact:
         """Of a version that was made again and came to other bytes, what was made last: `3f9c2a71b0de-2`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from recsys import digest
 from recsys.errors import StoreError
+from recsys.windows import label
 
 REMEDY = "Remove the folder {} and run the night again (or give --rebuild): it is made anew from its inputs."
 _OWN = ("manifest.json", "run.json")  # neither is listed in the manifest: itself, and what no two runs share
@@ -18,9 +19,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         found = json.loads(path.read_text())
-        named = found["step"], datetime.fromisoformat(found["moment"]), found["version"]
+        named = found["step"], f"as_of={label(datetime.fromisoformat(found['moment']))}", f"version={found['version']}"
+        if named != folder.parts[-3:]:
+            raise ValueError(f"it is that of {'/'.join(named)}")
         contents = digest.of_value({name: facts["sha256"] for name, facts in found["files"].items()})
-        if contents != found["content"] or not all(named):
+        if contents != found["content"]:
             raise ValueError("its digest is not that of the files it lists")
     except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         why = f"there is no {error}" if isinstance(error, KeyError) else error
@@ -37,14 +40,18 @@ def content_of(folder: Path) -> str | None:
 
 
 def damages(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Everything in which a folder differs from its manifest's `files`, a sentence each: altered, missing, not listed."""
+    """Everything in which a folder differs from its manifest's `files`, a sentence each: altered, missing, not listed, elsewhere."""
     for name, facts in files.items():
         path = folder / name
-        if not path.is_file():
+        if ".." in path.parts or not path.is_relative_to(folder):
+            yield f"{folder / 'manifest.json'} lists {name!r}, which is no file of its folder."
+        elif not path.is_file():
             yield f"{path} is missing."
         elif path.stat().st_size != facts["bytes"] or digest.of_file(path) != facts["sha256"]:
             yield f"{path} is not what was written: its bytes do not match the manifest."
     for path in sorted(folder.rglob("[!.]*")):  # a hidden file is read by nobody
         name = str(path.relative_to(folder))
-        if path.is_file() and name not in files and name not in _OWN:
+        if path.is_symlink():
+            yield f"{path} is a link to somewhere else, and no part of what was written."
+        elif path.is_file() and name not in files and name not in _OWN:
             yield f"{path} is not listed in the manifest: whoever reads the folder would read it too."

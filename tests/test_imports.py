@@ -33,6 +33,7 @@ NEUTRAL = {
     "config",
     "validation",
     "errors",
+    "trust",
     "histories",
     "shards",
     "splits",

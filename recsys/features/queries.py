@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recsys import trust
 from recsys.config import Features, expand
 from recsys.errors import ConfigError, RecsysError
 from recsys.sql import literal, quoted
@@ -77,6 +78,7 @@ def collect(overlay: str | None = None) -> Queries:
         root = Path(expand(overlay))
         if not root.is_dir():
             raise ConfigError(f"data.sql_overlay: there is no folder {root}.")
+        trust.check_folder(root, "data.sql_overlay")
         stray = [path for path in sorted(root.rglob("*.sql")) if path.parent not in [root / folder for folder in FOLDERS]]
         if stray:
             raise ConfigError(

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from recsys import digest
+from recsys import digest, trust
 from recsys.config import expand
 from recsys.errors import ConfigError
 
@@ -109,4 +109,5 @@ def _root(folder: str) -> Path:
     root = Path(expand(folder)).resolve()
     if not root.is_dir():
         raise ConfigError(f"model.code is {folder!r}, and there is no such folder: {root}.")
+    trust.check_folder(root, "model.code")
     return root

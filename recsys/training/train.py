@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from recsys.config import Model, Training
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, StoreError
 from recsys.histories import Dictionary, Histories, Key
 from recsys.model import own_parts, saving
 from recsys.model.blocks import Blocks, build
@@ -184,6 +185,8 @@ def _fit(module: SequenceModule, fitted: Epochs, parts: Parts, max_epochs: int, 
             trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
         except MisconfigurationException as error:
             raise ConfigError(f"training: Lightning cannot train so: {error}") from error
+        except UnpicklingError:  # it holds more than weights and numbers, or is damaged: nothing of it was run
+            raise StoreError(f"{last} is no checkpoint that a training left. Remove it, and run the night again: it begins anew.") from None
     return trainer
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recsys.errors import ConfigError, ContractError
+from recsys.errors import ConfigError, ContractError, StoreError
 from recsys.histories import Dictionary, Histories
 from recsys.model.saving import key_of, load
 from recsys.store import Artifact, Store
@@ -277,3 +277,22 @@ def test_own_parts_from_a_folder(fit: Fit, sequences: Artifact, tmp_path: Path, 
 def test_data_with_an_order_only_are_cut_by_the_last(fit: Fit, sequences: Artifact, cut: Cut) -> None:
     done = fit(sequences, cut=cut, training={"max_epochs": 1})
     assert done.counts["events"] == len(Histories.load(sequences.path).item_code) - 600
+
+
+class Payload:
+    """What a pickle of somebody else's would do when it is read: here it leaves a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return open, (str(self.file), "w")
+
+
+def test_a_checkpoint_of_somebody_else_runs_nothing(fit: Fit, sequences: Artifact, store: Store, tmp_path: Path) -> None:
+    left = store.root / ".scratch" / fit(sequences).attempt
+    left.mkdir(parents=True)
+    torch.save({"state_dict": Payload(tmp_path / "ran")}, left / "last.ckpt")
+    with pytest.raises(StoreError, match="last.ckpt is no checkpoint that a training left. Remove it"):
+        fit(sequences, rebuild=True)
+    assert not (tmp_path / "ran").exists()
