@@ -1,0 +1,140 @@
+"""`recsys up` as an operator gives it: what it says, what is there then, that a second one changes nothing, and how it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from flows import deployments, machine
+from recsys.errors import ConfigError, RecsysError
+
+ROOT = Path(__file__).parents[2]
+RECSYS = str(Path(sys.executable).with_name("recsys"))
+PASSWORD = "admin:p4ss"
+
+
+class Up:
+    """`recsys up` in a process of its own, with a password."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.home, self.log = home, home / "up.log"
+        self.environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_API_AUTH_STRING": PASSWORD}
+        with self.log.open("wb") as file:
+            command = [RECSYS, "up", "--port", str(self.port)]
+            self.process = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def wait_until_it_says(self, what: str, seconds: float = 400) -> None:
+        until = time.monotonic() + seconds
+        while what not in self.said:
+            assert self.process.poll() is None and time.monotonic() < until, self.said
+            time.sleep(0.2)
+
+    def ask(self, path: str, password: str = PASSWORD) -> list[dict[str, object]]:
+        headers = {"content-type": "application/json", "authorization": f"Basic {b64encode(password.encode()).decode()}"}
+        with urlopen(Request(f"http://127.0.0.1:{self.port}/api/{path}", b"{}", headers), timeout=30) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    started = Up(tmp_path_factory.mktemp("up"))
+    try:
+        started.wait_until_it_says("Ctrl-C ends everything")
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.process.send_signal(signal.SIGTERM)
+            started.process.wait(60)
+
+
+@pytest.mark.slow
+def test_everything_is_there_and_each_step_was_said(up: Up) -> None:
+    said = [
+        "Server: starting at",
+        "Server: is up.",
+        "Work pool local-process: made.",
+        "written.",
+        "one run at a time",
+        "vanished-runs",
+        "Worker: ",
+    ]
+    assert [up.said.index(step) for step in said] == sorted(up.said.index(step) for step in said)
+    written = deployments.queues()
+    assert {d["name"] for d in up.ask("deployments/filter")} >= {queue for _, queue in written if queue}
+    limits = {queue["name"]: queue["concurrency_limit"] for queue in up.ask("work_queues/filter")}
+    assert {limits[queue] for _, queue in written if queue is not None} == {1} and limits["default"] is None
+    (automation,) = up.ask("automations/filter")
+    assert automation["enabled"] and automation["trigger"]["within"] == 300  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_the_server_asks_for_its_password(up: Up) -> None:
+    with pytest.raises(HTTPError, match="401"):
+        up.ask("deployments/filter", "admin:wrong")
+
+
+@pytest.mark.slow
+def test_deploying_again_changes_nothing(up: Up) -> None:
+    def known() -> list[set[str]]:
+        return [
+            {str(one["id"]) for one in up.ask(f"{kind}/filter")} for kind in ("deployments", "work_queues", "automations", "work_pools")
+        ]
+
+    before = known()
+    environment = {**up.environment, "PREFECT_API_URL": f"http://127.0.0.1:{up.port}/api"}
+    again = subprocess.run([RECSYS, "deploy"], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0 and "Work pool local-process: is there." in again.stdout, again.stdout + again.stderr
+    assert known() == before
+
+
+@pytest.mark.slow
+def test_it_ends_with_ctrl_c_and_leaves_nothing_running(up: Up) -> None:
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(120) == 0, up.said
+    assert up.said.rstrip().endswith("Server: stopped.") and "Worker: stopped." in up.said and "Traceback" not in up.said
+    with pytest.raises(OSError):
+        up.ask("deployments/filter")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("http://127.0.0.1:9/api", "No server answers at http://127.0.0.1:9/api: start one"), ("no url", "No server answers at no url")],
+)
+def test_deploying_without_a_server_is_an_answer(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    with pytest.raises(ConfigError, match=says):
+        machine.check_server()
+
+
+def test_no_server_is_started_for_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.invalid:4200/api")
+    with pytest.raises(RecsysError, match="which is not this machine, so none is started"):
+        machine.up(4200, print)
+
+
+def test_who_asks_gives_the_password_that_the_server_asks_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", PASSWORD)
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert machine.settle(4321) == tmp_path
+    assert os.environ["PREFECT_API_AUTH_STRING"] == PASSWORD and os.environ["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING")
+    monkeypatch.delenv("PREFECT_API_URL")
