@@ -145,6 +145,18 @@ def test_path_says_where_there_is_no_model_or_no_twin(store: Store, config: Path
     assert Path(model.strip()).is_dir() and "has no twin: it was itself trained before the holdout" in twin
 
 
+def test_export_lists_writes_the_copies_that_are_due(store: Store, config: Path, tmp_path: Path) -> None:
+    nothing = recsys("export", "lists", "--config", config)
+    assert nothing.exit_code == 1 and "publishing.exports asks for no copies" in nothing.stderr
+    mine = yaml.safe_load(config.read_text()) | {"publishing": {"exports": [{"format": "jsonl", "path": str(tmp_path / "lists")}]}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    for again, says in (((), "Copied to"), ((), f"1 of 1 copies show {AS_OF} already"), (("--rebuild",), "Copied to")):
+        done = recsys("export", "lists", "--config", tmp_path / "mine.yaml", *again)
+        assert done.exit_code == 0 and done.stdout.startswith(says), done.output
+    rows = [json.loads(line) for line in (tmp_path / "lists" / "recommendations.jsonl").read_text().splitlines()]
+    assert rows == pq.read_table(store.find("scoring").path / "recommendations").to_pylist()
+
+
 def test_export_vectors_and_similar_items_of_what_is_published(store: Store, config: Path, tmp_path: Path) -> None:
     done = recsys("export", "vectors", "--config", config, "--to", tmp_path / "vectors")
     assert done.exit_code == 0, done.output
@@ -242,7 +254,7 @@ assert not {{"prefect", "torch"}} & set(sys.modules), "loaded"
         (["nightly", "--set", "training.optimizer=Adm()"], "Adm"),
         (["nightly", "--set", "evaluation.metrics=[NDGC]", "--set", "promotion.metric=NDGC"], "NDGC"),
         (["nightly", "--set", "data.sql_overlay=/nowhere"], "there is no folder /nowhere"),
-        (["nightly", "--set", "publishing.exports=[{format: csv, path: s3://bucket/lists}]"], "no local path"),
+        (["nightly", "--set", "publishing.exports=[{format: csv, path: gs://bucket/lists}]"], "or s3://bucket/folder, not to gs://"),
         (["nightly", "--deployment", "globo"], "needs the environment variable RECSYS_DATA"),
         (["nightly", "--store", "${NO_STORES}/shop"], "needs the environment variable NO_STORES"),
         (["nightly", "--as-of", "tomorrow"], "no date or time"),

@@ -98,7 +98,7 @@ def test_all_mistakes_are_named_at_once() -> None:
     assert "training.max_epoch: there is no such setting. Did you mean max_epochs?" in message
     assert "evaluation.holdout: '3x' is no holdout" in message
     assert "publishing.exports.0.tabel: there is no such setting. Did you mean table?" in message
-    assert "publishing.exports.0.format: Input should be 'parquet', 'csv' or 'duckdb' (it is 'xml')" in message
+    assert "publishing.exports.0.format: Input should be 'parquet', 'csv', 'jsonl', 'duckdb' or 'postgres' (it is 'xml')" in message
     assert "modle: there is no such setting. Did you mean model" in message
 
 

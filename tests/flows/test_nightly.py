@@ -22,9 +22,9 @@ from flows.nightly import night_of, nightly
 from flows.plan import STEPS, plan
 from flows.run import Run
 from recsys import published
-from recsys.config import Data, Evaluation, Events, Model, Night, Promotion, Scoring, Shop, Training
+from recsys.config import Data, Evaluation, Events, Export, Model, Night, Promotion, Publishing, Scoring, Shop, Training
 from recsys.demo import prepare
-from recsys.errors import ConfigError, ContractError, SourceError
+from recsys.errors import ConfigError, ContractError, ExportError, SourceError
 from recsys.promotion.policy import Decision
 from recsys.rehearsal import Rehearsal
 from recsys.store import Store
@@ -247,14 +247,28 @@ def test_a_night_without_a_date_is_the_midnight_before_its_schedule(monkeypatch:
     assert night_of("2025-05-01T06:00") == datetime(2025, 5, 1, 6, tzinfo=timezone.utc)
 
 
-@pytest.mark.parametrize("error", [OSError("disk"), ConnectionResetError(), duckdb.IOException("read")])
+@pytest.mark.parametrize("error", [OSError("disk"), ConnectionResetError(), duckdb.IOException("read"), ExportError("down", may_pass=True)])
 def test_passing_trouble_is_tried_again(error: Exception) -> None:
     assert steps.may_pass(steps.features, None, Failed(data=error))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("error", [SourceError("gone"), ContractError("broken"), ValueError("a bug"), FileNotFoundError("x")])
+@pytest.mark.parametrize(
+    "error", [SourceError("gone"), ContractError("broken"), ValueError("a bug"), FileNotFoundError("x"), ExportError("no permission")]
+)
 def test_what_a_person_has_to_put_right_is_not(error: Exception) -> None:
     assert not steps.may_pass(steps.features, None, Failed(data=error))  # type: ignore[arg-type]
+
+
+def test_a_copy_that_fails_fails_the_run_and_unpublishes_nothing_and_the_next_run_writes_it(store: Path, tmp_path: Path) -> None:
+    before = published.current(Store(store))
+    (tmp_path / "file").write_text("in the way")
+    exports = (Export(format="jsonl", path=str(tmp_path / "lists")), Export(format="csv", path=str(tmp_path / "file" / "lists")))
+    stopped = night(store, publishing=Publishing(exports=exports))
+    assert stopped.is_failed() and "but 1 of 2 copies could not be written" in str(stopped.message)
+    assert published.current(Store(store)) == before
+    (tmp_path / "file").unlink()
+    again = night(store, publishing=Publishing(exports=exports))
+    assert str(again.message).endswith(f"was published with this configuration: copied to {tmp_path}/file/lists/recommendations.csv.")
 
 
 def test_a_held_candidate_waits_for_a_person(store: Path) -> None:
