@@ -14,13 +14,16 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import pytest
+import yaml
+
+from flows import deployments
 
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
-FLOWS = {
-    **dict.fromkeys(("demo", "globo", "ml-100k"), "nightly"),
-    **dict.fromkeys(("seven-models", "seven-models-ml-1m", "seven-models-globo"), "backtest"),
-}
+RECSYS = str(Path(sys.executable).with_name("recsys"))
+WRITTEN = {
+    (d["entrypoint"].rpartition(":")[2], d["name"]): d for d in yaml.safe_load(deployments.FILE.read_text())["deployments"]
+}  # fmt: skip
 
 
 class Server:
@@ -68,9 +71,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     started = Server(tmp_path_factory.mktemp("prefect"))
     try:
         wait_for(started.is_up, 120, "the server answers")
-        made = started.prefect("work-pool", "create", "local-process", "--type", "process")
-        assert made.returncode == 0, made.stdout + made.stderr
-        deployed = started.prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+        deployed = subprocess.run([RECSYS, "deploy"], env=started.environment, cwd=ROOT, capture_output=True, text=True)
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
         yield started
     finally:
@@ -79,19 +80,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_all_deployments_are_there_with_their_parameters(server: Server) -> None:
-    from flows import deployments
-
-    found = {str(d["name"]): d for d in server.ask("deployments/filter", {})}
-    assert set(found) == set(FLOWS)
+    flows = {flow["id"]: flow["name"] for flow in server.ask("flows/filter", {})}
+    found = {(str(flows[d["flow_id"]]), str(d["name"])): d for d in server.ask("deployments/filter", {})}
+    assert set(found) == set(WRITTEN)
     for name, deployment in found.items():
-        assert deployment["parameters"] == deployments.deployed(name, FLOWS[name])
+        assert deployment["parameters"] == WRITTEN[name]["parameters"] and deployment["tags"] == WRITTEN[name]["tags"]
         assert deployment["enforce_parameter_schema"] is True
-        assert deployment["global_concurrency_limit"]["limit"] == 1  # type: ignore[index]
+
+
+def test_a_store_has_one_run_at_a_time_and_vanished_runs_are_looked_for(server: Server) -> None:
+    queues = {str(queue["name"]): queue["concurrency_limit"] for queue in server.ask("work_queues/filter", {})}
+    assert {name: limit for name, limit in queues.items() if limit is not None} == {
+        queue: 1 for _, queue in deployments.queues() if queue is not None
+    }  # fmt: skip
+    (automation,) = server.ask("automations/filter", {})
+    assert automation["enabled"] and automation["name"] == "vanished-runs"
 
 
 def test_the_schedule_creates_runs_in_utc(server: Server) -> None:
     """A server resolved with a newer SQLAlchemy looks healthy and creates none: hence the pin in pyproject.toml."""
-    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "deployments": {"name": {"any_": ["demo"]}}}
+    nightly = {"flows": {"name": {"any_": ["nightly"]}}, "deployments": {"name": {"any_": ["demo"]}}}
+    scheduled = {**nightly, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
     runs = wait_for(lambda: server.ask("flow_runs/filter", scheduled), 60, "runs of nightly/demo are scheduled")
     times = [datetime.fromisoformat(str(run["expected_start_time"])).astimezone(timezone.utc) for run in runs]  # type: ignore[union-attr]
     assert {(moment.hour, moment.minute) for moment in times} == {(4, 15)}
@@ -134,7 +143,7 @@ def test_a_worker_runs_a_night_from_the_form_and_a_second_run_waits(server: Serv
     assert len((tmp_path / "store" / "promotions.jsonl").read_text().splitlines()) == 1
     runs = server.ask("flow_runs/filter", {"sort": "START_TIME_ASC", "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}})
     assert [run["name"] for run in runs] == ["nightly-2025-06-01"] * 2
-    assert str(runs[1]["start_time"]) > str(runs[0]["end_time"]), "one run of a deployment at a time"
+    assert str(runs[1]["start_time"]) > str(runs[0]["end_time"]), "one run of a store at a time"
     assert "nothing to do" in str(runs[1]["state"]["message"])  # type: ignore[index]
 
 
