@@ -8,6 +8,7 @@ from datetime import datetime
 from recsys import demo, digest, windows
 from recsys.config import Night
 from recsys.evaluation.evaluate import check_evaluation, evaluate
+from recsys.features.drift import measure_drift
 from recsys.features.tables import build_features
 from recsys.promotion.policy import Decision, decide
 from recsys.promotion.refit import check_refit
@@ -60,6 +61,10 @@ class Run:
             self.store, self.as_of, data, self.night.features,
             previous=earlier[-1] if earlier else None, started=self.started, rebuild=self.rebuild,
         )  # fmt: skip
+
+    def drift(self, tables: Artifact) -> Artifact:
+        """In what the tables differ from those of the last nights."""
+        return measure_drift(self.store, tables, self.night.features.drift, rebuild=self.rebuild)
 
     def sequences(self, tables: Artifact) -> Artifact:
         """Every user's history as flat arrays. ConfigError where the evaluation cannot be made of them: before the training."""

@@ -38,7 +38,19 @@ def reported(artifact: Artifact) -> Artifact:
 
 
 def show_profile(tables: Artifact) -> None:
-    _table(tables, "profile.parquet", "profile", "Columns of the tables of")
+    """Every column in a line: quantiles and frequent values of it are in the file."""
+    columns = pq.read_table(tables.path / "profile.parquet").to_pylist()
+    rows = [_described(column) for column in columns]
+    create_table_artifact(_plain(rows[:MAX_ROWS]), key=_key(tables, "profile"), description=f"Columns of the tables of {tables}")
+
+
+def show_drift(drift: Artifact) -> None:
+    """Measures beside the most similar of the last nights, those that reached a level first."""
+    rows = pq.read_table(drift.path / "drift.parquet").to_pylist()
+    rows.sort(key=lambda row: ("stop", "warn", "").index(row["level"]))
+    n = drift.counts
+    found = f"{n['warnings']} warnings, {n['stops']} stops; compared with {n['nights']} nights"
+    create_table_artifact(_plain(rows[:MAX_ROWS]), key=_key(drift, "drift"), description=f"{drift}: {found}")
 
 
 def show_epochs(model: Artifact, role: str) -> None:
@@ -83,6 +95,13 @@ def show_waste(store: Store, gone: Waste) -> None:
 
 def show_checks(publishing: Artifact) -> None:
     _table(publishing, "checks.parquet", "checks", "Contracts on the lists, by")
+
+
+def _described(column: Mapping[str, Any]) -> dict[str, Any]:
+    quantiles, top, filled = column["quantiles"], column["top"] or [], max(column["rows"] - column["nulls"], 1)
+    often = ", ".join(f"{value['value']} {value['rows'] / filled:.0%}" for value in top[:3] if value["value"] is not None)
+    facts = {name: value for name, value in column.items() if name not in ("quantiles", "top")}
+    return {**facts, **{f"{level} %": quantiles and quantiles[level] for level in (5, 50, 95)}, "most frequent": often}
 
 
 def _report(artifact: Artifact) -> None:

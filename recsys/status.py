@@ -63,6 +63,8 @@ def _night(store: Store, night: str, made: Mapping[tuple[str, str], Sequence[Art
     for step in STEPS:
         cell = _cell(chosen.get(step), tried.get((night, step)), last_run, current)
         there = made.get((night, step), ())
+        if step == "features" and cell.state in ("done", "reused") and (stops := _stops(made.get((night, "drift"), ()))):
+            cell = replace(cell, state="failed", error=stops)
         cells[step] = replace(cell, bytes=sum(size(artifact.path) for artifact in there), versions=len(there))
     return Night(night, cells, _decision(lines, now))
 
@@ -83,6 +85,11 @@ def _cell(chosen: Artifact | None, tried: Attempt | None, last_run: str, current
         return Cell("missing")
     state: State = "done" if _run(chosen) == last_run else "reused"
     return Cell(state, chosen.version, (chosen.step, chosen.version) in current, _made_at(chosen))
+
+
+def _stops(drift: Sequence[Artifact]) -> str:
+    """Why the night's tables are not used, where they drifted too far: what the last look at them said."""
+    return " ".join(f"Drift: {sentence}." for sentence in drift[-1].metrics["stops"]) if drift else ""
 
 
 def _decision(lines: Sequence[Promotion], now: Promotion | None) -> str:

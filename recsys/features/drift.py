@@ -6,11 +6,14 @@ week differ, and a Sunday resembles last Sunday. A night that drift stopped is n
 | measure | difference that the levels of features.drift are of |
 |---|---|
 | stability | population stability index of a column (recsys.features.stability), less what chance explains |
-| nulls | rise of a column's share of nulls |
+| nulls | rise of a column's share of nulls, less what chance explains |
 | volume | factor by which there are more rows, or fewer: of the last day's events, of declared items and users |
-| unknown_users, new_items | rise of the share of the last day's users, or items, that had no event before it |
+| unknown_users, new_items | rise of the share of the last day's users, or items, that had no event before it, less chance |
 | vanished_items | share of a night's eligible items that are gone, of those that tonight's windows still reach |
 | age | days by which the newest event is older at as_of |
+
+Chance explains three standard deviations of the difference of two shares p of n and m: 3 √(p (1 − p) (1 / n + 1 / m)), p that
+of both nights together. A day of ten users says little.
 
 Drift is an artifact beside the features': which nights are there to compare with changes no version of tonight's tables,
 nor of what is made from them. Those nights are known by their contents and are not its inputs, so that they can be pruned.
@@ -19,7 +22,7 @@ nor of what is made from them. Those nights are known by their contents and are 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from recsys import config, digest
@@ -43,7 +46,7 @@ _READ = ("profile.parquet", "days.parquet", "items.parquet")  # of every night; 
 
 _SAYS = {
     "stability": "the values of {table}.{column} are spread otherwise than in any of the last nights: their population stability index is "
-    "{difference:.2f} above what chance explains, compared with {night}",
+    "{value:.2f} ({chance:.2f} of it by chance), compared with {night}",
     "nulls": "{value:.1%} of {table}.{column} are null; {before:.1%} were on {night}",
     "volume": "{table} has {value:,.0f} rows; {before:,.0f} on {night}",
     "unknown_users": "{value:.1%} of the last day's users had no event before it; {before:.1%} on {night}",
@@ -68,8 +71,9 @@ class Finding:
 def measure_drift(store: Store, tables: Artifact, levels: config.Drift, *, rebuild: bool = False) -> Artifact:
     """The drift artifact of a night's features: drift.parquet, one row per measure, table and column, by these.
 
-    `value` is tonight's, `before` that of `night`, the most similar of the last nights; both are shares of 1, rows, days or
-    the index. `level` is warn, stop, or empty where `difference` is below both. Without earlier nights there are no rows.
+    `value` is tonight's, `before` that of `night`, the most similar of the last nights: shares of 1, rows or days; stability
+    is of both, and so are vanished items. `difference` is what `chance` leaves of it, and `level` is warn, stop, or empty
+    where it is below both. Without earlier nights there are no rows.
     """
     nights = _last_nights(store, tables, levels.nights)
 
@@ -103,6 +107,12 @@ def findings(drift: Artifact) -> list[Finding]:
     with duckdb.connect() as con:
         con.read_parquet(str(drift.path / "drift.parquet")).create_view("drift")
         return sorted(_findings(con), key=lambda finding: finding.level != "stop")
+
+
+def findings_of(store: Store, night: datetime) -> list[Finding]:
+    """Those of a night's last drift artifact; none where it has none."""
+    made = [drift for drift in store.artifacts("drift") if drift.as_of == night]
+    return findings(made[-1]) if made else []
 
 
 def check_drift(drift: Artifact) -> None:
@@ -207,7 +217,9 @@ _DRIFT = f"""
 with
 {STABILITY},
 nulls as (
-    select night, "table", "column", nulls / rows as figure from profiles semi join watched using ("table", "column") where rows > 0
+    select night, "table", "column", nulls / rows as figure, rows as n
+    from profiles semi join watched using ("table", "column")
+    where rows > 0
 ),
 volumes as (
     select distinct night, "table", rows
@@ -221,19 +233,21 @@ ages as (
 ),
 figures as (
     select 'nulls' as measure, * from nulls
-    union all select 'volume', night, "table", '', rows from volumes
-    union all select 'unknown_users', night, '{LAST_DAY}', '', new_users / users from days where users > 0
-    union all select 'new_items', night, '{LAST_DAY}', '', new_items / items from days where items > 0
-    union all select 'age', night, 'events', '', age from ages
+    union all select 'unknown_users', night, '{LAST_DAY}', '', new_users / users, users from days where users > 0
+    union all select 'new_items', night, '{LAST_DAY}', '', new_items / items, items from days where items > 0
+    union all select 'volume', night, "table", '', rows, null from volumes
+    union all select 'age', night, 'events', '', age, null from ages
 ),
 differences as (
     select
         measure, "table", "column", now.figure as value, earlier.figure as before, earlier.night,
-        if(measure = 'volume', greatest((value + 1) / (before + 1), (before + 1) / (value + 1)), value - before) as difference,
+        (now.figure * now.n + earlier.figure * earlier.n) / (now.n + earlier.n) as p,
+        coalesce(3 * sqrt(p * (1 - p) * (1 / now.n + 1 / earlier.n)), 0) as chance,
+        if(measure = 'volume', greatest((value + 1) / (before + 1), (before + 1) / (value + 1)), value - before - chance) as difference,
     from figures as now join figures as earlier using (measure, "table", "column")
     where now.night = getvariable('as_of') and earlier.night < getvariable('as_of')
     union all by name
-    select 'stability' as measure, "table", "column", night, stability as value, stability - chance as difference from stabilities
+    select 'stability' as measure, "table", "column", night, stability as value, chance, stability - chance as difference from stabilities
     union all by name
     select 'vanished_items' as measure, 'items' as "table", '' as "column", night, gone / items as value, value as difference
     from vanished where items > 0
@@ -243,6 +257,7 @@ nearest as (
 )
 select
     measure, "table", "column", round(value, 6) as value, round(before, 6) as before, night,
+    round(coalesce(chance, 0), 6) as chance,
     round(difference, 6) as difference, warn, stop,
     case when difference >= stop then 'stop' when difference >= warn then 'warn' else '' end as level,
 from nearest join levels using (measure)

@@ -11,13 +11,17 @@ less than there are bins, B (B. Yurdakul, Statistical Properties of Population S
 three deviations, (B − 1 + 3 √(2 (B − 1))) · (1 / n + 1 / m). Of events n is the number of users: one's events are alike.
 """
 
+from recsys.features.profile import LAST_DAY
+
 MAX_VALUES = 20
 
-# CTEs over the tables `profiles` (those of several nights, with the night) and `watched` (table, column, has_spread). The last
-# one, stabilities, has a row per night before as_of, table and column: stability, chance.
+# CTEs over the tables `profiles` and `days` (of several nights, with the night) and `watched` (table, column, has_spread). The
+# last one, stabilities, has a row per night before as_of, table and column: stability, chance.
 STABILITY = f"""
 users as (
-    select night, "table", "distinct" as n_users from profiles where "column" = 'user_id' and "table" not in ('users', 'stg_users')
+    select night, '{LAST_DAY}' as "table", users as n_users from days
+    union all
+    select night, 'events', rows from profiles where "table" = 'users' and "column" = 'user_id'
 ),
 spreads as (
     select
