@@ -25,6 +25,7 @@ from prefect.utilities.urls import url_for
 from flows import ui
 from recsys import published, windows
 from recsys.errors import ConfigError, RecsysError
+from recsys.features.drift import findings_of
 from recsys.published import Promotion
 from recsys.store import Store
 
@@ -99,25 +100,30 @@ def stopped(run: FlowRun, state: State) -> Alert:
     )  # fmt: skip
 
 
-def decided(run: FlowRun, promotion: object) -> Alert | None:
-    """Of a night that published somebody else than its candidate, or left it for a person to publish; else none."""
+def decided(run: FlowRun, promotion: object) -> list[Alert]:
+    """Of a night that published somebody else than its candidate, or waits for a person; and of the drift of its data."""
     if not isinstance(promotion, Promotion):  # it was skipped
-        return None
+        return []
     store, night = str(run.parameters["store"]), windows.label(promotion.moment)
+    look, found, reasons = places(run, store, "The morning"), [], "\n".join(promotion.reasons)
     if promotion.action == "hold":
-        what, cause = f"The new model of {night} is within the limits and waits for a person. {stays(store)}", "waits for a person"
+        what = f"The new model of {night} is within the limits and waits for a person. {stays(store)}"
         remedy = f"Look at its lists, then `recsys promote {promotion.id} --store {store} --why …`, or leave it."
-    elif promotion.action == "publish" and promotion.source != "candidate":
-        what, cause = f"{night} is published, but not with its new model: with the lists of {promotion.source}.", "candidate rejected"
+        found.append(Alert(store, night, "waits for a person", what, reasons, remedy, look))
+    elif promotion.source != "candidate":
+        what = f"{night} is published, but not with its new model: with the lists of {promotion.source}."
         remedy = "Readers have lists. Compare the night with one before: is it the data, the training, or the limits of `promotion`?"
-    else:
-        return None
-    return Alert(store, night, cause, what, "\n".join(promotion.reasons), remedy, places(run, store, "The morning"))
+        found.append(Alert(store, night, "candidate rejected", what, reasons, remedy, look))
+    if drift := [finding.sentence for finding in findings_of(Store(store), promotion.moment)]:
+        what = f"The data of {night} differ from those of the last nights. {stays(store)}"
+        remedy = "Is the change meant? If not, mend the source and run the night again; its lists are made from these data."
+        found.append(Alert(store, night, "data drift", what, "\n".join(drift), remedy, look))
+    return found
 
 
 def on_stop(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     """State hook of a run that failed, timed out or crashed. Of one that was killed, the worker runs it."""
-    _on_state(flow_run, lambda: stopped(flow_run, state))
+    _on_state(flow_run, lambda: [stopped(flow_run, state)])
 
 
 def on_decision(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
@@ -125,17 +131,17 @@ def on_decision(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     _on_state(flow_run, lambda: decided(flow_run, state.result()))
 
 
-def _on_state(run: FlowRun, alert: Callable[[], Alert | None]) -> None:
+def _on_state(run: FlowRun, alerts: Callable[[], list[Alert]]) -> None:
     if CHANNEL not in os.environ:  # by hand: the terminal says it all
         return
     log = flow_run_logger(run)
     try:
-        found = alert()
+        found = alerts()
     except Exception as error:  # a hook must not hide what became of its run
         log.error("No alert was made of this run: %s", _without_addresses(f"{type(error).__name__}: {error}"))
         return
-    if found is not None:
-        send(found, log, run)
+    for alert in found:
+        send(alert, log, run)
 
 
 def night_of(run: FlowRun) -> str:

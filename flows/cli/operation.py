@@ -1,5 +1,6 @@
 """Commands of who is on call: how matters stand, what is published instead, what may go, what is damaged, what changed."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from flows import console, overview
 from flows.cli.export import copies
 from flows.cli.options import Config, Deployment, Folder, answering, opened
 from recsys import audit, difference, pruning, published
-from recsys.errors import StoreError
+from recsys.errors import ConfigError, StoreError
 from recsys.published import Promotion
 from recsys.store import Store
 from recsys.windows import label
@@ -81,6 +82,25 @@ def verify(deployment: Deployment = None, config: Config = None, store: Folder =
         console.say(f"{len(problems)} problems in {total}.")
         raise typer.Exit(1)
     console.say(f"All as written: {total}.")
+
+
+@app.command()
+@answering
+def watch(
+    published_by: Annotated[str, typer.Option(help="The hour, in UTC, by which tonight has to be published: 06:00.")] = "06:00",
+    max_age: Annotated[str, typer.Option(help="The newest event that the published lists are made from may be this old: 2d.")] = "2d",
+    silence: Annotated[str, typer.Option(help="A run without a sign of life for so long has vanished: 10m.")] = "10m",
+    names: Annotated[list[str] | None, typer.Option("--deployment", help="One of `nightly` to look after; those on schedule else.")] = None,
+) -> None:
+    """Look after the nights of the server at PREFECT_API_URL, as the deployment `watch` does: for a timer beside the worker."""
+    if not os.environ.get("PREFECT_API_URL"):
+        raise ConfigError(
+            "`recsys watch` looks after the runs of a server: export PREFECT_API_URL=http://127.0.0.1:4200/api, or where it is."
+        )
+    from flows import local  # imports Prefect
+
+    asked = {"published_by": published_by, "max_age": max_age, "silence": silence, "names": tuple(names or ())}
+    console.say(local.run("watch", asked).message)
 
 
 @app.command()

@@ -2,9 +2,13 @@
 
 import logging
 import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from prefect import flow, get_client
 from prefect.blocks.notifications import MattermostWebhook
@@ -12,9 +16,12 @@ from prefect.states import Completed, Crashed, State
 
 from flows import alerts
 from flows.nightly import nightly
-from recsys.config import Data, Events
+from recsys.config import Data, Events, Features, Levels
+from recsys.features.drift import measure_drift
+from recsys.features.profile import PROFILE
 from recsys.published import Promotion, publish
-from recsys.store import Store
+from recsys.schema import Schema
+from recsys.store import Draft, Store
 from recsys.windows import parse_as_of
 from tests.flows.conftest import Chat
 
@@ -87,6 +94,39 @@ def test_a_decision_against_the_candidate_and_one_that_waits(chat: Chat, tmp_pat
     night(str(tmp_path / "shop"))
     assert chat.subjects == said
     assert all("The new model is rejected: it is 3.0% below popularity." in message["body"] for message in chat.messages)
+
+
+def test_drift_is_told_of_a_night_that_goes_on(chat: Chat, tmp_path: Path) -> None:
+    """The sentences are those of the night's drift artifact: half of the last day's users are new, where nobody was the night before."""
+    store = Store(tmp_path / "shop")
+
+    def days(new_users: int) -> Callable[[Draft], None]:
+        def write(draft: Draft) -> None:
+            with duckdb.connect() as connection:
+                connection.execute(f"""create table days as
+                    select timestamp '2026-03-01' as ends_at, 10 as events, 10 as users, 5 as items,
+                        {new_users} as new_users, 0 as new_items""")
+                connection.table("days").write_parquet(str(draft.path / "days.parquet"))
+            pq.write_table(PROFILE.empty_table(), draft.path / "profile.parquet")
+            items = pa.table({"item_id": [1], "eligible": [True], "last_event_at": [None]})
+            pq.write_table(items, draft.path / "items.parquet")
+            Schema((), has_times=True).save(draft.path)
+
+        return write
+
+    settings = {"data": {"history": "30d", "items": None}}
+    nights = [parse_as_of("2026-02-28"), parse_as_of("2026-03-01")]
+    made = [store.ensure("features", at, settings, {}, days(n), code="recsys.store") for at, n in zip(nights, (0, 5), strict=True)]
+    measure_drift(store, made[1], Features().drift.model_copy(update={"unknown_users": Levels(warn=0.2, stop=0.9)}))
+    decision = Promotion(nights[1].isoformat(), "a configuration", "candidate", {}, REASONS, id="0123456789ab")
+
+    @flow(on_completion=[alerts.on_decision])
+    def night(store: str) -> State:
+        return Completed(message="done", data=decision)
+
+    night(str(store.root))
+    assert chat.subjects == ["recsys shop 2026-03-01: data drift"]
+    assert "50.0% of the last day's users had no event before it; 0.0% on 2026-02-28" in chat.messages[0]["body"]
 
 
 def test_a_message_that_cannot_be_sent_breaks_nothing_and_is_sent_later(
