@@ -70,7 +70,7 @@ def test_what_was_set_aside_is_the_same_wherever_the_data_lie(build: Build, brok
     one = build(broken, quarantine=0.2)
     (tmp_path / "data").rename(tmp_path / "moved")
     moved = broken.model_copy(
-        update={"events": Events(path=f"{tmp_path}/moved/*/events.parquet", user="who", item="what", time="at", weight="stars")}
+        update={"events": Events(path=f"{tmp_path}/moved/*/events.parquet", user="who", item="what", time="moment", weight="stars")}
     )
     other = build(moved, quarantine=0.2, store="other")
     assert (one.version, one.content) == (other.version, other.content)
