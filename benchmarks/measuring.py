@@ -32,7 +32,7 @@ class Task:
     n_blocks: int = 2
     n_heads: int = 4
     dropout: float = 0.2
-    attention_dropout: float = 0.0  # of ours; theirs is always `dropout`
+    attention_dropout: float = 0.2  # of ours; theirs is always `dropout`
     start: str = "theirs"  # ours begins with their positions and initial weights; "recipe": with those of its recipe
     loss: str = "softmax"  # or "sampled"
     n_negatives: int = 256

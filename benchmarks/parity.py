@@ -27,7 +27,7 @@ from benchmarks.sides import machine, measured, ndcg_at_10
 CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "RecTools": ("RecTools", {}),
     "ours": ("ours", {}),
-    "ours, attention dropout": ("ours", {"attention_dropout": 0.2}),
+    "ours, no dropout of attention": ("ours", {"attention_dropout": 0.0}),
     "ours, positions and initial weights of the recipe": ("ours", {"start": "recipe"}),
 }
 REFERENCE = "RecTools"

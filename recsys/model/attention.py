@@ -13,14 +13,13 @@ from recsys.model.items import INITIAL_STD
 class Attention(nn.Module):
     """Scaled dot-product attention of several heads (Vaswani et al. 2017).
 
-    From left to right it needs no mask: an event never sees what stands after it, so it never sees padding. Dropout of
-    attention weights leaves the fast kernel on a CPU and makes attention several times slower there.
+    From left to right it needs no mask: an event never sees what stands after it, so it never sees padding.
     """
 
     def __init__(self, width: int, n_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         check_attention(width, n_heads, dropout)
-        self.n_heads, self.dropout = n_heads, dropout
+        self.n_heads, self.dropout = n_heads, Dropout(dropout)
         self.query, self.key_value, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
         initialise(self.query, self.key_value, self.out)
 
@@ -33,7 +32,7 @@ class Attention(nn.Module):
         )
         if view.rotary_base is not None:
             q, k = rotated(q, view.rotary_base, view.place), rotated(k, view.rotary_base)
-        found = attend(q, k, v, view.attention_mask(L), dropout=self.dropout if self.training else 0.0)
+        found = attend(q, k, v, view.attention_mask(L), dropout=self.dropout)
         return self.out(found.transpose(1, 2).flatten(2))
 
 
@@ -50,18 +49,36 @@ class FeedForward(nn.Module):
         return self.dropout(self.narrow(self.dropout(self.activation(self.wide(x)))))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, bias: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, bias: Tensor | None = None, dropout: Dropout | None = None) -> Tensor:
     """softmax(q kᵀ / √W + bias) v of q (B, heads, L or 1, W) and k, v (B, heads, L, W) over the places `seen`, (B or 1, 1, L or 1, L).
 
     None, with no bias, stands for the places up to each one's own. A place that sees nothing finds zeros, and no NaN in any gradient,
-    whatever the kernel makes of an empty softmax.
+    whatever the kernel makes of an empty softmax. `dropout` is of the softmax.
     """
     if seen is None:
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        return _found(q, k, v, None, dropout)
     blind = ~seen.any(-1, keepdim=True)
     mask = seen | blind
     mask = mask if bias is None else bias.masked_fill(~mask, -torch.inf)
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).masked_fill(blind, 0)
+    return _found(q, k, v, mask, dropout).masked_fill(blind, 0)
+
+
+def _found(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: Dropout | None) -> Tensor:
+    p = dropout.p if dropout is not None and dropout.training else 0.0
+    if dropout is None or p == 0 or q.device.type != "cpu":
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, dropout_p=p)
+    # On a CPU torch has no kernel with dropout, and what it does instead takes half as long again as this.
+    if mask is None:
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril()
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return dropout(scores.softmax(-1)) @ v
+
+
+def attention_share(attention_dropout: float | None, dropout: float) -> float:
+    """The share of attention's weights that is dropped: an encoder's `dropout`, unless it has one of its own."""
+    check_share(dropout)
+    return dropout if attention_dropout is None else attention_dropout
 
 
 def check_attention(width: int, n_heads: int, dropout: float = 0.0) -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from recsys.errors import ConfigError
 from recsys.model.attention import Attention, attend, rotated
+from recsys.model.dropout import Dropout
 from recsys.model.encoders import Encoder, View
 from recsys.model.encoders.albert import Albert
 from recsys.model.encoders.hstu import HSTU
@@ -18,6 +19,7 @@ from recsys.model.encoders.module import Module
 from recsys.model.encoders.preln import PreLN
 from recsys.model.encoders.recurrent import GRU, LSTM
 from recsys.model.encoders.sasrec import SASRec
+from recsys.model.encoders.xlnet import RelativeAttention, XLNet
 from recsys.parts import parse
 
 L, D = 5, 12
@@ -85,6 +87,30 @@ def test_attention_to_nothing_is_zero_and_harmless(bias: bool) -> None:
     assert not found[0, :, 2].any() and not found[1].any() and found[0, :, :2].all()
     found.sum().backward()
     assert all(x.grad.isfinite().all() for x in (q, k, v, *([b] if bias else [])))
+
+
+@pytest.mark.parametrize(("masked", "bias"), [(False, False), (True, False), (True, True)])
+def test_dropout_of_attention_drops_weights_and_no_more(masked: bool, bias: bool) -> None:
+    """A share that rounds to none on a CPU changes nothing; with v = 1 a place finds the sum of the weights that are left to it."""
+    q, k, v, b = (torch.randn(2, 3, L, L) for _ in range(4))
+    seen = torch.rand(2, 1, L, L) > 0.3 if masked else None
+    asked = {"bias": b if bias else None}
+    torch.testing.assert_close(attend(q, k, v, seen, **asked, dropout=Dropout(0.001)), attend(q, k, v, seen, **asked))
+    half = Dropout(0.5)
+    sums = torch.stack([attend(q, k, torch.ones_like(v), seen, **asked, dropout=half)[..., 0] for _ in range(2000)])
+    seeing = torch.ones(2, 1, L) if seen is None else seen.any(-1).float()
+    torch.testing.assert_close(sums.mean(0), seeing.expand(2, 3, L), atol=0.12, rtol=0)
+    assert sums.std(0)[:, :, -1][seeing[:, 0, -1] > 0].min() > 0.1
+    half.eval()
+    assert torch.equal(attend(q, k, v, seen, **asked, dropout=half), attend(q, k, v, seen, **asked))
+
+
+@pytest.mark.parametrize("cls", [SASRec, PreLN, Albert, LiGR, XLNet])
+def test_attention_drops_as_much_as_the_rest_unless_said(cls: type) -> None:
+    def shares(encoder: torch.nn.Module) -> set[float]:
+        return {module.dropout.p for module in encoder.modules() if isinstance(module, (Attention, RelativeAttention))}
+
+    assert shares(cls(D, dropout=0.3)) == {0.3} and shares(cls(D, dropout=0.3, attention_dropout=0.0)) == {0.0}
 
 
 def test_rotary_turns_pairs_of_coordinates() -> None:

@@ -4,6 +4,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from recsys.errors import ConfigError
+from recsys.model.attention import attention_share
 from recsys.model.encoders.preln import PreLNBlock
 from recsys.model.encoders.stacked import Stacked
 
@@ -26,17 +27,18 @@ class Albert(Stacked):
         n_heads: PositiveInt = 2,
         inner_width_factor: PositiveInt = 4,
         dropout: float = 0.2,
-        attention_dropout: float = 0.0,
+        attention_dropout: float | None = None,
         causal: bool | None = None,
     ) -> None:
         super().__init__(width, dropout, causal)
+        of_weights = attention_share(attention_dropout, dropout)
         if n_hidden_groups > n_blocks:
             raise ConfigError(
                 f"Albert: n_hidden_groups={n_hidden_groups} is above n_blocks={n_blocks}: each group needs a block of its own."
             )
         self.n_blocks = n_blocks
         self.groups = nn.ModuleList(
-            nn.ModuleList(PreLNBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_inner_groups))
+            nn.ModuleList(PreLNBlock(width, n_heads, inner_width_factor, dropout, of_weights) for _ in range(n_inner_groups))
             for _ in range(n_hidden_groups)
         )
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.errors import ConfigError
-from recsys.model.attention import check_attention
-from recsys.model.dropout import check_share
+from recsys.model.attention import attention_share, check_attention
 from recsys.model.encoders import BOTH_SIDES, EITHER, LEFT_TO_RIGHT, Direction, Encoder, View
 from recsys.validation import closest
 
@@ -125,22 +124,22 @@ class HuggingFace(Encoder):
         n_heads: PositiveInt = 2,
         inner_width_factor: PositiveInt = 4,
         dropout: float = 0.2,
-        attention_dropout: float = 0.0,
+        attention_dropout: float | None = None,
         options: dict[str, Any] | None = None,
         causal: bool | None = None,
     ) -> None:
         super().__init__(causal)
         self.architecture = architecture = _architecture(name)
         self.directions = _directions(name, architecture, causal)
-        check_attention(width, n_heads, attention_dropout)
-        check_share(dropout)
+        of_weights = attention_share(attention_dropout, dropout)
+        check_attention(width, n_heads, of_weights)
         sizes: dict[str, Any] = {
             **dict.fromkeys(architecture.width, width),
             architecture.n_blocks: n_blocks,
             **dict.fromkeys(architecture.n_heads, n_heads),
             architecture.inner_width: inner_width_factor * width,
             **dict.fromkeys(architecture.dropout, dropout),
-            architecture.attention_dropout: attention_dropout,
+            architecture.attention_dropout: of_weights,
             architecture.n_places: n_places + architecture.first_place,
             **dict.fromkeys(architecture.head_width, width // n_heads),
         }

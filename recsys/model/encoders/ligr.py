@@ -4,7 +4,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.model.attention import Attention, initialise
+from recsys.model.attention import Attention, attention_share, initialise
 from recsys.model.dropout import Dropout
 from recsys.model.encoders import View
 from recsys.model.encoders.stacked import Stacked
@@ -25,11 +25,12 @@ class LiGR(Stacked):
         n_heads: PositiveInt = 2,
         inner_width_factor: PositiveInt = 4,
         dropout: float = 0.2,
-        attention_dropout: float = 0.0,
+        attention_dropout: float | None = None,
         causal: bool | None = None,
     ) -> None:
         super().__init__(width, dropout, causal)
-        self.blocks = nn.ModuleList(_LiGRBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_blocks))
+        of_weights = attention_share(attention_dropout, dropout)
+        self.blocks = nn.ModuleList(_LiGRBlock(width, n_heads, inner_width_factor, dropout, of_weights) for _ in range(n_blocks))
 
     def layers(self) -> list[nn.Module]:
         return list(self.blocks)

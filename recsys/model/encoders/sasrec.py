@@ -3,7 +3,7 @@
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from recsys.model.attention import Attention, FeedForward
+from recsys.model.attention import Attention, FeedForward, attention_share
 from recsys.model.encoders import View
 from recsys.model.encoders.stacked import Stacked
 
@@ -12,7 +12,7 @@ class SASRec(Stacked):
     """The blocks of SASRec as its authors wrote them (Kang & McAuley 2018, arXiv:1808.09781, and its code).
 
     Only queries are normalised, and it is the normalised input that the residual carries; ReLU, D wide inside. `dropout` is of
-    what comes in and of the feed-forward; what attention finds has none but `attention_dropout`, of its weights.
+    what comes in, of the feed-forward and of attention's weights; of what attention finds there is none.
     """
 
     def __init__(
@@ -22,11 +22,12 @@ class SASRec(Stacked):
         n_blocks: PositiveInt = 2,
         n_heads: PositiveInt = 1,
         dropout: float = 0.2,
-        attention_dropout: float = 0.0,
+        attention_dropout: float | None = None,
         causal: bool | None = None,
     ) -> None:
         super().__init__(width, dropout, causal)
-        self.blocks = nn.ModuleList(_SASRecBlock(width, n_heads, dropout, attention_dropout) for _ in range(n_blocks))
+        of_weights = attention_share(attention_dropout, dropout)
+        self.blocks = nn.ModuleList(_SASRecBlock(width, n_heads, dropout, of_weights) for _ in range(n_blocks))
 
     def layers(self) -> list[nn.Module]:
         return list(self.blocks)

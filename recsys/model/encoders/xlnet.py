@@ -4,7 +4,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from recsys.model.attention import FeedForward, attend, check_attention
+from recsys.model.attention import FeedForward, attend, attention_share, check_attention
 from recsys.model.dropout import Dropout
 from recsys.model.encoders import Encoder, View
 from recsys.model.items import INITIAL_STD
@@ -28,12 +28,13 @@ class XLNet(Encoder):
         n_heads: PositiveInt = 2,
         inner_width_factor: PositiveInt = 4,
         dropout: float = 0.2,
-        attention_dropout: float = 0.0,
+        attention_dropout: float | None = None,
         causal: bool | None = None,
     ) -> None:
         super().__init__(causal)
+        of_weights = attention_share(attention_dropout, dropout)
         self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(_XLNetBlock(width, n_heads, inner_width_factor, dropout, attention_dropout) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(_XLNetBlock(width, n_heads, inner_width_factor, dropout, of_weights) for _ in range(n_blocks))
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         """Hidden states (B, L, D) of the events x (B, L, D): of the query stream where there is a query."""
@@ -74,7 +75,7 @@ class RelativeAttention(nn.Module):
     def __init__(self, width: int, n_heads: int, dropout: float) -> None:
         super().__init__()
         check_attention(width, n_heads, dropout)
-        self.n_heads, self.dropout = n_heads, dropout
+        self.n_heads, self.dropout = n_heads, Dropout(dropout)
         self.query, self.key, self.value, self.distance, self.out = (nn.Linear(width, width, bias=False) for _ in range(5))
         self.content_bias, self.distance_bias = (nn.Parameter(torch.empty(width)) for _ in range(2))
         for parameter in self.parameters():
@@ -88,7 +89,7 @@ class RelativeAttention(nn.Module):
         )
         content_bias, distance_bias = (bias.view(self.n_heads, 1, -1) for bias in (self.content_bias, self.distance_bias))
         by_distance = from_distances((q + distance_bias) @ r.transpose(-2, -1)) / q.shape[-1] ** 0.5
-        found = attend(q + content_bias, k, v, seen, by_distance, self.dropout if self.training else 0.0)
+        found = attend(q + content_bias, k, v, seen, by_distance, self.dropout)
         return self.out(found.transpose(1, 2).flatten(2))
 
 
