@@ -23,6 +23,7 @@ from flows.run import winner as winner_of
 from recsys import published
 from recsys.config import Backtest, Group, Night
 from recsys.errors import ExportError, RecsysError
+from recsys.features.drift import check_drift
 from recsys.promotion.policy import Decision
 from recsys.published import Promotion
 from recsys.publishing.exports import export
@@ -91,11 +92,15 @@ def may_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 
 @task(name="features", task_run_name="features", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 60], retry_condition_fn=may_pass)
 def features(run: Run) -> Artifact:
-    """The events, items and users of the night's windows, as tables that kept their contracts."""
+    """The events, items and users of the night's windows, as tables that kept their contracts and are like the last nights'."""
     with progress_of(run, "features"):
         tables = run.features()
     ui.show_profile(tables)
-    return ui.reported(tables)
+    ui.reported(tables)
+    drift = run.drift(tables)
+    ui.show_drift(drift)
+    check_drift(drift)
+    return tables
 
 
 @task(name="sequences", task_run_name="sequences", cache_policy=NO_CACHE)
