@@ -20,6 +20,7 @@ from recsys.published import Promotion
 from recsys.publishing.copies import Place
 from recsys.publishing.files import Bucket, Folder
 from recsys.publishing.tables import Table
+from recsys.redaction import redacted
 from recsys.store import Store
 from recsys.windows import label
 
@@ -59,7 +60,7 @@ def export(store: Store, promotion: Promotion, exports: Iterable[Export], rebuil
             try:
                 if rebuild or place.shows() != about:
                     place.write(str(scoring.path / "recommendations" / "*.parquet"), about)
-                    written.append(str(place))
+                    written.append(redacted(str(place)))
             except (OSError, duckdb.Error, ExportError) as error:
                 failed[place] = error
     if failed:
@@ -104,4 +105,4 @@ def _may_pass(error: Exception) -> bool:
     if isinstance(error, duckdb.HTTPException):
         return error.status_code >= 500
     lasting = (PermissionError, NotADirectoryError, FileExistsError)
-    return isinstance(error, (OSError, duckdb.IOException)) and not isinstance(error, lasting)
+    return isinstance(error, (OSError, duckdb.OperationalError)) and not isinstance(error, lasting)

@@ -1,6 +1,7 @@
 """Copies of the published lists: whole, of the current night, and written only when they are due."""
 
 import json
+import resource
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -96,6 +97,25 @@ def test_a_copy_that_was_cut_short_is_due_again(
     assert len(read(tmp_path, "csv")) == len(shop.rows())  # still the whole night before
     assert export(store, second, wanted)
     assert sorted(p.name for p in (tmp_path / "out" / "lists").iterdir()) == ["recommendations.csv", "recommendations.csv.json"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_disk_that_refuses_leaves_the_night_before(store: Store, nights: list[datetime], shop: Any, tmp_path: Path, format: str) -> None:
+    wanted = [place(tmp_path, format)]
+    export(store, shop.promoted(store, nights[0]), wanted)
+    there = sorted((tmp_path / "out").rglob("*"))
+    second = shop.promoted(store, nights[1], shop.rows()[:6])
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))  # bytes of a file: as a full disk or a quota
+    try:
+        with pytest.raises(ExportError, match="copies could not be written") as caught:
+            export(store, second, wanted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert caught.value.may_pass and len(read(tmp_path, format)) == len(shop.rows())
+    left = set((tmp_path / "out").rglob("*")) - set(there)
+    assert {path.suffix for path in left} <= {".wal"}, "nothing half-written stays in the way but DuckDB's log, which it takes up again"
+    assert export(store, second, wanted) and len(read(tmp_path, format)) == 6
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])

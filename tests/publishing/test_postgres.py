@@ -237,6 +237,24 @@ def test_a_lock_that_somebody_holds_passes(
     assert export(store, second, WANTED) and len(database(READ)) == 6
 
 
+def test_a_connection_that_ends_in_the_middle_leaves_the_night_before(
+    store: Store, nights: list[datetime], shop: Any, database: Database
+) -> None:
+    export(store, shop.promoted(store, nights[0]), WANTED)
+    second = shop.promoted(store, nights[1], shop.rows()[:6])
+    waiting = "select pg_terminate_backend(pid) from pg_stat_activity where query like 'lock table%' and wait_event_type = 'Lock'"
+    with database.connect() as connection, ThreadPoolExecutor() as threads:
+        with connection.transaction():
+            connection.execute(READ)  # so that the export, all loaded, has to wait
+            failing = threads.submit(export, store, second, WANTED)
+            while not database(waiting):
+                assert not failing.done()
+            with pytest.raises(ExportError, match="terminating connection") as caught:
+                failing.result()
+    assert caught.value.may_pass and database(READ) == shop.values() and database(TABLES) == [("shop.lists",)]
+    assert export(store, second, WANTED)
+
+
 def test_two_stores_may_copy_to_one_table(tmp_path: Path, nights: list[datetime], shop: Any, database: Database) -> None:
     stores = [Store(tmp_path / name) for name in "abc"]
     done = [shop.promoted(store, nights[0], shop.rows()[: 3 * n]) for n, store in enumerate(stores, start=1)]
