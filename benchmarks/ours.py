@@ -108,7 +108,9 @@ class Night:
     def features(self) -> Artifact:
         events = Events(path=str(self.task.events), time="happened_at")
         data = Data(events=events, history=self.history, seen=self.history)
-        rules = Features(max_age="99999d", min_day_volume=0, threads=self.task.threads)  # of an old table, whose last day may be short
+        old = {"max_age": "99999d", "min_day_volume": 0}  # a table whose last day may be short
+        n_shards = 1 if self.task.work == "scoring" else 4  # one, so that few users fill what is read at once
+        rules = Features(**old, n_shards=n_shards, threads=self.task.threads)
         return build_features(self.store, self.as_of, data, rules)
 
     def sequences(self) -> Artifact:
