@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from flows import secrets
 from recsys import recipes
 from recsys.config import Data, Night
 from recsys.evaluation.comparison import OTHERS
@@ -18,6 +19,7 @@ def check(night: Night, store: Store, contenders: Iterable[str] = ()) -> None:
 
     `contenders` are who takes part in a backtest beside those of a night: a metric may compare with any of them.
     """
+    secrets.provide_blocks(night)
     blocks = Blocks.of(recipes.resolve(night.model))
     blocks.check(has_times=night.data.events is None or night.data.events.time is not None)
     blocks.check_aims(night.data.labels)

@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging.handlers import APILogHandler
 
-from flows import deployments, ui
+from flows import deployments, secrets, ui
 from flows.checks import check
 from flows.progress import Progress
 from flows.run import Run, Winner
@@ -61,6 +61,7 @@ def _listen() -> None:
         logger.setLevel(logging.INFO)
         if not any(isinstance(handler, APILogHandler) for handler in logger.handlers):
             logger.addHandler(APILogHandler())
+    secrets.keep_out_of_logs()
 
 
 def _differences(groups: Mapping[str, Any]) -> Iterator[str]:

@@ -34,6 +34,7 @@ _PLUMBING = {
     "recsys.errors",
     "recsys.validation",
     "recsys.trust",
+    "recsys.redaction",
 }
 
 _PARSING = Lock()  # in CPython 3.11, two threads that parse at once can end in a SystemError (python/cpython#106905)

@@ -1,8 +1,13 @@
 """Errors that are answers: what was found, where, and what to do. The command line prints them without a traceback."""
 
+from recsys.redaction import redacted
+
 
 class RecsysError(Exception):
-    """Anything that a person can put right: retrying it unchanged would fail again."""
+    """Anything that a person can put right: retrying it unchanged would fail again. It tells no secrets."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class ConfigError(RecsysError):

@@ -34,6 +34,7 @@ NEUTRAL = {
     "validation",
     "errors",
     "trust",
+    "redaction",
     "histories",
     "shards",
     "splits",

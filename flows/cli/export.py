@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows import console, deployments
+from flows import console, deployments, secrets
 from flows.cli.options import AsOf, Config, Deployment, Folder, answering, chosen, current, of_published, opened
 from recsys import published, windows
 from recsys.errors import ConfigError, StoreError
@@ -34,10 +34,12 @@ def export_lists(
 
 def copies(now: published.Promotion, deployment: str | None, config: Path | None, store: Path | None, rebuild: bool = False) -> bool:
     """Write the copies that are due, and say so; whether the configuration asks for any."""
-    exports = deployments.night(chosen(deployment, config, store, [])).publishing.exports
+    night = deployments.night(chosen(deployment, config, store, []))
+    exports = night.publishing.exports
     if exports:
         from recsys.publishing.exports import export  # imports DuckDB
 
+        secrets.provide_blocks(night.publishing)
         written = export(opened(deployment, config, store), now, exports, rebuild)
         for place in written:
             console.say(f"Copied to {place}")

@@ -5,7 +5,7 @@ Fields made with `Free(...)` cannot change a result (threads, memory, devices, p
 
 from recsys.config.backtest import Backtest
 from recsys.config.data import Data, Drift, Events, Features, Items, Levels, Sequences, Shop, Table, Users
-from recsys.config.groups import Free, Group, expand
+from recsys.config.groups import Free, Group, expand, provide
 from recsys.config.model import Model, Part, Training
 from recsys.config.night import Evaluation, Export, Night, Promotion, Publishing, Scoring
 
@@ -33,4 +33,5 @@ __all__ = [
     "Training",
     "Users",
     "expand",
+    "provide",
 ]

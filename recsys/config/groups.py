@@ -6,7 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from recsys import redaction
 from recsys.errors import ConfigError
+
+BLOCK = "block:"
+_provided: dict[str, str] = {}
 
 RESULT_FREE: dict[str, Any] = {"result_free": True}
 
@@ -37,12 +41,28 @@ class Group(BaseModel):
         return chosen
 
 
+def provide(name: str, value: str) -> None:
+    """What `${name}` stands for in this process: a secret that a flow has read from elsewhere."""
+    _provided[name] = value
+
+
 def expand(text: str) -> str:
-    """`${NAME}` replaced from the environment; a name that is not set is an error."""
+    """`${NAME}` replaced from the environment, and `${block:name}` by the secret that was provided; one that is not there is an error.
+
+    What it stands for is kept out of messages from then on: see recsys.redaction.
+    """
 
     def value(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise ConfigError(f"{text!r} needs the environment variable {match[1]}, which is not set: export {match[1]}=…")
-        return os.environ[match[1]]
+        name = match[1]
+        if name in _provided:
+            found = _provided[name]
+        elif name.startswith(BLOCK):
+            raise ConfigError(f"{text!r} needs a Secret block of Prefect, which only a run of a flow reads: run it as a flow.")
+        elif name in os.environ:
+            found = os.environ[name]
+        else:
+            raise ConfigError(f"{text!r} needs the environment variable {name}, which is not set: export {name}=…")
+        redaction.hide(name, found)
+        return found
 
-    return re.sub(r"\$\{(\w+)\}", value, text)
+    return re.sub(rf"\$\{{((?:{BLOCK})?[\w-]+)\}}", value, text)

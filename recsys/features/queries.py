@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from recsys import trust
 from recsys.config import Features, expand
 from recsys.errors import ConfigError, RecsysError
+from recsys.redaction import redact
 from recsys.sql import literal, quoted
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ def connect(features: Features, spill: Path | None = None, remote: bool = False)
     except RuntimeError as error:
         if "Query interrupted" in str(error):  # what DuckDB makes of Ctrl-C
             raise KeyboardInterrupt from None
+        raise
+    except Exception as error:
+        redact(error)  # an address that is read may have a password in it
         raise
     finally:
         con.close()

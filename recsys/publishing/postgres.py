@@ -27,7 +27,8 @@ from recsys.sql import literal, quoted
 BATCH_ROWS = 100_000
 LONGEST_NAME = 63 - len("_pkey")  # bytes; the server cuts longer ones off
 
-_PASSWORD = re.compile(r"://[^/@]*:(?!\$\{)[^/@]*@|password\s*=\s*(?!\$\{)\S")  # written out, and no ${NAME}
+_NAMED = re.compile(r"\$\{[\w:-]+\}")  # from the environment, or a block
+_PASSWORD = re.compile(r"://[^/@]*:(?!\0)[^/@]*@|password\s*=\s*(?!\0)\S")  # written out
 _ADVICE = {
     "42501": "The role needs usage and create on the schema, and has to own the table, or be in the role that does.",
     "3F000": "Create the schema, and grant the role usage and create on it.",
@@ -49,7 +50,7 @@ class Postgres:
     @classmethod
     def at(cls, connection: str, schema: str, name: str) -> "Postgres":
         """`connection` as it is configured. ConfigError where it is none, or holds a password in plain text."""
-        if _PASSWORD.search(connection):
+        if _PASSWORD.search(_NAMED.sub("\0", connection)):
             raise ConfigError(
                 "publishing.exports: the `path` of postgres holds a password. Take it from the environment, as ${NAME} or PGPASSWORD."
             )

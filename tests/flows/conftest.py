@@ -17,7 +17,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Without heartbeats, whose thread makes every flow wait a second at its end; results stay out of PREFECT_HOME."""
     results = str(tmp_path_factory.mktemp("results"))
     with (
-        prefect_test_harness(server_startup_timeout=120),
+        prefect_test_harness(server_startup_timeout=600),
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOCAL_STORAGE_PATH: results}),
     ):
         yield

@@ -1,0 +1,49 @@
+"""Secrets of a configuration: `${block:name}` is the value of Prefect's Secret block of that name, read when a run begins.
+
+The configuration, and so parameters, versions and the UI, have the name only. recsys gets the value, and does not tell it.
+"""
+
+import logging
+import re
+from typing import Any
+
+from recsys.config import Group, provide
+from recsys.config.groups import BLOCK
+from recsys.errors import ConfigError
+from recsys.redaction import redacted
+
+
+def provide_blocks(group: Group) -> None:
+    """Read the blocks that a configuration names. ConfigError for one that is not there, or without a server that keeps any."""
+    names = sorted(set(re.findall(rf"\$\{{{BLOCK}([\w-]+)\}}", group.model_dump_json())))
+    if not names:
+        return
+    from prefect.blocks.system import Secret
+    from prefect.settings import PREFECT_API_URL
+
+    for name in names:
+        written = f"${{{BLOCK}{name}}}"
+        if not PREFECT_API_URL.value():
+            raise ConfigError(f"{written} is a Secret block of a Prefect server: say with PREFECT_API_URL where it is.")
+        try:
+            block = Secret.load(name)
+        except ValueError:
+            raise ConfigError(f"{written}: the Prefect server has no Secret block {name!r}. Make it in the UI, or name another.") from None
+        assert isinstance(block, Secret)
+        provide(f"{BLOCK}{name}", str(block.get()))
+
+
+def keep_out_of_logs() -> None:
+    """Log records of this process say `${NAME}` for what it stands for; Prefect's own, too, which go to the UI."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "__module__", "") == __name__:
+        return
+
+    def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        made = make(*args, **kwargs)
+        said = made.getMessage()
+        if (kept := redacted(said)) != said:
+            made.msg, made.args = kept, ()
+        return made
+
+    logging.setLogRecordFactory(record)

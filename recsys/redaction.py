@@ -1,0 +1,44 @@
+"""What `${NAME}` stands for is used and not told: it may be a password, or an address with one in it.
+
+A path of this machine (`/srv/data`, or what is there as `data`) is no secret, and messages need it. Everything else is
+written as the configuration writes it wherever something is said: in errors, and by whoever asks `redacted`.
+"""
+
+import os
+import re
+from urllib.parse import quote
+
+_hidden: dict[str, str] = {}  # value → how the configuration writes it
+
+
+def hide(name: str, value: str) -> None:
+    """From now on, the value is told as `${name}`."""
+    if value and not value.startswith("/") and not os.path.exists(value):
+        _hidden[value] = _hidden[quote(value, safe="")] = f"${{{name}}}"
+
+
+def redacted(text: str) -> str:
+    """The text without what is hidden, also where that was written for an address.
+
+    >>> hide("TOKEN", "5ec ret")
+    >>> redacted("GET https://host/a?token=5ec%20ret: 403, for 5ec ret")
+    'GET https://host/a?token=${TOKEN}: 403, for ${TOKEN}'
+    """
+    for value in sorted(_hidden, key=len, reverse=True):  # one may be part of another
+        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _, value=value: _hidden[value], text)
+    return text
+
+
+def redact(error: BaseException) -> None:
+    """Take what is hidden out of an error of another library, and of those that led to it: all of them are logged."""
+    seen: list[BaseException] = []
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        one = ahead.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        one.args = tuple(redacted(value) if isinstance(value, str) else value for value in one.args)
+        if isinstance(one, OSError) and isinstance(one.filename, str):
+            one.filename = redacted(one.filename)
+        ahead += [one.__cause__, one.__context__]
