@@ -22,7 +22,7 @@ from recsys.features.tables import build_features
 from recsys.sequences.build import build_sequences
 from recsys.store import Artifact, Store
 from recsys.validation import validated
-from recsys.windows import parse_as_of
+from recsys.windows import microseconds, parse_as_of
 
 # Of a notebook's table nobody knows how old or how large it ought to be.
 FEATURES = Features(n_shards=1, max_age="99999d", min_day_volume=0)
@@ -139,5 +139,13 @@ def _span(events: Events) -> tuple[datetime | None, datetime | None]:
         moment = expression(Declared(events.time, "event_at", "time"), types[events.time], events)
     except WrongType:
         return None, None
-    first, last = (at and at.replace(tzinfo=timezone.utc) for at in rows.aggregate(f"min({moment}), max({moment})").fetchall()[0])
-    return first, last
+    first, last = rows.aggregate(f"epoch_us(min({moment})), epoch_us(max({moment}))").fetchall()[0]
+    return _at(first), _at(last)
+
+
+def _at(time: int | None) -> datetime | None:
+    """A moment in µs since 1970. DuckDB's years go further than Python's: then the nearest that Python has, for a contract to refuse."""
+    if time is None:
+        return None
+    first, last = (microseconds(datetime(year, 1, 1, tzinfo=timezone.utc)) for year in (1, 9999))
+    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=min(max(time, first), last))
