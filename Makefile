@@ -3,6 +3,7 @@
 #
 #   make nightly                                    the whole night on the demo shop (ARGS="--set training.max_epochs=3")
 #   make test                                       the tests; `make test-all` adds the long ones
+#   make chaos                                      nights that are killed, raced, damaged and starved, and the table of what survived
 #   make lint                                       ruff and mypy
 #   make bench                                      side by side with RecTools (ARGS="--data data --rows train-kion recommend-kion")
 
@@ -12,16 +13,19 @@ PYTEST := $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 PEER := benchmarks/peers/rectools
 
-.PHONY: nightly test test-all lint bench bench-peers clean
+.PHONY: nightly test test-all chaos lint bench bench-peers clean
 
 nightly: .venv/installed
 	$(BIN)/recsys nightly $(ARGS)
 
 test: .venv/installed-dev
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not chaos" $(ARGS)
 
 test-all: .venv/installed-dev
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -m "not chaos" $(ARGS)
+
+chaos: .venv/installed-dev
+	$(BIN)/pytest -q -m chaos tests/chaos $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check

@@ -1,7 +1,6 @@
-"""Nights that are cut short: whatever step is killed, nothing half-written is visible, and the next run goes on from there."""
+"""Nights that are interrupted end with a sentence, and the next run goes on from there. Those that are killed: tests/chaos."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +11,9 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
-from recsys import digest, published
+from recsys import digest
 from recsys.store import Store
 
-STEPS = ("features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing")
 RECSYS = str(Path(sys.executable).with_name("recsys"))
 SMALL = {
     "data.demo.n_users": 150, "data.demo.n_items": 60, "model.width": 16, "model.max_events": 20, "training.max_epochs": 3,
@@ -45,7 +43,7 @@ class Night:
             assert self.process.poll() is None and time.monotonic() < deadline, f"{step} was not seen at work"
             time.sleep(0.001)
         self.process.send_signal(number)
-        return self.process.communicate(timeout=60)[0]
+        return self.process.communicate(timeout=240)[0]
 
 
 def contents(store: Path) -> dict[str, str]:
@@ -62,21 +60,12 @@ def undisturbed(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) 
     yield store
 
 
-def test_two_nights_at_once_end_with_one_set_of_artifacts(undisturbed: Path, tmp_path: Path) -> None:
-    nights = [Night(tmp_path / "store") for _ in range(2)]
-    for night in nights:
-        night.finish()
-    assert contents(tmp_path / "store") == contents(undisturbed)
-    assert len(published.history(Store(tmp_path / "store"))) == 1
-
-
-@pytest.mark.parametrize("step", ["features", "training"])
-def test_sigterm_ends_like_ctrl_c(prefect_server: None, tmp_path: Path, step: str) -> None:
+def test_sigterm_ends_like_ctrl_c(prefect_server: None, tmp_path: Path) -> None:
     night = Night(tmp_path / "store")
-    said = night.signal_in(step, signal.SIGTERM)
+    said = night.signal_in("features", signal.SIGTERM)
     assert night.process.returncode == 130, said
     assert "goes on after the last finished step" in said and "Traceback" not in said
-    assert step not in {a.step for a in Store(tmp_path / "store").artifacts()}
+    assert not Store(tmp_path / "store").artifacts()
 
 
 def test_ctrl_c_ends_with_a_sentence_and_the_next_run_goes_on(undisturbed: Path, tmp_path: Path) -> None:
@@ -89,29 +78,3 @@ def test_ctrl_c_ends_with_a_sentence_and_the_next_run_goes_on(undisturbed: Path,
     Night(tmp_path / "store").finish()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert contents(tmp_path / "store") == contents(undisturbed)
-
-
-@pytest.mark.slow
-def test_killed_in_every_step_in_turn_a_night_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    seen = 0
-    for step in STEPS:
-        night = Night(store)
-        night.signal_in(step, signal.SIGKILL)
-        assert night.process.returncode == -signal.SIGKILL
-        artifacts = Store(store).artifacts()
-        for artifact in artifacts:
-            Store(store).verify(artifact)
-        assert len(artifacts) >= seen
-        seen = len(artifacts)
-    Night(store).finish()
-    assert contents(store) == contents(undisturbed)
-    assert not list((store / ".tmp").iterdir())
-
-
-def test_what_was_published_stays_when_a_later_night_dies(undisturbed: Path, tmp_path: Path) -> None:
-    shutil.copytree(undisturbed, tmp_path / "store")
-    before = (tmp_path / "store" / "current.json").read_bytes()
-    night = Night(tmp_path / "store")
-    night.finish()  # finished already: says so, and changes nothing
-    assert (tmp_path / "store" / "current.json").read_bytes() == before

@@ -1,0 +1,64 @@
+"""Tables that nobody would make: what a night cannot read is refused with a sentence, and never with another library's error."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recsys import frames
+from recsys.config import Sequences
+from recsys.errors import RecsysError
+
+pytestmark = pytest.mark.chaos
+
+HUGE, EARLY, LATE = 2**63 - 1, -(2**62), 2**62  # of timestamps: years far outside what DuckDB and Python can say
+COLUMNS: dict[str, st.SearchStrategy[Any]] = {
+    "small": st.integers(-3, 3) | st.none(),
+    "large": st.integers(-HUGE - 1, HUGE) | st.none(),
+    "text": st.text(max_size=5) | st.none(),
+    "number": st.floats() | st.none(),
+    "time": st.sampled_from([EARLY, -1, 0, 1_700_000_000_000_000, LATE]) | st.none(),
+    "list": st.lists(st.text(max_size=2) | st.none(), max_size=3) | st.none(),
+    "bytes": st.binary(max_size=3) | st.none(),
+    "flag": st.booleans() | st.none(),
+}
+TYPES = {"small": pa.int64(), "large": pa.int64(), "text": pa.string(), "number": pa.float64(), "time": pa.timestamp("us"),
+         "list": pa.list_(pa.string()), "bytes": pa.binary(), "flag": pa.bool_()}  # fmt: skip
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pa.Table:
+    """An events table of up to eight rows whose columns have the right names, and mostly the wrong things in them."""
+    likely = {"user_id": ("small", "text"), "item_id": ("small", "text"), "at": ("time",), "extra": tuple(COLUMNS)}
+    n = draw(st.integers(0, 8))
+    columns = {}
+    for name, usual in likely.items():
+        kind = draw(st.sampled_from(usual) if draw(st.integers(0, 3)) else st.sampled_from(sorted(COLUMNS)))
+        columns[name] = pa.array(draw(st.lists(COLUMNS[kind], min_size=n, max_size=n)), TYPES[kind])
+    return pa.table(columns)
+
+
+ROLES = st.sampled_from(["categorical", "numeric", "log_numeric", "multi_categorical", "vector", "label", "weight", "session", "type"])
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_random_tables(part: int, record_property: Any) -> None:
+    """Random tables and roles through the contracts: read, or refused with a sentence"""
+    ends = {"read": 0, "refused": 0}
+
+    @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(tables(), ROLES, st.integers(part, part))
+    def read(events: pa.Table, role: str, part: int) -> None:
+        given: Any = ["extra"] if role in ("categorical", "numeric", "log_numeric", "multi_categorical", "vector", "label") else "extra"
+        try:
+            frames.read({"events": events}, {"events": {"time": "at", role: given}}, Sequences())
+            ends["read"] += 1
+        except RecsysError as error:
+            assert len(str(error)) > 20, error
+            ends["refused"] += 1
+
+    read()
+    record_property("cases", sum(ends.values()))
+    assert min(ends.values()) > 0, ends
