@@ -13,7 +13,7 @@ from flows.nightly import nightly
 from flows.prune import prune
 from flows.score import score
 from recsys import published
-from recsys.config import Data, Evaluation, Model, Promotion, Scoring, Shop, Training
+from recsys.config import Data, Evaluation, Export, Model, Promotion, Publishing, Scoring, Shop, Training
 from recsys.errors import ContractError, StoreError
 from recsys.store import Artifact, Store
 
@@ -76,11 +76,12 @@ def test_some_users_by_other_rules(root: Path) -> None:
     assert "for 3 users" in str(state.message) and current(root).artifacts["scoring"]["version"] == of_night(root).version
 
 
-def test_published_for_some_everybody_else_keeps_theirs_and_the_night_stays_finished(root: Path) -> None:
+def test_published_for_some_everybody_else_keeps_theirs_and_the_night_stays_finished(root: Path, tmp_path: Path) -> None:
     before, users = lists(of_night(root)), tuple(sorted(lists(of_night(root)))[:3])
     with pytest.raises(ContractError, match="length"):
         again(root, users=users, scoring=Scoring(k=3), publish=True).result()
-    made = again(root, users=users, publish=True).result()
+    made = again(root, users=users, publish=True, publishing=Publishing(exports=(Export(format="jsonl", path=str(tmp_path)),))).result()
+    assert (tmp_path / "recommendations.jsonl").read_text().count("\n") == sum(map(len, lists(made).values()))
     now = current(root)
     assert now.artifacts["scoring"]["version"] == made.version != of_night(root).version and lists(made) == before
     assert now.artifacts["training"] == next(p for p in published.history(Store(root)) if p.moment == AS_OF).artifacts["training"]
@@ -106,7 +107,10 @@ def test_a_store_without_anything_published_is_an_answer(tmp_path: Path) -> None
 
 def test_pruning_on_a_schedule_says_what_went(root: Path) -> None:
     state = prune(store=str(root), nights=1, promotions=1, return_state=True)
-    assert state.message == f"Removed: {len(state.result().artifacts)} artifacts and 0 leftovers, {state.message.rpartition(', ')[2]}"
-    assert state.result().artifacts and {a.as_of for a in Store(root).artifacts("scoring")} == {current(root).moment}
+    gone = state.result()
+    assert str(state.message).startswith(f"Removed: {len(gone.artifacts)} artifacts and 1 leftovers, "), (
+        "of the lists that broke a contract"
+    )
+    assert gone.artifacts and {a.as_of for a in Store(root).artifacts("scoring")} == {current(root).moment}
     with get_client(sync_client=True) as client:
         assert "shop-pruned" in {artifact.key for artifact in client.read_artifacts(limit=200)}
