@@ -71,7 +71,8 @@ def score(
         measured = {name: now.artifact(run.store, name) for name in ("evaluation", "promotion")}
         winner = Winner(model, now.artifact(run.store, "twin"))
         before = published.before(run.store, run.as_of)
-        steps.publishing(on_record, histories, lists, decision, winner, before, **{name: a for name, a in measured.items() if a})
+        others_of = {name: artifact for name, artifact in measured.items() if artifact}
+        steps.copies(run, steps.publishing(on_record, histories, lists, decision, winner, before, **others_of))
         return Completed(message=decision.reasons[0], data=lists)
 
 
