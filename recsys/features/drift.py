@@ -178,7 +178,7 @@ def _watched(schema: Schema) -> str:
 def _load(con: "DuckDBPyConnection", night: Artifact) -> None:
     """Add a night's profile and its last day to the tables `profiles` and `days`."""
     con.execute("create table if not exists days (night timestamp, users bigint, items bigint, new_users bigint, new_items bigint)")
-    profile = f"select $1::timestamp as night, * from read_parquet({literal(str(night.path / 'profile.parquet'))})"
+    profile = f"select $1::timestamp as night, * from read_parquet({literal(str(night.path / 'profile.parquet'))}, hive_partitioning=false)"
     con.execute(f"create table if not exists profiles as {profile} limit 0", [naive(night.as_of)])
     con.execute(f"insert into profiles {profile}", [naive(night.as_of)])
     if "days.parquet" in night.manifest["files"]:

@@ -183,7 +183,7 @@ def test_the_ui_shows_the_night(store: Path) -> None:
         keys = {artifact.key for artifact in client.read_artifacts(limit=200)}
         runs = client.read_flow_runs()
     folders = {"features", "sequences", "training-candidate", "training-refit", "evaluation", "promotion", "scoring", "publishing"}
-    tables = {"profile", "metrics", "report", "decision", "lists", "checks", "training-candidate", "training-refit"}
+    tables = {"profile", "drift", "metrics", "report", "decision", "lists", "checks", "training-candidate", "training-refit"}
     progress = {"progress-training-candidate", "progress-training-refit", "progress-scoring"}
     pages = {"evaluation-page", "promotion-page"}
     expected = {f"shop-{name}" for name in tables | progress | pages | {f"{folder}-folder" for folder in folders}}
