@@ -73,6 +73,7 @@ def nightly(
     late = missed.nights_late() if as_of is None else None
     with steps.at_work(run) as turn:
         if (finished := published.finished(run.store, run.as_of, run.configuration)) and not rebuild:
+            published.settle(run.store)
             copied = steps.copies(run, finished)  # those that failed before
             rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
             return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)

@@ -141,6 +141,12 @@ def publish(store: Store, new: Promotion) -> Promotion:
         return last
 
 
+def settle(store: Store) -> None:
+    """Move the pointer to where the record says, since a run may have been killed between the two."""
+    with store.lock("published"):
+        _point(store)
+
+
 def backfilled(store: Store, as_of: datetime, config: str) -> Promotion | None:
     """What a backfill made of a night with this configuration, whatever code did it, if it is still there."""
     made = [p for p in history(store) if p.action == "backfill" and p.moment == as_of and p.config == config]

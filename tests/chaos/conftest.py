@@ -9,7 +9,9 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
-from tests.chaos.nights import Night
+pytest.register_assert_rewrite("tests.chaos.nights")
+
+from tests.chaos.nights import Night  # noqa: E402
 
 
 @pytest.fixture(scope="session")

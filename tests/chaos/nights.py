@@ -117,6 +117,7 @@ def damaged(store: Path) -> list[str]:
 def assert_whole(store: Path, undisturbed: Path) -> None:
     """Everything is as after a night that nobody disturbed, and nothing else is there."""
     assert contents(store) == contents(undisturbed)
-    assert damaged(store) == [] and list(audit.audit_pointer(Store(store))) == []
+    assert damaged(store) == []
+    assert list(audit.audit_pointer(Store(store))) == []
     assert [p.artifacts for p in published.history(Store(store))] == [p.artifacts for p in published.history(Store(undisturbed))]
     assert not list((store / ".tmp").iterdir()) and not list((store / ".scratch").iterdir())

@@ -74,8 +74,10 @@ def test_a_night_ends_with_what_was_published_and_why(first: Result) -> None:
 
 
 def test_a_second_run_says_that_there_is_nothing_to_do(store: Store, config: Path) -> None:
+    pointer, before = store.root / "current.json", (store.root / "current.json").read_bytes()
+    pointer.unlink()  # as where the first was killed between the record and the pointer
     again = recsys("nightly", "--config", config, "--as-of", AS_OF)
-    assert again.exit_code == 0
+    assert again.exit_code == 0 and pointer.read_bytes() == before
     assert f"{AS_OF} was published with this configuration: nothing to do." in again.stdout
     assert len(published.history(store)) == 1
 
