@@ -24,9 +24,10 @@ def redacted(text: str) -> str:
     >>> redacted("GET https://host/a?token=5ec%20ret: 403, for 5ec ret")
     'GET https://host/a?token=${TOKEN}: 403, for ${TOKEN}'
     """
-    for value in sorted(_hidden, key=len, reverse=True):  # one may be part of another
-        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _, value=value: _hidden[value], text)
-    return text
+    if not _hidden:
+        return text
+    longest_first = sorted(_hidden, key=len, reverse=True)  # one may be part of another
+    return re.sub(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)", lambda found: _hidden[found[1]], text)
 
 
 def redact(error: BaseException) -> None:
