@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 def up(port: int, say: Say) -> None:
-    """Bring it all up, and stay until Ctrl-C or SIGTERM, which ends the worker after the runs at work; a second one ends those too.
+    """Bring it all up, and stay until Ctrl-C or SIGTERM, which end the runs at work, then the worker, then the server.
 
     A server that is there already is used, and left running. RecsysError where one of the two ends by itself.
     """
@@ -89,32 +89,39 @@ def _answering_server(home: Path, say: Say) -> Iterator[subprocess.Popen[bytes] 
 
 
 def _stay(worker: subprocess.Popen[bytes], server: subprocess.Popen[bytes] | None, say: Say) -> None:
-    """Until the worker ends, which it does when it is told to and has no run at work any more."""
-    asked = 0
-
-    def stop(number: int, frame: object) -> None:
-        nonlocal asked
-        asked += 1
-        runs = psutil.Process(worker.pid).children() if worker.poll() is None else []
-        if asked == 1:
-            say("Worker: stops" + (f" when its {len(runs)} runs at work are done. Ctrl-C again stops those too." if runs else "."))
-            worker.send_signal(signal.SIGINT)
-        for run in runs if asked > 1 else []:
-            run.terminate()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if _in_main_thread() else {}
+    """Until we are told to stop. RecsysError where the worker or the server ends by itself."""
+    asked = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in signals}
     try:
-        while worker.poll() is None:
-            if server is not None and server.poll() is not None and not asked:
-                worker.send_signal(signal.SIGINT)
-                raise RecsysError("The server ended by itself: its log says why. Runs at work go on and end by themselves.")
-            time.sleep(0.5)
-        if not asked:
-            raise RecsysError(f"The worker ended by itself, with {worker.returncode}.")
-        say("Worker: stopped.")
+        while not asked.wait(0.5):
+            if worker.poll() is not None:
+                raise RecsysError(f"The worker ended by itself, with {worker.returncode}.")
+            if server is not None and server.poll() is not None:
+                raise RecsysError("The server ended by itself: its log says why.")
     finally:
+        _end_runs(worker, say)
+        _end(worker)
+        say("Worker: stopped.")
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_runs(worker: subprocess.Popen[bytes], say: Say) -> None:
+    """Tell the runs at work to end, and let them say so to the server, which the worker would not: it kills them where it stops."""
+    if worker.poll() is not None:
+        return
+    process = psutil.Process(worker.pid)
+    process.suspend()  # or it would begin the next one
+    runs = process.children()
+    if runs:
+        say(f"Runs at work: {len(runs)}, told to end. Run again, they go on after their last finished step.")
+    for run in runs:
+        run.terminate()
+    until = time.monotonic() + SECONDS_TO_STOP
+    while any(run.is_running() and run.status() != psutil.STATUS_ZOMBIE for run in runs) and time.monotonic() < until:
+        time.sleep(0.2)
+    process.resume()
 
 
 def _start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[bytes]:
@@ -145,7 +152,3 @@ def _answers() -> bool:
 
 def _url() -> str:
     return os.environ["PREFECT_API_URL"].rstrip("/")
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
