@@ -24,9 +24,9 @@ def mount(disk: Path, *options: str) -> None:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 MB."""
-    place = tmp_path / "disk"
+def store(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is a disk of 64 MB."""
+    place = tmp_path / "store"
     place.mkdir()
     try:
         mount(place, "size=64m")
@@ -37,31 +37,29 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_full_disk(step: str, undisturbed: Night, disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk(step: str, undisturbed: Night, store: Path) -> None:
     """A disk that is full in each step: it says so, nothing half-written is visible, and with space it goes on"""
-    store = disk / "store"
-    shutil.copytree(undisturbed.store, store)
+    shutil.copytree(undisturbed.store, store, dirs_exist_ok=True)
     for name in ("promotions.jsonl", "current.json"):
         (store / name).unlink()
     for later in STEPS[STEPS.index(step) :]:
         shutil.rmtree(store / later)
-    (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - PAGE))
+    (store / "filler").write_bytes(bytes(shutil.disk_usage(store).free - PAGE))
     before = contents(store)
     assert (night := Night(store)).run() == REFUSED, night.said()
     assert "no space left" in night.said() and f"{store}" in night.said()
     assert contents(store) == before and damaged(store) == [] and published.current(Store(store)) is None
-    (disk / "filler").unlink()
+    (store / "filler").unlink()
     assert (again := Night(store)).run() == 0, again.said()
     assert_whole(store, undisturbed.store)
 
 
-def test_a_disk_that_cannot_be_written(undisturbed: Night, disk: Path) -> None:
+def test_a_disk_that_cannot_be_written(undisturbed: Night, store: Path) -> None:
     """A store that is read-only: it says so before any work, and what is published can be read"""
-    store = disk / "store"
-    shutil.copytree(undisturbed.store, store)
-    mount(disk, "remount", "ro")
+    shutil.copytree(undisturbed.store, store, dirs_exist_ok=True)
+    mount(store, "remount", "ro")
     assert (night := Night(store, given={"seed": 2})).run() == REFUSED, night.said()
     assert f"{store} cannot be written" in night.said()
     assert contents(store) == contents(undisturbed.store) and published.current(Store(store)) is not None
-    mount(disk, "remount", "rw")
+    mount(store, "remount", "rw")
     assert (again := Night(store, given={"seed": 2})).run() == 0, again.said()
