@@ -20,7 +20,7 @@ from recsys.config import Data, Events, Features, Levels
 from recsys.features.drift import measure_drift
 from recsys.features.profile import PROFILE
 from recsys.published import Promotion, publish
-from recsys.schema import Schema
+from recsys.schema import Column, Schema
 from recsys.store import Draft, Store
 from recsys.windows import parse_as_of
 from tests.flows.conftest import Chat
@@ -104,19 +104,19 @@ def test_drift_is_told_of_a_night_that_goes_on(chat: Chat, tmp_path: Path) -> No
         def write(draft: Draft) -> None:
             with duckdb.connect() as connection:
                 connection.execute(f"""create table days as
-                    select timestamp '2026-03-01' as ends_at, 10 as events, 10 as users, 5 as items,
+                    select timestamp '2026-03-01' as ends_at, 10000 as events, 10000 as users, 5 as items,
                         {new_users} as new_users, 0 as new_items""")
                 connection.table("days").write_parquet(str(draft.path / "days.parquet"))
             pq.write_table(PROFILE.empty_table(), draft.path / "profile.parquet")
             items = pa.table({"item_id": [1], "eligible": [True], "last_event_at": [None]})
             pq.write_table(items, draft.path / "items.parquet")
-            Schema((), has_times=True).save(draft.path)
+            Schema((Column("device", "events", "categorical", "VARCHAR"),), has_times=True).save(draft.path)
 
         return write
 
     settings = {"data": {"history": "30d", "items": None}}
     nights = [parse_as_of("2026-02-28"), parse_as_of("2026-03-01")]
-    made = [store.ensure("features", at, settings, {}, days(n), code="recsys.store") for at, n in zip(nights, (0, 5), strict=True)]
+    made = [store.ensure("features", at, settings, {}, days(n), code="recsys.store") for at, n in zip(nights, (0, 5000), strict=True)]
     measure_drift(store, made[1], Features().drift.model_copy(update={"unknown_users": Levels(warn=0.2, stop=0.9)}))
     decision = Promotion(nights[1].isoformat(), "a configuration", "candidate", {}, REASONS, id="0123456789ab")
 
