@@ -292,7 +292,7 @@ class Store:
             "metrics": draft.metrics,
             "profile": draft.profile,
         }
-        (draft.path / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True, default=str))
+        (draft.path / "manifest.json").write_text(json.dumps(verification.sealed(manifest), indent=1, sort_keys=True))
         for path in (*draft.path.rglob("*"), draft.path):
             disk.sync(path)
         place.path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,10 +25,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         contents = digest.of_value({name: facts["sha256"] for name, facts in found["files"].items()})
         if contents != found["content"]:
             raise ValueError("its digest is not that of the files it lists")
+        if "digest" in found and found != sealed(found):  # older manifests have none
+            raise ValueError("its digest is not that of what it says")
     except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         why = f"there is no {error}" if isinstance(error, KeyError) else error
         raise StoreError(f"{path} is not what was written ({why}). {REMEDY.format(folder)}") from None
     return found
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest as JSON reads it, with the digest of all that it says: a setting or a metric that was altered is found."""
+    said = json.loads(json.dumps({name: value for name, value in manifest.items() if name != "digest"}, default=str))
+    return {**said, "digest": digest.of_value(said)}
 
 
 def content_of(folder: Path) -> str | None:

@@ -192,11 +192,11 @@ def test_a_line_that_is_no_promotion_is_said(artifact: Artifact, tmp_path: Path,
 
 
 def rewritten(artifact: Artifact, change: Callable[[dict[str, Any]], None]) -> None:
-    """A manifest that somebody made to fit: the digest of its files is right."""
+    """A manifest that somebody made to fit: its digests are right."""
     manifest = json.loads((artifact.path / "manifest.json").read_text())
     change(manifest)
     manifest["content"] = verification.digest.of_value({name: facts["sha256"] for name, facts in manifest["files"].items()})
-    (artifact.path / "manifest.json").write_text(json.dumps(manifest))
+    (artifact.path / "manifest.json").write_text(json.dumps(verification.sealed(manifest)))
 
 
 @pytest.mark.parametrize("name", ["../../../../secret.txt", "{outside}", "sub/../../../../../secret.txt"])

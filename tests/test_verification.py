@@ -54,6 +54,13 @@ def test_a_manifest_that_nobody_wrote_is_an_answer(artifact: Artifact, text: str
     assert content_of(artifact.path) is None
 
 
+def test_a_setting_that_was_altered_is_found(artifact: Artifact) -> None:
+    manifest = json.loads((artifact.path / "manifest.json").read_text())
+    (artifact.path / "manifest.json").write_text(json.dumps({**manifest, "counts": {"rows": 7}}))
+    with pytest.raises(StoreError, match="digest is not that of what it says"):
+        read_manifest(artifact.path)
+
+
 def test_a_digest_that_was_changed_to_fit_a_file_is_found(artifact: Artifact) -> None:
     manifest = json.loads((artifact.path / "manifest.json").read_text())
     manifest["files"]["a.txt"]["sha256"] = "0" * 64
