@@ -176,9 +176,9 @@ def test_what_is_held_waits_for_a_person(store):
 
 
 def test_what_is_older_than_what_is_published_is_not_promoted(store):
-    published.set_aside(store, night(store, DAYS[0]), "hold")
+    older = published.set_aside(store, night(store, DAYS[0]), "hold")
     published.publish(store, night(store, DAYS[1]))
-    assert published.held(store) is None and published.held(store, DAYS[0]) is not None
+    assert published.held(store) is None and published.waiting(store, DAYS[0], older.config) == older
     with pytest.raises(StoreError, match="Nothing is held"):
         published.promote(store, "why")
     with pytest.raises(StoreError, match="2017-10-15 is older than 2017-10-16"):
