@@ -119,6 +119,14 @@ def sweep_drafts(root: Path, ours: str = "") -> None:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
+def sweep_scratch(root: Path, name: str) -> None:
+    """Remove what an attempt left that was killed after its artifact was in its place, unless somebody is at it again."""
+    if (scratch := root / ".scratch" / name).exists():
+        with if_free(root, name) as free:
+            if free:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
 def sweep_locks(root: Path) -> None:
     """Remove the locks of attempts that nobody is at."""
     for path in (root / ".locks").glob("*"):

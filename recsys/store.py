@@ -138,6 +138,7 @@ class Store:
         wanted = Artifact(self._folder(step, as_of, version), step, as_of, version)
         with disk.explained(self.root, step):
             if not rebuild and (found := self._finished(wanted)):
+                attempts.sweep_scratch(self.root, wanted.attempt)
                 return found
             key["inputs"] = {name: artifact.reference for name, artifact in inputs.items()}
             return self._make(wanted, key, build, rebuild)

@@ -177,6 +177,16 @@ def test_killed_while_building_nothing_is_visible_and_the_checkpoint_stays(tmp_p
     assert not list((store.root / ".tmp").iterdir()) and not list((store.root / ".scratch").iterdir())
 
 
+def test_killed_after_its_artifact_was_there_an_attempt_leaves_nothing(tmp_path):
+    store = Store(tmp_path / "store")
+    made = ensure(store)
+    scratch = store.root / ".scratch" / made.attempt
+    scratch.mkdir(parents=True)
+    with store.lock(made.attempt):
+        assert ensure(store).reused and scratch.exists(), "somebody is making it again"
+    assert ensure(store).reused and not scratch.exists()
+
+
 def test_of_two_runs_the_second_waits_and_reads_the_first(tmp_path):
     process = _start(tmp_path / "store", tmp_path / "mark", 1.0)
     waited = ensure(Store(tmp_path / "store"), "b")
