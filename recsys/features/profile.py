@@ -68,7 +68,7 @@ def write_profile(con: "DuckDBPyConnection", folder: Path, tables: Iterable[str]
 def profile(con: "DuckDBPyConnection", table: str, roles: Mapping[str, Role]) -> list[dict[str, Any]]:
     """One dict per column, as PROFILE has it. A column without a role is described by its type.
 
-    `distinct` is exact where there is a `top`, and else an estimate, which may be off by a quarter. `min` and `max` are text; a list has none.
+    `distinct` is exact where there is a `top`, and else an estimate, off by up to a quarter. `min` and `max` are text; a list has none.
     Numbers have `mean` and `std` (of the rows, not of a population that they are drawn from; six digits) and `quantiles`:
     the least number that 0 %, 1 %, … 100 % of them do not exceed. Categories, and numbers of few values, have their most
     frequent values in `top`; a last one that is null stands for all others. Of a list the elements are counted.
