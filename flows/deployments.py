@@ -1,13 +1,14 @@
 """Where a run's parameters come from: a deployment of `deployments/prefect.yaml`, or a file with the same groups, and overrides."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from recsys.config import Evaluation, Night
+from recsys.config import Evaluation, Night, expand
 from recsys.errors import ConfigError
 from recsys.validation import closest, validated
 
@@ -22,6 +23,12 @@ def deployed(name: str, flow: str = "nightly") -> dict[str, Any]:
     if name not in found:
         raise ConfigError(f"There is no deployment {name!r} in {FILE}. {closest(name, found)}")
     return {parameter: value for parameter, value in found[name].items() if parameter not in OF_THE_SCHEDULE}
+
+
+def of_store(folder: Path) -> list[str]:
+    """Names of the deployments of `nightly` whose store this folder is."""
+    nights = [d for d in _mapping(FILE)["deployments"] if d["entrypoint"].endswith(":nightly")]
+    return [d["name"] for d in nights if _folder(d["parameters"].get("store", "store")) == _folder(str(folder))]
 
 
 def flows() -> list[str]:
@@ -94,6 +101,12 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{path} has no groups: write data:, model: … with their fields, as in deployments/prefect.yaml.")
     return found
+
+
+def _folder(store: str) -> Path:
+    with suppress(ConfigError):  # a variable that is not set here: nobody's folder by that name
+        store = expand(store)
+    return Path(store).resolve()
 
 
 def _value(text: str, setting: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows import console, deployments, secrets
-from flows.cli.options import AsOf, Config, Deployment, Folder, answering, chosen, current, of_published, opened
+from flows.cli.options import AsOf, Config, Deployment, Folder, answering, chosen, current, of_published, opened, whose
 from recsys import published, windows
 from recsys.errors import ConfigError, StoreError
 from recsys.schema import Schema
@@ -28,6 +28,8 @@ def export_lists(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Write the copies that show what is published too.")] = False,
 ) -> None:
     """The copies that publishing.exports asks for, where they do not show what is published now."""
+    if unknown := whose(deployment, config, store):
+        raise ConfigError(unknown)
     if not copies(current(opened(deployment, config, store)), deployment, config, store, rebuild):
         raise ConfigError("publishing.exports asks for no copies. Name them there, or give another --deployment or --config.")
 

@@ -10,7 +10,7 @@ from rich.progress import track
 
 from flows import console, overview
 from flows.cli.export import copies
-from flows.cli.options import Config, Deployment, Folder, answering, opened
+from flows.cli.options import Config, Deployment, Folder, answering, opened, whose
 from recsys import audit, difference, pruning, published
 from recsys.errors import ConfigError, StoreError
 from recsys.published import Promotion
@@ -91,14 +91,21 @@ def watch(
     max_age: Annotated[str, typer.Option(help="The newest event that the published lists are made from may be this old: 2d.")] = "2d",
     silence: Annotated[str, typer.Option(help="A run without a sign of life for so long has vanished: 10m.")] = "10m",
     names: Annotated[list[str] | None, typer.Option("--deployment", help="One of `nightly` to look after; those on schedule else.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Only send a test alert, to the channel that RECSYS_ALERTS names.")] = False,
 ) -> None:
     """Look after the nights of the server at PREFECT_API_URL, as the deployment `watch` does: for a timer beside the worker."""
     if not os.environ.get("PREFECT_API_URL"):
         raise ConfigError(
             "`recsys watch` looks after the runs of a server: export PREFECT_API_URL=http://127.0.0.1:4200/api, or where it is."
         )
-    from flows import local  # imports Prefect
+    from flows import local, machine
 
+    if test:
+        machine.settle()
+        from flows import alerts  # imports Prefect, which reads the environment
+
+        console.say(alerts.send_test())
+        return
     asked = {"published_by": published_by, "max_age": max_age, "silence": silence, "names": tuple(names or ())}
     console.say(local.run("watch", asked).message)
 
@@ -134,4 +141,7 @@ def _reason(why: str) -> str:
 def _moved(now: Promotion, deployment: str | None, config: Path | None, store: Path | None) -> None:
     """Say what is published now, and have the copies follow that the configuration asks for."""
     console.say(f"Published now: {label(now.moment)} {now.id}, the lists of {console.SOURCES[now.source]}.")
-    copies(now, deployment, config, store)
+    if unknown := whose(deployment, config, store):  # others' copies show others' lists
+        console.say(f"No copy was touched: {unknown}")
+    else:
+        copies(now, deployment, config, store)

@@ -18,7 +18,7 @@ from recsys.lineage import ancestor
 from recsys.store import Artifact, Store
 from recsys.validation import validated
 
-Deployment = Annotated[str | None, typer.Option(help="A deployment of deployments/prefect.yaml; demo unless given.")]
+Deployment = Annotated[str | None, typer.Option(help="A deployment of deployments/prefect.yaml; that of --store, or demo, unless given.")]
 Config = Annotated[Path | None, typer.Option(help="A YAML file with the same groups, instead of a deployment.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="One field, as in training.max_epochs=3; as often as needed.")]
 Folder = Annotated[Path | None, typer.Option("--store", help="Folder of the artifacts; the deployment's unless given.")]
@@ -66,6 +66,8 @@ def chosen_backtest(
 def _asked(flow: str, deployment: str | None, config: Path | None, store: Path | None, settings: list[str]) -> dict[str, Any]:
     if deployment is not None and config is not None:
         raise typer.BadParameter("give a deployment or a configuration file, not both", param_hint="--config")
+    if deployment is None and config is None and store is not None:
+        deployment = next(iter(deployments.of_store(store)), None)
     start = deployments.read(config) if config is not None else deployments.deployed(deployment or "demo", flow)
     return deployments.override(start, settings) | ({"store": str(store)} if store is not None else {})
 
@@ -90,6 +92,16 @@ def opened(deployment: str | None, config: Path | None, store: Path | None) -> S
     if not found.root.is_dir():
         raise StoreError(f"There is no store in {found.root}: run `recsys nightly` first, or give its folder with --store.")
     return found
+
+
+def whose(deployment: str | None, config: Path | None, store: Path | None) -> str:
+    """Why nobody knows which copies show the lists of a store that is given by its folder alone; empty where it is known."""
+    if deployment is not None or config is not None or store is None or len(names := deployments.of_store(store)) == 1:
+        return ""
+    return (
+        f"{store} is the store of {' and '.join(names) or 'no deployment'}. "
+        "Say with --deployment or --config, beside --store, whose publishing.exports show its lists."
+    )
 
 
 def current(store: Store) -> published.Promotion:

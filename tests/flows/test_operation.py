@@ -1,5 +1,6 @@
 """The commands of who is on call, on a store of hand-made nights: what they print, and how they end."""
 
+import csv
 import json
 import os
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
+from flows import deployments
 from flows.cli import app
 from recsys import published
 from recsys.store import Draft, Store
@@ -33,12 +36,16 @@ def night(store: Store, as_of: datetime) -> published.Promotion:
 
     def lists(draft: Draft) -> None:
         (draft.path / "recommendations").mkdir()
-        rows = [{"user_id": 1, "rank": rank, "item_id": as_of.day + rank} for rank in (1, 2, 3, 4)]
+        rows = [{"user_id": 1, "rank": rank, "item_id": as_of.day + rank, "score": 0.5, "source": "model"} for rank in (1, 2, 3, 4)]
         pq.write_table(pa.Table.from_pylist(rows), draft.path / "recommendations" / "part-000.parquet")
 
     features = store.ensure("features", as_of, {}, {}, tables, code="recsys.windows")
     scoring = store.ensure("scoring", as_of, {}, {"features": features}, lists, code="recsys.windows")
     return published.promotion(as_of, "c", "candidate", {"scoring": scoring}, ("It is better.",))
+
+
+def copied(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "recommendations.csv").open()))
 
 
 @pytest.fixture
@@ -99,8 +106,58 @@ def test_copies_follow_a_rollback(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"data: {{demo: {{}}}}\npublishing: {{exports: [{{format: csv, path: {tmp_path}/out}}]}}\n")
     back = recsys(store.root, "rollback", "--why", "bad lists", "--config", path)
-    assert back.exit_code == 1 and "recommendations.csv" in back.output, "lists without scores cannot be copied, which is said"
-    assert published.current(store) == published.history(store)[2], "the pointer has moved all the same"
+    assert back.exit_code == 0 and [row["item_id"] for row in copied(tmp_path / "out")] == ["18", "19", "20", "21"]
+    (tmp_path / "out" / "recommendations.csv").unlink()
+    (tmp_path / "out" / "recommendations.csv").mkdir()
+    failed = recsys(store.root, "rollback", "--why", "bad lists", "--config", path)
+    assert failed.exit_code == 1 and "recommendations.csv: [Errno 21] Is a directory" in failed.output
+    assert published.current(store) == published.history(store)[1], "the pointer has moved all the same"
+
+
+@pytest.fixture
+def deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`demo`, `mine` with the store of these tests, and `ours` and `theirs` that share one; the folder with a copy of each."""
+    stores = {"demo": tmp_path / "demo", "mine": "${SHOPS}/store", "unknown": "${NOT_SET}/store", "ours": "shared", "theirs": "shared"}
+    nights = [
+        {
+            "name": name,
+            "entrypoint": "flows/nightly.py:nightly",
+            "parameters": {
+                "store": str(store),
+                "data": {"demo": {}},
+                "publishing": {"exports": [{"format": "csv", "path": f"{tmp_path}/copies/{name}"}]},
+            },
+        }
+        for name, store in stores.items()
+    ]
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": nights}))
+    monkeypatch.setattr(deployments, "FILE", tmp_path / "prefect.yaml")
+    monkeypatch.setenv("SHOPS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "copies"
+
+
+def test_the_copies_are_those_of_the_deployment_whose_store_it_is(store: Store, deployed: Path) -> None:
+    back = recsys(Path("store"), "rollback", "--why", "bad lists")
+    assert back.exit_code == 0 and f"Copied to {deployed}/mine/recommendations.csv" in back.stdout
+    assert [row["item_id"] for row in copied(deployed / "mine")] == ["18", "19", "20", "21"]
+    recsys(store.root, "promote", "2017-10-18", "--why", "they were fine")
+    assert [row["item_id"] for row in copied(deployed / "mine")] == ["19", "20", "21", "22"]
+    assert "1 of 1 copies show 2017-10-18 already" in recsys(store.root, "export", "lists").stdout
+    assert [path.name for path in deployed.iterdir()] == ["mine"]
+    assert recsys(store.root, "export", "lists", "--deployment", "demo").exit_code == 0, "who names a deployment means it"
+    assert copied(deployed / "demo") == copied(deployed / "mine")
+
+
+@pytest.mark.parametrize(("folder", "of"), [("elsewhere", "no deployment"), ("shared", "ours and theirs")])
+def test_no_copy_is_touched_where_nobody_knows_whose_they_are(store: Store, deployed: Path, folder: str, of: str) -> None:
+    store.root.rename(folder)
+    back = recsys(Path(folder), "rollback", "--why", "bad lists")
+    assert back.exit_code == 0 and "Published now: 2017-10-17" in back.stdout
+    assert f"No copy was touched: {folder} is the store of {of}. Say with --deployment or --config" in back.stdout
+    refused = recsys(Path(folder), "export", "lists")
+    assert refused.exit_code == 1 and f"{folder} is the store of {of}. Say with" in refused.stderr
+    assert not deployed.exists()
 
 
 def test_prune_shows_first_and_removes_when_told(store: Store) -> None:
