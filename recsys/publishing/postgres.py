@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from urllib.parse import quote
 
 import duckdb
 import psycopg
@@ -28,7 +30,8 @@ BATCH_ROWS = 100_000
 LONGEST_NAME = 63 - len("_pkey")  # bytes; the server cuts longer ones off
 
 _NAMED = re.compile(r"\$\{[\w:-]+\}")  # from the environment, or a block
-_PASSWORD = re.compile(r"://[^/@]*:(?!\0)[^/@]*@|password\s*=\s*(?!\0)\S")  # written out
+_PASSWORD = re.compile(r"://[^/@]*:(?!\0)[^/@]*@|password\s*=\s*(?!'?\0)\S")  # written out
+_CREDENTIALS = re.compile(rf"(?<=://)[^/@]*(?=@)|password\s*=\s*'?{_NAMED.pattern}")
 _ADVICE = {
     "42501": "The role needs usage and create on the schema, and has to own the table, or be in the role that does.",
     "3F000": "Create the schema, and grant the role usage and create on it.",
@@ -54,14 +57,19 @@ class Postgres:
             raise ConfigError(
                 "publishing.exports: the `path` of postgres holds a password. Take it from the environment, as ${NAME} or PGPASSWORD."
             )
-        text = expand(connection)
+        text = _expanded(connection)
         try:
-            conninfo_to_dict(text)
+            given = conninfo_to_dict(text)
         except psycopg.ProgrammingError:  # which quotes the text
             raise ConfigError(
                 "publishing.exports: the `path` of postgres is no connection string (it is not shown, for it may hold a password). "
                 "Write postgresql://user@host/database, or leave it out for PGHOST, PGDATABASE and the other PG* variables."
             ) from None
+        if re.match("[^/@].*@", str(given.get("host", ""))):  # which is told, and the end of a password
+            raise ConfigError(
+                "publishing.exports: the `path` of postgres has an @ too many (it is not shown, for it may hold a password). "
+                "In an address, a password is percent-encoded, its @ as %40; as a ${NAME} of its own it stays as it is."
+            )
         if len(name.encode()) > LONGEST_NAME:
             raise ConfigError(f"publishing.exports: the table's name {name!r} is longer than {LONGEST_NAME} bytes. Shorten it.")
         return cls(text, schema, name)
@@ -115,6 +123,16 @@ class Postgres:
         database, host = given.get("dbname") or os.environ.get("PGDATABASE"), given.get("host") or os.environ.get("PGHOST")
         where = f"{f' {database}' if database else ''}{f' at {host}' if host else ''}"
         return f"PostgreSQL{where}, table {self.schema}.{self.name}"
+
+
+def _expanded(connection: str) -> str:
+    """The connection string with what its names stand for. A user or a password among them may hold any character."""
+    in_place = partial(quote, safe="") if "://" in connection else partial(re.sub, r"(\W)", r"\\\1")  # RFC 3986; libpq
+
+    def filled(part: re.Match[str]) -> str:
+        return _NAMED.sub(lambda name: in_place(expand(name[0])), part[0])
+
+    return expand(_CREDENTIALS.sub(filled, connection))
 
 
 def _load(server: Server, lists: str, side: str) -> None:

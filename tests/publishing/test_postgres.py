@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from recsys import published
 from recsys.config import Export
@@ -25,6 +26,7 @@ from recsys.errors import ConfigError, ExportError
 from recsys.publishing import relations
 from recsys.publishing.copies import COLUMNS
 from recsys.publishing.exports import export, places
+from recsys.publishing.postgres import Postgres
 from recsys.store import Store
 
 NUMBERS = itertools.count()
@@ -302,11 +304,45 @@ def test_the_environment_says_where(
     assert database('select count(*) from "top ""10""; drop table x"') == [(len(shop.rows()),)]
 
 
+ANYTHING = "p@ss'w0rd/b?c#%40 &x=1\\:${NOT_SET}"
+CONNECTIONS = [
+    "postgresql://me:${RECSYS_TEST_SECRET}@db.example:5433/shop",
+    "postgresql://me@db.example:5433/shop?password=${RECSYS_TEST_SECRET}&connect_timeout=3",
+    "host=db.example port=5433 dbname=shop user=me password=${RECSYS_TEST_SECRET}",
+    "host=db.example port=5433 password = '${RECSYS_TEST_SECRET}' dbname=shop user=me",
+]
+
+
+@pytest.mark.parametrize("connection", CONNECTIONS)
+def test_a_password_may_hold_any_character(store: Store, monkeypatch: pytest.MonkeyPatch, connection: str) -> None:
+    monkeypatch.setenv("RECSYS_TEST_SECRET", ANYTHING)
+    (place,) = places(store, [Export(format="postgres", path=connection)])
+    assert isinstance(place, Postgres)
+    asked = conninfo_to_dict(place.connection)
+    asked.pop("connect_timeout", None)
+    assert asked == {"host": "db.example", "port": "5433", "dbname": "shop", "user": "me", "password": ANYTHING}
+    assert str(place) == "PostgreSQL shop at db.example, table public.recommendations"
+
+
+def test_so_may_a_user_and_the_rest_of_an_address_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_TEST_USER", "me@tenant")
+    monkeypatch.setenv("RECSYS_TEST_SECRET", "a/b")
+    monkeypatch.setenv("RECSYS_TEST_HOSTS", "a.example:5433,b.example:5434")
+    (place,) = places(
+        store, [Export(format="postgres", path="postgresql://${RECSYS_TEST_USER}:${RECSYS_TEST_SECRET}@${RECSYS_TEST_HOSTS}/shop")]
+    )
+    assert isinstance(place, Postgres) and conninfo_to_dict(place.connection) == {
+        "host": "a.example,b.example", "port": "5433,5434", "dbname": "shop", "user": "me@tenant", "password": "a/b",
+    }  # fmt: skip
+
+
 def test_places_that_cannot_be_one_are_refused_without_their_secrets(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_TEST_DSN", "hunter2 is no connection string")
     monkeypatch.setenv("RECSYS_TEST_SECRET", "hunter2")
+    monkeypatch.setenv("RECSYS_TEST_RAW", "postgresql://me:p@hunter2@db.example/shop")
     refused = {
         "is no connection string": Export(format="postgres", path="${RECSYS_TEST_DSN}"),
+        "has an @ too many": Export(format="postgres", path="${RECSYS_TEST_RAW}"),
         "holds a password": Export(format="postgres", path="postgresql://me:hunter2@${NOT_SET}/shop"),
         "postgres holds a password": Export(format="postgres", path="host=${NOT_SET} password = hunter2 and no more"),
         "NOT_SET, which is not set": Export(format="postgres", path="postgresql://me:${RECSYS_TEST_SECRET}@${NOT_SET}/shop"),
