@@ -5,6 +5,7 @@ The configuration, and so parameters, versions and the UI, have the name only. r
 
 import logging
 import re
+from contextlib import suppress
 from typing import Any
 
 from recsys.config import Group, provide
@@ -34,16 +35,21 @@ def provide_blocks(group: Group) -> None:
 
 
 def keep_out_of_logs() -> None:
-    """Log records of this process say `${NAME}` for what it stands for; Prefect's own, too, which go to the UI."""
+    """Log records of this process, and their tracebacks, say `${NAME}` for what it stands for; Prefect's own, too, which go to the UI."""
     make = logging.getLogRecordFactory()
     if getattr(make, "__module__", "") == __name__:
         return
 
     def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         made = make(*args, **kwargs)
-        said = made.getMessage()
-        if (kept := redacted(said)) != said:
-            made.msg, made.args = kept, ()
+        with suppress(Exception):  # a call whose arguments do not fit its message: logging says so when it writes the record
+            said = made.getMessage()
+            if (kept := redacted(said)) != said:
+                made.msg, made.args = kept, ()
+        if made.exc_info and made.exc_info[0] is not None:
+            told = logging.Formatter().formatException(made.exc_info)
+            if (kept := redacted(told)) != told:
+                made.exc_text = kept  # which formatters take as it is
         return made
 
     logging.setLogRecordFactory(record)

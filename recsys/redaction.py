@@ -1,7 +1,8 @@
 """What `${NAME}` stands for is used and not told: it may be a password, or an address with one in it.
 
-A path of this machine (`/srv/data`, or what is there as `data`) is no secret, and messages need it. Everything else is
-written as the configuration writes it wherever something is said: in errors, and by whoever asks `redacted`.
+It is written as the configuration writes it wherever something is said: in errors, and by whoever asks `redacted`. A variable
+that holds a path of this machine (`/srv/data`, or what is there as `data`) is no secret, and messages need it; what somebody
+has put into a Secret block always is one.
 """
 
 import os
@@ -13,8 +14,13 @@ _hidden: dict[str, str] = {}  # value → how the configuration writes it
 
 def hide(name: str, value: str) -> None:
     """From now on, the value is told as `${name}`."""
-    if value and not value.startswith("/") and not os.path.exists(value):
+    if value:
         _hidden[value] = _hidden[quote(value, safe="")] = f"${{{name}}}"
+
+
+def is_path(value: str) -> bool:
+    """Whether the value looks like a path of this machine, or is one."""
+    return value.startswith("/") or os.path.exists(value)
 
 
 def redacted(text: str) -> str:
@@ -27,7 +33,8 @@ def redacted(text: str) -> str:
     if not _hidden:
         return text
     longest_first = sorted(_hidden, key=len, reverse=True)  # one may be part of another
-    return re.sub(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)", lambda found: _hidden[found[1]], text)
+    no_part_of_a_word = rf"(?:(?<!\w)|(?!\w))({'|'.join(map(re.escape, longest_first))})(?:(?!\w)|(?<!\w))"
+    return re.sub(no_part_of_a_word, lambda found: _hidden[found[1]], text)
 
 
 def redact(error: BaseException) -> None:

@@ -52,9 +52,24 @@ def test_errors_of_other_libraries_and_what_led_to_them_are_cleaned(monkeypatch:
 
 
 def test_a_block_that_nobody_provided_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="needs a Secret block of Prefect, which only a run of a flow reads"):
+    with pytest.raises(ConfigError, match="needs a Secret block of Prefect, .* The folder of a store is written out"):
         expand("s3://bucket/${block:no-such-block}")
     monkeypatch.setattr("recsys.config.groups._provided", {})
     provide("block:bucket-key", "s3cr3t")
     assert expand("s3://bucket/${block:bucket-key}") == "s3://bucket/s3cr3t"
     assert redaction.redacted("s3cr3t") == "${block:bucket-key}"
+
+
+@pytest.mark.parametrize("secret", ["/kX9+abc", "data"])
+def test_what_a_block_holds_is_never_told_though_it_looks_like_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str) -> None:
+    monkeypatch.setattr("recsys.config.groups._provided", {})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    provide("block:key", secret)
+    assert expand("${block:key}") == secret
+    assert str(SourceError(f"refused: {secret}")) == "refused: ${block:key}"
+
+
+def test_what_begins_or_ends_with_a_sign_is_found_beside_words_too() -> None:
+    redaction.hide("KEY", "/kX9+abc=")
+    assert redaction.redacted("at https://host/kX9+abc=us and none of database") == "at https://host${KEY}us and none of database"

@@ -57,12 +57,16 @@ def expand(text: str) -> str:
         if name in _provided:
             found = _provided[name]
         elif name.startswith(BLOCK):
-            raise ConfigError(f"{text!r} needs a Secret block of Prefect, which only a run of a flow reads: run it as a flow.")
+            raise ConfigError(
+                f"{text!r} needs a Secret block of Prefect, which only a run of a flow reads, for what its groups name. "
+                "The folder of a store is written out, or taken from the environment."
+            )
         elif name in os.environ:
             found = os.environ[name]
         else:
             raise ConfigError(f"{text!r} needs the environment variable {name}, which is not set: export {name}=…")
-        redaction.hide(name, found)
+        if name.startswith(BLOCK) or not redaction.is_path(found):
+            redaction.hide(name, found)
         return found
 
     return re.sub(rf"\$\{{((?:{BLOCK})?[\w-]+)\}}", value, text)

@@ -1,5 +1,6 @@
 """A known secret is looked for in everything that a night leaves: the store, the log, the terminal and Prefect's database."""
 
+import io
 import logging
 import time
 from collections.abc import Iterator
@@ -73,6 +74,29 @@ def test_a_night_and_one_that_fails_leave_no_trace_of_a_secret(
     for secret in (IN_ENVIRONMENT, IN_BLOCK):
         assert secret not in caplog.text and secret not in said.out + said.err
         assert files_with(secret, tmp_path / "shop", *database()) == []
+
+
+def test_log_records_and_their_tracebacks_tell_no_secret() -> None:
+    redaction.hide("TOKEN", "s3cr3t")
+    secrets.keep_out_of_logs()
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    log = logging.Logger("somebody else's")
+    log.addHandler(handler)
+    try:
+        raise ValueError("no access with s3cr3t")
+    except ValueError:
+        log.exception("failed with %s", "s3cr3t")
+    assert "failed with ${TOKEN}\nTraceback" in written.getvalue() and "ValueError: no access with ${TOKEN}" in written.getvalue()
+    assert "s3cr3t" not in written.getvalue()
+
+
+def test_a_log_call_of_a_library_that_is_wrong_raises_nothing_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    secrets.keep_out_of_logs()
+    log = logging.Logger("somebody else's")
+    log.addHandler(logging.StreamHandler())
+    log.warning("%d of them", "x")
+    assert "--- Logging error ---" in capsys.readouterr().err, "as it is without us"
 
 
 def test_a_block_that_is_not_there(tmp_path: Path) -> None:
