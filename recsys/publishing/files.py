@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from recsys.errors import ExportError
 from recsys.publishing.copies import About, marked, read_mark, rows
 from recsys.sql import literal, quoted
 
@@ -82,6 +83,11 @@ class Bucket:
             if file is not None:
                 connection.execute("select size from read_blob($1)", [f"{self.url}/{file}"]).fetchall()
         except duckdb.HTTPException as error:
+            if error.status_code == 403:  # also of an object that is not there, to whoever may not list what is
+                raise ExportError(
+                    f"{' '.join(str(error).split())}. The worker needs s3:GetObject and s3:PutObject on the objects, and "
+                    "s3:ListBucket on the bucket: without it, S3 answers 403 where there is no copy yet."
+                ) from None
             if error.status_code != 404:
                 raise
             return None, None

@@ -3,6 +3,7 @@
 import json
 import threading
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,34 @@ def test_readers_see_one_whole_night_or_the_other(store: Store, nights: list[dat
         stop.set()
         reader.join()
     assert seen and seen <= {tuple(score for _ in shop.rows()) for score in (0.25, 0.5)}
+
+
+class Forbidding(BaseHTTPRequestHandler):
+    """S3, to a role without s3:ListBucket, of every object that is not there."""
+
+    def answer(self) -> None:
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET = answer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not to the terminal."""
+
+
+def test_a_first_copy_that_is_forbidden_names_the_permissions(
+    store: Store, nights: list[datetime], shop: Any, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("DUCKDB_S3_ENDPOINT", f"localhost:{server.server_port}")
+        with pytest.raises(
+            ExportError, match="recommendations.csv.json: .*403.* needs s3:GetObject .* s3:ListBucket on the bucket"
+        ) as caught:
+            export(store, shop.promoted(store, nights[0]), wanted("csv"))
+        server.shutdown()
+    assert not caught.value.may_pass and "secret" not in str(caught.value)
 
 
 def test_errors_say_what_and_where(store: Store, nights: list[datetime], shop: Any, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
