@@ -139,5 +139,5 @@ def _scalar(con: "DuckDBPyConnection", query: str) -> Any:
 
 
 def _finding(rule: str, count: str, sample: Sequence[Mapping[str, Any]], advice: str) -> str:
-    rows = "; ".join("{" + ", ".join(f"{name}: {value}" for name, value in row.items()) + "}" for row in sample)
+    rows = "; ".join("{" + ", ".join(f"{name}: {' '.join(str(value).split())}" for name, value in row.items()) + "}" for row in sample)
     return f"  {rule}: {count}, as {rows}.{' ' + advice if advice else ''}"

@@ -221,7 +221,7 @@ def _wrong_type(con: "DuckDBPyConnection", source: Source, column: Declared, rea
     rows, nulls, sample = _sample(con, source, column, where)
     return SourceError(
         f"{source.table}: column {column.source!r} ({column.role}) is {source.types[column.source]} in {source.place}: {rows:,} rows, "
-        f"{nulls:,} of them null, as {', '.join(sample) or 'none'}. But {reason}."
+        f"{nulls:,} of them null{', as {' + ', '.join(sample) + '}' if sample else ''}. But {reason}."
     )
 
 
@@ -232,7 +232,7 @@ def _sample(con: "DuckDBPyConnection", source: Source, column: Declared, where: 
     with source.reader.reading():
         counts = con.execute(f"select count(*), count(*) filter ({name} is null) {rows}").fetchall()[0]
         sample = con.execute(f"select {name}::varchar {rows} and {name} is not null order by source_order limit 3").fetchall()
-    return counts[0], counts[1], [value for (value,) in sample]
+    return counts[0], counts[1], [" ".join(value.split()) for (value,) in sample]
 
 
 def _no_rows(reader: Reader, window: Window, first: datetime, last: datetime) -> str:

@@ -48,7 +48,7 @@ class Check:
     def __str__(self) -> str:
         if self.rule in SHARES:
             return f"{self.rule}: {self.value}, and the limit is {self.limit:g} ({self.says})"
-        return f"{self.rule}: {self.value:,} × {self.says}: {'; '.join(self.sample)}"
+        return f"{self.rule}: {self.value:,} × {self.says}, as {'; '.join(self.sample)}"
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _rule(connection: duckdb.DuckDBPyConnection, path: Path) -> Check:
 def _sample(rows: duckdb.DuckDBPyConnection) -> Iterator[str]:
     names = [name for name, *_ in rows.description or ()]
     for row in rows.fetchall():
-        yield " ".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True))
+        yield "{" + " ".join(f"{name}={value!r}" for name, value in zip(names, row, strict=True)) + "}"
 
 
 def _shares(connection: duckdb.DuckDBPyConnection, lists: Lists, limits: Publishing) -> Iterator[Check]:

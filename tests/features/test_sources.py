@@ -287,7 +287,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
     "a file without a column": (two("*, 'x' as device", "*", categorical=("device",)), ["b.parquet has no column 'device'"]),
     "float ids": (
         clicks_with("* replace (nullif(user_id, 0)::double as user_id)"),
-        ["'user_id' (user) is DOUBLE in", "4 rows, 2 of them null, as 1.0, 1.0", "cast it to an integer"],
+        ["'user_id' (user) is DOUBLE in", "4 rows, 2 of them null, as {1.0, 1.0}", "cast it to an integer"],
     ),
     "float ids in csv": (
         clicks_with("* replace (item_id::double as item_id)", ".csv"),

@@ -143,48 +143,48 @@ def said(user: int, class_: str | None = None, value: float = 0.5) -> Row:
 # rule → (what is done to good lists, what the message shows, limits, further arguments)
 BROKEN: dict[str, list[tuple[Callable[[list[Row]], list[Row]], str, Publishing, dict[str, Any]]]] = {
     "columns": [
-        (unchanged, "1 × .*: .*item_id is INTEGER, not BIGINT", LOOSE, retype("item_id", pa.int32())),
+        (unchanged, "1 × .*, as .*item_id is INTEGER, not BIGINT", LOOSE, retype("item_id", pa.int32())),
         (unchanged, "score is DOUBLE, not FLOAT", LOOSE, retype("score", pa.float64())),
         (unchanged, "source is missing, not VARCHAR", LOOSE, retype("source", None)),
     ],
-    "known_users": [(add(user_id=99), "1 × .*: user_id=99", LOOSE, {})],
-    "every_user": [(drop(2, 1, 2, 3), "1 × .*: user_id=2 n_items_left=10", LOOSE, {})],
+    "known_users": [(add(user_id=99), "1 × .*, as {user_id=99", LOOSE, {})],
+    "every_user": [(drop(2, 1, 2, 3), "1 × .*, as {user_id=2 n_items_left=10", LOOSE, {})],
     "length": [
-        (drop(2, 3), "1 × .*: user_id=2 n_listed=2 n_expected=3", LOOSE, {}),
-        (drop(4, 2), "1 × .*: user_id=4 n_listed=1 n_expected=2", LOOSE, {}),
+        (drop(2, 3), "1 × .*, as {user_id=2 n_listed=2 n_expected=3", LOOSE, {}),
+        (drop(4, 2), "1 × .*, as {user_id=4 n_listed=1 n_expected=2", LOOSE, {}),
         (add(user_id=2, rank=4, item_id=19, score=0.1), "user_id=2 n_listed=4 n_expected=3", LOOSE, {}),
     ],
     "ranks": [
-        (change(2, 3, rank=4), "1 × .*: user_id=2 n_listed=3 n_ranks=3 first_rank=1 last_rank=4", LOOSE, {}),
+        (change(2, 3, rank=4), "1 × .*, as {user_id=2 n_listed=3 n_ranks=3 first_rank=1 last_rank=4", LOOSE, {}),
         (change(2, 2, rank=3), "n_ranks=2", LOOSE, {}),
         (change(2, 3, rank=0), "first_rank=0", LOOSE, {}),
         (change(2, 3, rank=None), "n_ranks=2", LOOSE, {}),
     ],
-    "distinct_items": [(change(2, 3, item_id=10), "1 × .*: user_id=2 item_id=10 times=2", LOOSE, {})],
+    "distinct_items": [(change(2, 3, item_id=10), "1 × .*, as {user_id=2 item_id=10 times=2", LOOSE, {})],
     "eligible_items": [
-        (change(2, 3, item_id=20), "1 × .*: user_id=2 rank=3 item_id=20", LOOSE, {}),
+        (change(2, 3, item_id=20), "1 × .*, as {user_id=2 rank=3 item_id=20", LOOSE, {}),
         (change(2, 3, item_id=99), "user_id=2 rank=3 item_id=99", LOOSE, {}),
         (change(2, 3, item_id=None), "user_id=2 rank=3 item_id=None", LOOSE, {}),
     ],
     "left_out_items": [
-        (change(1, 3, item_id=10), "1 × .*: user_id=1 rank=3 item_id=10 reason='seen'", LOOSE, {}),
+        (change(1, 3, item_id=10), "1 × .*, as {user_id=1 rank=3 item_id=10 reason='seen'", LOOSE, {}),
         (change(1, 3, item_id=12), "user_id=1 rank=3 item_id=12 reason='blocked'", LOOSE, {}),
         (change(3, 3, item_id=15), "user_id=3 rank=3 item_id=15 reason='seen'", LOOSE, {}),
     ],
     "finite_scores": [
-        (change(2, 3, score=float("-inf")), "1 × .*: user_id=2 rank=3 item_id=12 score=-inf", LOOSE, {}),
+        (change(2, 3, score=float("-inf")), "1 × .*, as {user_id=2 rank=3 item_id=12 score=-inf", LOOSE, {}),
         (change(2, 1, score=float("nan")), "score=nan", LOOSE, {}),
         (change(2, 3, score=None), "score=None", LOOSE, {}),
     ],
-    "falling_scores": [(change(2, 2, score=1.5), "1 × .*: .*score=1.5 score_before=1.0", LOOSE, {})],
+    "falling_scores": [(change(2, 2, score=1.5), "1 × .*, as .*score=1.5 score_before=1.0", LOOSE, {})],
     "sources": [
-        (change(2, 3, source="current"), "1 × .*: .*source='current'", LOOSE, {}),
+        (change(2, 3, source="current"), "1 × .*, as .*source='current'", LOOSE, {}),
         (change(2, 3, source=None), "source=None", LOOSE, {}),
     ],
     "predictions": [
-        (unchanged, "1 × .*: user_id=99 head='bought'.* is_known=False", LOOSE, {"predictions": [said(99)]}),
-        (unchanged, "1 × .*: user_id=2 .*value=nan", LOOSE, {"predictions": [said(1), said(2, value=float("nan"))]}),
-        (unchanged, "2 × .*: user_id=4 .*times=2", LOOSE, {"predictions": [said(4, "b"), said(4, "b")]}),
+        (unchanged, "1 × .*, as {user_id=99 head='bought'.* is_known=False", LOOSE, {"predictions": [said(99)]}),
+        (unchanged, "1 × .*, as {user_id=2 .*value=nan", LOOSE, {"predictions": [said(1), said(2, value=float("nan"))]}),
+        (unchanged, "2 × .*, as {user_id=4 .*times=2", LOOSE, {"predictions": [said(4, "b"), said(4, "b")]}),
     ],
     "user_coverage": [(unchanged, "0.8, and the limit is 0.99", Publishing(min_user_coverage=0.99), {})],
     "fallback_share": [
@@ -218,7 +218,7 @@ def test_all_broken_rules_are_named_at_once_with_three_rows_each(store: Store, n
         kept(store, nights[0], shop, rows)
     message = str(caught.value)
     assert "break 2 of their contracts" in message
-    assert "eligible_items: 5 × recommendation of an item that is not eligible tonight: user_id=1" in message
+    assert "eligible_items: 5 × recommendation of an item that is not eligible tonight, as {user_id=1" in message
     assert "sources: 14 ×" in message
     assert message.count("user_id=") == 6
     assert str(store.root / "scoring") in message and "--rebuild" in message
