@@ -83,6 +83,8 @@ def nightly(
         if late is not None:
             _catch_up(run, turn, catch_up - late)
         promoted = made(run, published.before(run.store, run.as_of))  # asked once: no night is compared with itself
+        if late is not None:
+            turn.heeded()
     return Completed(message=promoted.reasons[0], data=promoted)
 
 
@@ -92,7 +94,7 @@ def _catch_up(run: Run, turn: Turn, at_most: int) -> None:
     Where the run before was killed in such a night, as by its need of memory, tonight comes first: the missed ones are skipped.
     """
     nights, log = missed.nights(run.store, run.as_of, at_most), get_run_logger()
-    if nights and turn.killed is not None and turn.killed.catching_up:
+    if nights and turn.killed is not None:
         log.warning("Missed nights are skipped: %s was killed in one of them. `recsys backfill` makes them.", turn.killed)
         return
     for night in map(windows.label, nights):

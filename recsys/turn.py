@@ -1,9 +1,9 @@
 """One run at a time works on a store. The next one waits for its turn, and says for whom.
 
-    {store}/.locks/runs     locked by the run at work, which writes into it who it is
+    {store}/.locks/runs     locked by the run at work, which writes into it who it is, and in a second line who was killed
 
 The kernel lets go of the lock when its holder dies, however that happens, so nobody waits for the dead. What a killed
-holder wrote stays until the next one reads it.
+holder wrote stays until the next one reads it; that it was killed in a missed night, until a night says that it took heed.
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
@@ -38,7 +38,7 @@ class Holder:
 
 @dataclass
 class Turn:
-    """Whose turn it is. `killed` is who had it before, where that run did not come to an end."""
+    """Whose turn it is. `killed` is the last one that was killed in a missed night, of which no night has taken heed yet."""
 
     holder: Holder
     killed: Holder | None
@@ -46,11 +46,19 @@ class Turn:
 
     def catch_up(self, night: str) -> None:
         """Say that a missed night is being made now; with "" that the run is at its own."""
-        self._write(json.dumps(asdict(self.holder) | {"catching_up": night}))
+        self._write(replace(self.holder, catching_up=night))
 
-    def _write(self, text: str) -> None:
+    def heeded(self) -> None:
+        """Forget who was killed: the night is done, and what was missed before it is missed for good."""
+        self.killed = None
+
+    def end(self) -> None:
+        """Leave nothing but who was killed, for a run that takes heed: it need not be the next one."""
+        self._write()
+
+    def _write(self, *now: Holder) -> None:
         self._file.truncate(0)  # what is appended to it then is all there is
-        self._file.write(text)
+        self._file.write("\n".join(json.dumps(asdict(one)) for one in (*now, self.killed) if one is not None))
         self._file.flush()
 
 
@@ -62,21 +70,27 @@ def turn(root: Path, who: str) -> Iterator[Turn]:
         return f"{who} waits: {holder(root) or 'another run'} is at work on {root}."
 
     with attempts.lock(root, _LOCK, waits_for) as file:
+        killed = next((one for one in _noted(root) if one.catching_up), None)
         since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
-        mine = Turn(Holder(who, os.getpid(), socket.gethostname(), since), holder(root), file)
+        mine = Turn(Holder(who, os.getpid(), socket.gethostname(), since), killed, file)
         mine.catch_up("")
         try:
             yield mine
         finally:
-            file.truncate(0)
+            mine.end()
 
 
 def holder(root: Path) -> Holder | None:
     """Who has written into the lock: the run at work, or one that was killed."""
+    return next(iter(_noted(root)), None)
+
+
+def _noted(root: Path) -> list[Holder]:
+    """The lines of the lock, the newest run's first."""
     try:
-        return Holder(**json.loads((root / ".locks" / _LOCK).read_text()))
+        return [Holder(**json.loads(line)) for line in (root / ".locks" / _LOCK).read_text().splitlines()]
     except (OSError, ValueError, TypeError):  # nobody, or a file of another version of this code
-        return None
+        return []
 
 
 def at_work(root: Path) -> Holder | None:

@@ -71,6 +71,20 @@ def test_a_killed_holder_blocks_nobody_and_is_named(tmp_path: Path, other: "subp
     with Store(tmp_path).at_work("nightly-2026-03-02") as mine:
         assert mine.killed is not None
         assert (mine.killed.who, mine.killed.catching_up) == ("nightly-2026-03-01", "2026-02-27")
+        assert turn.at_work(tmp_path) == mine.holder
+
+
+def test_who_was_killed_in_a_missed_night_is_known_until_a_night_takes_heed(tmp_path: Path, other: "subprocess.Popen[str]") -> None:
+    """Whoever has the turn first after it, as a score or a prune, does not take the note away."""
+    other.send_signal(signal.SIGKILL)
+    other.wait(timeout=30)
+    with Store(tmp_path).at_work("score-2026-03-01") as between:
+        assert str(turn.at_work(tmp_path)) == str(between.holder), "who is at work, and not who was killed"
+    assert turn.at_work(tmp_path) is None
+    with Store(tmp_path).at_work("nightly-2026-03-02") as mine:
+        assert mine.killed is not None and mine.killed.catching_up == "2026-02-27"
+        mine.catch_up("")
+        mine.heeded()
     with Store(tmp_path).at_work("nightly-2026-03-03") as later:
         assert later.killed is None
 

@@ -132,5 +132,11 @@ def test_after_a_run_that_was_killed_in_a_missed_night_tonight_comes_first(night
     (nights.store.root / ".locks").mkdir(exist_ok=True)
     killed = turn.Holder("nightly-before", 1, "here", "then", catching_up=windows.label(TODAY - 2 * DAY))
     (nights.store.root / ".locks" / "runs").write_text(json.dumps(asdict(killed)))
+    nights.broken.add(TODAY - DAY)
+    with nights.store.at_work("score"):
+        assert turn.at_work(nights.store.root) is not None, "another run has its turn in between"
+    assert nights.run(TODAY - DAY, late=1, catch_up=3).is_failed()
     nights.run(TODAY, late=0, catch_up=3)
-    assert nights.made == [(TODAY, TODAY - 3 * DAY)]
+    assert nights.made == [(TODAY, TODAY - 3 * DAY)], "also where a night in between came to nothing"
+    with nights.store.at_work("score") as turn_after:
+        assert turn_after.killed is None, "what was missed before a night that is done is nobody's any more"
