@@ -61,7 +61,7 @@ def history(store: Store) -> list[Promotion]:
     """Every change of what is published, oldest first."""
     path = store.root / "promotions.jsonl"
     found = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], start=1):
         try:
             read = json.loads(line)
             datetime.fromisoformat(read["as_of"])
@@ -269,6 +269,8 @@ def _replace(store: Store, name: str, text: str) -> None:
 
 
 def _who() -> str:
+    if person := os.environ.get("SUDO_USER"):  # who called `sudo -u recsys recsys rollback`
+        return person
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

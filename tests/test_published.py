@@ -60,6 +60,15 @@ def test_a_night_is_finished_for_its_configuration(store):
     assert not published.finished(store, DAYS[0], "other") and not published.finished(store, DAYS[1], "c")
 
 
+def test_on_record_is_the_person_also_behind_sudo(store, monkeypatch):
+    monkeypatch.setenv("SUDO_USER", "ada")
+    published.publish(store, night(store, DAYS[0]))
+    monkeypatch.delenv("SUDO_USER")
+    monkeypatch.setenv("LOGNAME", "grace")
+    published.publish(store, night(store, DAYS[1]))
+    assert [line.by for line in published.history(store)] == ["ada", "grace"]
+
+
 def test_the_current_model_of_a_night_is_of_an_earlier_one(store):
     for day in DAYS[:3]:
         published.publish(store, night(store, day))
@@ -208,4 +217,12 @@ def test_a_broken_line_of_the_history_is_named(store):
     with (store.root / "promotions.jsonl").open("a") as file:
         file.write("{trunc\n")
     with pytest.raises(StoreError, match="promotions.jsonl, line 2"):
+        published.current(store)
+
+
+def test_a_history_that_is_no_text_is_named_too(store):
+    published.publish(store, night(store, DAYS[0]))
+    with (store.root / "promotions.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n")
+    with pytest.raises(StoreError, match="promotions.jsonl, line 2 is no promotion"):
         published.current(store)
