@@ -35,13 +35,13 @@ def run(name: str, parameters: dict[str, Any]) -> Done:
     """Run the flow of this name, as `nightly` or `score`; what stops it is raised."""
     home = settle(Store(parameters.get("store", "store")).root)  # a watch has none
     flow = _flow(name)
-    with _stopped_like_ctrl_c():
+    with stopped_like_ctrl_c():
         state = flow(**parameters, return_state=True)
     return Done(state.result(), state.message or "", _how_to_see(state.state_details.flow_run_id, home))
 
 
 @contextmanager
-def _stopped_like_ctrl_c() -> Iterator[None]:
+def stopped_like_ctrl_c() -> Iterator[None]:
     """SIGTERM, of `timeout` or a service manager, is a KeyboardInterrupt. Prefect passes it on once the run is marked as crashed."""
     if threading.current_thread() is not threading.main_thread():  # only there can signals be answered
         yield

@@ -22,6 +22,7 @@ from recsys.errors import ConfigError, RecsysError
 
 ROOT = deployments.FILE.parents[1]
 SECONDS_TO_START = 600  # a server's first start creates its tables: 10 s, and minutes on a busy machine
+SECONDS_TO_ANSWER = 180  # of one that a service manager has just started
 SECONDS_TO_STOP = 60
 
 Say = Callable[[str], None]
@@ -33,7 +34,7 @@ def up(port: int, say: Say) -> None:
     A server that is there already is used, and left running. RecsysError where one of the two ends by itself.
     """
     home = settle(port)
-    with _answering_server(home, say) as server:
+    with local.stopped_like_ctrl_c(), _answering_server(home, say) as server:
         from flows.server import deploy  # imports Prefect, which reads the environment
 
         deploy(say)
@@ -56,10 +57,15 @@ def settle(port: int = 4200) -> Path:
     return home
 
 
-def check_server() -> None:
-    """ConfigError where no server answers at PREFECT_API_URL."""
+def await_server(say: Say, seconds: float = SECONDS_TO_ANSWER) -> None:
+    """Until a server answers at PREFECT_API_URL, which may just be starting; ConfigError where none does by then."""
+    until = time.monotonic() + seconds
     if not _answers():
-        raise ConfigError(f"No server answers at {_url()}: start one (`recsys up` does), or say with PREFECT_API_URL where it is.")
+        say(f"Server: none answers at {_url()} yet. Waiting for it, at most {seconds:.0f} s.")
+    while not _answers():
+        if time.monotonic() > until:
+            raise ConfigError(f"No server answers at {_url()}: start one (`recsys up` does), or say with PREFECT_API_URL where it is.")
+        time.sleep(0.5)
 
 
 @contextmanager

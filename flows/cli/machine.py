@@ -26,7 +26,7 @@ def deploy() -> None:
     from flows import machine
 
     machine.settle()
-    machine.check_server()
+    machine.await_server(console.say)
     from flows.server import deploy  # imports Prefect
 
     deploy(console.say)

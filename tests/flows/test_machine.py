@@ -6,31 +6,39 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 
 from flows import deployments, machine
 from recsys.errors import ConfigError, RecsysError
+from tests.flows.test_deployed import wait_for
 
 ROOT = Path(__file__).parents[2]
 RECSYS = str(Path(sys.executable).with_name("recsys"))
 PASSWORD = "admin:p4ss"
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class Up:
     """`recsys up` in a process of its own, with a password."""
 
     def __init__(self, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.home, self.log = home, home / "up.log"
+        self.port, self.home, self.log = free_port(), home, home / "up.log"
         self.environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_API_AUTH_STRING": PASSWORD}
         with self.log.open("wb") as file:
             command = [RECSYS, "up", "--port", str(self.port)]
@@ -120,7 +128,49 @@ def test_it_ends_with_ctrl_c_and_leaves_nothing_running(up: Up) -> None:
 def test_deploying_without_a_server_is_an_answer(monkeypatch: pytest.MonkeyPatch, url: str, says: str) -> None:
     monkeypatch.setenv("PREFECT_API_URL", url)
     with pytest.raises(ConfigError, match=says):
-        machine.check_server()
+        machine.await_server(print, seconds=0)
+
+
+class Health(BaseHTTPRequestHandler):
+    """Answers everything, as a server that is up."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Not to the terminal."""
+
+
+def test_deploying_waits_for_a_server_that_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This one starts once it is said that it is waited for."""
+    address, started, said = ("127.0.0.1", free_port()), list[HTTPServer](), list[str]()
+
+    def say(line: str) -> None:
+        said.append(line)
+        started.append(HTTPServer(address, Health))
+        threading.Thread(target=started[0].serve_forever, daemon=True).start()
+
+    monkeypatch.setenv("PREFECT_API_URL", url := f"http://127.0.0.1:{address[1]}/api")
+    machine.await_server(say)
+    assert said == [f"Server: none answers at {url} yet. Waiting for it, at most 180 s."]
+    started[0].shutdown()
+    started[0].server_close()
+
+
+def test_a_start_that_is_told_to_end_leaves_no_server(tmp_path: Path) -> None:
+    """SIGTERM, of a service manager, before the server answers."""
+    up = Up(tmp_path)
+    up.wait_until_it_says("Server: starting at", 60)
+    wait_for(lambda: psutil.Process(up.process.pid).children(), 60, "the server is a process")
+    (server,) = psutil.Process(up.process.pid).children()
+    try:
+        up.process.send_signal(signal.SIGTERM)
+        assert up.process.wait(60) == 130 and "Server: stopped." in up.said
+        assert not server.is_running()
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            server.kill()
 
 
 def test_no_server_is_started_for_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
