@@ -4,12 +4,16 @@ They go through a notification block of Prefect, named in RECSYS_ALERTS as `slac
 artifact in the UI, `{store}-alerts`, by which a later run knows of it. A message that cannot be sent is logged.
 """
 
+import json
 import logging
 import os
 import re
+import shlex
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from prefect import Flow, get_client
@@ -19,6 +23,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import ObjectNotFound
 from prefect.logging.loggers import LoggingAdapter, flow_run_logger
 from prefect.utilities.urls import url_for
 
@@ -32,6 +37,8 @@ from recsys.store import Store
 CHANNEL = "RECSYS_ALERTS"
 REMEMBERED = 200  # alerts of a store: those before are of nights long past
 LONGEST = 2000  # characters of the reason: chats cut more
+BY_SCHEDULE = ("nightly", "backtest")  # flows whose night, where none is given, follows from when they are due
+OF_PEOPLE = ("users",)  # parameters that do not leave the machine
 STOPPED = {"Failed": "failed", "Crashed": "crashed", "TimedOut": "timed out"}  # names of states
 
 Log = logging.Logger | LoggingAdapter
@@ -43,7 +50,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)  # else every address is lo
 class Alert:
     """What whoever is on call has to know. Night and cause are what is said once."""
 
-    store: str
+    store: str  # as configured: where its `${NAME}` is not set, that is the trouble
     night: str
     cause: str  # "failed", "stale data", …
     what: str
@@ -53,7 +60,7 @@ class Alert:
 
     @property
     def subject(self) -> str:
-        return f"recsys {Store(self.store).root.name} {self.night}: {self.cause}"
+        return f"recsys {Path(self.store).name} {self.night}: {self.cause}"
 
     @property
     def text(self) -> str:
@@ -78,14 +85,23 @@ def send(alert: Alert, log: Log, run: FlowRun | None = None) -> bool:
         if CHANNEL not in os.environ:
             log.warning("Nobody was told: %s names no channel. docs/operate.md says how to set one up.", CHANNEL)
             return False
-        block = _block(os.environ[CHANNEL])
-        with block.raise_on_failure():
-            block.notify(alert.text, subject=alert.subject)  # type: ignore[unused-coroutine]  # synchronous without a loop
+        _notify(alert.subject, alert.text)
         _note(alert, run)
         return True
     except Exception as error:  # of a network, a chat, or the server: the night goes on whatever it is
         log.error("The alert %r could not be sent: %s", alert.subject, _without_addresses(f"{type(error).__name__}: {error}"))
         return False
+
+
+def send_test() -> str:
+    """Send a message that asks for nothing, and say where it went; RecsysError where it cannot be sent."""
+    if not os.environ.get(CHANNEL):
+        raise ConfigError(f"{CHANNEL} names no channel: export {CHANNEL}=slack-webhook/on-call, or the block that there is.")
+    try:
+        _notify("recsys: a test", f"Alerts of {socket.gethostname()} arrive here. There is nothing to do.")
+    except Exception as error:  # of a network, a chat, or the server
+        raise RecsysError(f"The test could not be sent: {_without_addresses(f'{type(error).__name__}: {error}')}") from None
+    return f"Sent to {os.environ[CHANNEL]}. Has it arrived?"
 
 
 def stopped(run: FlowRun, state: State) -> Alert:
@@ -164,14 +180,31 @@ def stays(store: str) -> str:
 
 
 def again(run: FlowRun) -> str:
-    """The command that runs the same again."""
+    """The command that runs the same again: its deployment, the night, and what was given otherwise."""
     if run.deployment_id is None:
         return "the same command"
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment(run.deployment_id)
+        try:
+            deployment = client.read_deployment(run.deployment_id)
+        except ObjectNotFound:
+            return "its deployment is gone, so deploy first"
         flow = client.read_flow(deployment.flow_id)
-    of_a_night = "first" not in run.parameters
-    return f"`prefect deployment run {flow.name}/{deployment.name}{f' -p as_of={night_of(run)}' if of_a_night else ''}`"
+    deployed = deployment.parameters
+    given = {name: value for name, value in run.parameters.items() if name not in deployed or deployed[name] != value}
+    if flow.name in BY_SCHEDULE:
+        given = {"as_of": night_of(run), **{name: value for name, value in given.items() if name != "as_of"}}
+    options = [option for name, value in given.items() for option in ("-p", f"{name}={'…' if name in OF_PEOPLE else _as_given(value)}")]
+    return f"`{shlex.join(['prefect', 'deployment', 'run', f'{flow.name}/{deployment.name}', *options])}`"
+
+
+def _as_given(value: Any) -> str:
+    """A parameter as the shell gives it: JSON, or a text that JSON could not be."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            json.loads(value)
+            return json.dumps(value)
+        return value
+    return json.dumps(value)
 
 
 def places(run: FlowRun | None, store: str, section: str) -> tuple[str, ...]:
@@ -183,10 +216,18 @@ def places(run: FlowRun | None, store: str, section: str) -> tuple[str, ...]:
 def without_rows(text: str) -> str:
     """The message of a broken contract without its sample rows: ids of users do not leave the machine.
 
+    Whoever writes samples into a message writes them as `, as {…}`, in one line.
+
     >>> without_rows("event_at_missing: 2 of 9 rows, as {user_id: 7}; {user_id: 8}. Write the column.")
     'event_at_missing: 2 of 9 rows. Write the column.'
     """
     return re.sub(r", as \{.*\}", "", text)
+
+
+def _notify(subject: str, text: str) -> None:
+    block = _block(os.environ[CHANNEL])
+    with block.raise_on_failure():
+        block.notify(text, subject=subject)  # type: ignore[unused-coroutine]  # synchronous without a loop
 
 
 def _block(slug: str) -> NotificationBlock:
@@ -220,11 +261,11 @@ def _note(alert: Alert, run: FlowRun | None) -> None:
 
 
 def _key(alert: Alert) -> str:
-    return ui.key(Store(alert.store).root.name, "alerts")
+    return ui.key(Path(alert.store).name, "alerts")
 
 
 def _note_of(alert: Alert) -> str:
-    return f"{alert.identity} ({Store(alert.store).root})"
+    return f"{alert.identity} ({alert.store})"
 
 
 def _without_addresses(text: str) -> str:

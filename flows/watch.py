@@ -7,6 +7,7 @@ lists that are made from old data.
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from typing import Annotated
 
 from prefect import flow, get_client, get_run_logger
@@ -33,11 +34,12 @@ from flows import alerts, deployments, vanished
 from flows.alerts import Alert, Log
 from recsys import published, windows
 from recsys.errors import RecsysError, StoreError
-from recsys.lineage import ancestor
+from recsys.lineage import lineage
 from recsys.published import Promotion
 from recsys.store import Store
 
 RECENT = timedelta(days=2)  # runs that ended badly before were told, or are history
+PAGE = 200  # runs that the server gives at a time
 
 
 @flow(name="watch", on_failure=[alerts.on_stop], on_crashed=[alerts.on_stop])
@@ -58,11 +60,12 @@ def watch(
     log, now = get_run_logger(), datetime.now(timezone.utc)
     with get_client(sync_client=True) as client:
         gone = bury(client, windows.duration(silence), log)
-        told = [alerts.stopped(run, run.state) for run in ended_badly(client, now) if run.state is not None]
         looked_after = list(scheduled(client, names))
-        for deployment in looked_after:
-            told += found_wrong(client, deployment, now, published_by, windows.duration(max_age))
-    sent = [alert for alert in told if alerts.send(alert, log)]
+        found = chain(
+            (alerts.stopped(run, run.state) for run in ended_badly(client, now) if run.state is not None),
+            *(found_wrong(client, deployment, now, published_by, windows.duration(max_age)) for deployment in looked_after),
+        )
+        sent = [alert for alert in found if alerts.send(alert, log)]  # each as it is found: what stops the rest stops none of them
     stores = ", ".join(deployment.name for deployment in looked_after) or "none whose schedule is on"
     return Completed(message=f"Deployments: {stores}. {len(gone)} runs had vanished, {len(sent)} alerts were sent.")
 
@@ -91,7 +94,12 @@ def ended_badly(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.FAILED, StateType.CRASHED])),
         end_time=FlowRunFilterEndTime(after_=now - RECENT), deployment_id=FlowRunFilterDeploymentId(is_null_=False),
     )  # fmt: skip
-    return client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=deployments.flows())), flow_run_filter=ended)
+    ours, found = FlowFilter(name=FlowFilterName(any_=deployments.flows())), list[FlowRun]()
+    while page := client.read_flow_runs(
+        flow_filter=ours, flow_run_filter=ended, sort=FlowRunSort.END_TIME_DESC, limit=PAGE, offset=len(found)
+    ):
+        found += page
+    return found
 
 
 def scheduled(client: SyncPrefectClient, names: Iterable[str]) -> Iterator[DeploymentResponse]:
@@ -114,7 +122,7 @@ def found_wrong(
         if f"{now:%H:%M}" >= published_by and not was_decided(store, night):
             yield late(client, deployment, folder, now, published_by)
         newest = newest_event(store)
-    except RecsysError as error:
+    except (RecsysError, OSError, ValueError) as error:  # of one store, which silences none of the others
         yield unreadable(deployment, folder, night, error)
         return
     if newest is not None and now - newest > max_age:
@@ -152,7 +160,7 @@ def newest_run(client: SyncPrefectClient, deployment: DeploymentResponse, now: d
     return found[0] if found else None
 
 
-def unreadable(deployment: DeploymentResponse, store: str, night: datetime, error: RecsysError) -> Alert:
+def unreadable(deployment: DeploymentResponse, store: str, night: datetime, error: Exception) -> Alert:
     """Of a store that nothing can be said of."""
     remedy = f"`recsys verify --store {store}` says what is damaged, and what to do."
     look = alerts.places(None, store, "When a night stopped")
@@ -177,9 +185,14 @@ def newest_event(store: Store) -> datetime | None:
 
 
 def newest_of(store: Store, promotion: Promotion) -> datetime | None:
+    """By the manifests alone: whether the files are what was written is for `recsys verify`, which reads them all."""
     try:
-        features = ancestor(store, store.open(promotion.artifacts["scoring"]), "features")
-    except StoreError:  # pruned, or damaged, which `recsys verify` is for
+        lists = store.get(promotion.artifacts["scoring"])
+        made_from = lineage(store, [lists.reference], lists.as_of) if lists is not None else []
+    except StoreError:  # damaged, which `recsys verify` is for
+        return None
+    features = next((artifact for artifact in made_from if artifact.step == "features"), None)
+    if features is None:  # pruned
         return None
     at = features.manifest["profile"]["events"].get("event_at", {}).get("max")
     return windows.parse_as_of(at) if at else None

@@ -3,8 +3,9 @@
 import logging
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -12,19 +13,23 @@ import pyarrow.parquet as pq
 import pytest
 from prefect import flow, get_client
 from prefect.blocks.notifications import MattermostWebhook
-from prefect.states import Completed, Crashed, State
+from prefect.states import Completed, Crashed, Scheduled, State
 
 from flows import alerts
 from flows.nightly import nightly
 from recsys.config import Data, Events, Features, Levels
+from recsys.errors import ConfigError, RecsysError
+from recsys.features import checks
 from recsys.features.drift import measure_drift
 from recsys.features.profile import PROFILE
 from recsys.published import Promotion, publish
+from recsys.publishing import contracts
 from recsys.schema import Column, Schema
-from recsys.store import Draft, Store
+from recsys.store import Artifact, Draft, Store
 from recsys.windows import parse_as_of
 from tests.flows.conftest import Chat
 
+NIGHT = datetime(2026, 3, 2, 4, 15, tzinfo=timezone.utc)  # when a run of the schedule is due
 NOWHERE = Data(events=Events(path="/no/such/folder/*.parquet", time="at"))
 EARLIER = Promotion("2026-02-28T00:00:00+00:00", "a configuration", "candidate", {}, ("It is the best.",), id="0123456789ab")
 REASONS = ("Popularity is published.", "The new model is rejected: it is 3.0% below popularity.")
@@ -169,6 +174,76 @@ def test_any_notification_block_will_do(chat: Chat, tmp_path: Path, monkeypatch:
 def test_rows_of_data_stay_at_home() -> None:
     broken = "The data break a contract:\n  late: 2 of 9 rows, as {user_id: 7, at: {x}}; {user_id: 8}. Write the column.\n  other: 1 row."
     assert alerts.without_rows(broken) == "The data break a contract:\n  late: 2 of 9 rows. Write the column.\n  other: 1 row."
+
+
+def test_rows_of_lists_stay_at_home(tmp_path: Path) -> None:
+    """In the very message of the contracts on lists, whatever the ids look like."""
+    with duckdb.connect() as connection:
+        rows = connection.execute("select * from (values ('u7', 1), ('u}8' || chr(10) || 'u9; {', 2)) as lists(user_id, item_id)")
+        sample = tuple(contracts._sample(rows))
+    broken = contracts.Check("seen_items", "recommendation of a seen item", 2, 0, False, sample)
+    lists = Artifact(tmp_path, "scoring", parse_as_of("2026-03-01"), "0123456789ab")
+    said = contracts._message(lists.as_of, [broken], lists)
+    assert "u7" in said and "u}8" in said and "u9" in said
+    told = alerts.without_rows(said)
+    assert told.splitlines()[1] == "  seen_items: 2 × recommendation of a seen item"
+    assert not re.search("u7|u}8|u9", told) and f"The lists are in {tmp_path}" in told
+
+
+def test_rows_of_tables_stay_at_home() -> None:
+    """A value of several lines is one of the message too."""
+    rows = [{"user_id": "u7", "text": "two\nlines}"}, {"user_id": "u8", "text": "."}]
+    assert alerts.without_rows(checks._finding("late", "2 of 9 rows", rows, "Write it.")) == "  late: 2 of 9 rows. Write it."
+
+
+def test_a_store_that_nobody_can_name_is_told(chat: Chat) -> None:
+    """Its variable is not set, which is the trouble."""
+    alert = alerts.Alert(
+        "${NOT_SET_ANYWHERE}/shop", "2026-03-01", "failed", "It failed.", "ConfigError: export it", "Export it.", ("here",)
+    )
+    log = logging.getLogger("flows")
+    assert [alerts.send(alert, log), alerts.send(alert, log)] == [True, False]
+    assert chat.subjects == ["recsys shop 2026-03-01: failed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "deployed", "given", "command"),
+    [
+        ("nightly", {"seed": 1}, {"seed": 1}, "nightly/shop -p as_of=2026-03-02"),
+        ("nightly", {}, {"as_of": "2026-03-01T00:00:00+00:00"}, "nightly/shop -p as_of=2026-03-01"),
+        (
+            "nightly", {"training": {"max_epochs": 8}}, {"training": {"max_epochs": 3, "recipe": "it's"}, "rebuild": True},
+            """nightly/shop -p as_of=2026-03-02 -p 'training={"max_epochs": 3, "recipe": "it'"'"'s"}' -p rebuild=true""",
+        ),
+        (
+            "backfill", {"publish": False}, {"first": "2026-02-01", "last": "2026-02-03", "publish": False},
+            "backfill/shop -p first=2026-02-01 -p last=2026-02-03",
+        ),
+        ("prune", {"nights": 14}, {"nights": 14}, "prune/shop"),
+        ("watch", {}, {"max_age": "3d", "published_by": "7"}, """watch/shop -p max_age=3d -p 'published_by="7"'"""),
+        ("score", {"scoring": {"k": 10}}, {"scoring": {"k": 5}, "users": ["u7"]}, """score/shop -p 'scoring={"k": 5}' -p 'users=…'"""),
+    ],
+)  # fmt: skip
+def test_what_runs_the_same_again(prefect_server: None, name: str, deployed: dict[str, Any], given: dict[str, Any], command: str) -> None:
+    """Every parameter that is not the deployment's, and the night where the schedule gave it; but no user."""
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow_from_name(name), "shop", parameters=deployed)
+        run = client.create_flow_run_from_deployment(deployment, parameters={**deployed, **given}, state=Scheduled(scheduled_time=NIGHT))
+        assert alerts.again(run) == f"`prefect deployment run {command}`"
+        client.delete_deployment(deployment)
+        assert alerts.again(run) == "its deployment is gone, so deploy first"
+
+
+def test_a_test_alert_says_whether_messages_arrive(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert alerts.send_test() == "Sent to custom-webhook/on-call. Has it arrived?"
+    assert chat.subjects == ["recsys: a test"]
+    chat.status = 503
+    with pytest.raises(RecsysError, match="The test could not be sent: HTTPStatusError: Server error '503") as told:
+        alerts.send_test()
+    assert "t0ken" not in str(told.value)
+    monkeypatch.delenv("RECSYS_ALERTS")
+    with pytest.raises(ConfigError, match="RECSYS_ALERTS names no channel: export RECSYS_ALERTS="):
+        alerts.send_test()
 
 
 def test_nobody_is_told_of_a_run_by_hand(chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The watch: runs that vanished, nights that are late, lists made from old data. Times are given, and never waited for."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -183,8 +184,54 @@ def test_lists_are_stale_by_their_newest_event(client: SyncPrefectClient, deploy
 
 
 def test_a_store_that_cannot_be_read_is_told(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
-    (shop.root / "promotions.jsonl").write_text("not what was written\n")
+    history = shop.root / "promotions.jsonl"
+    for damage in (b"not what was written\n", b"\xff\xfe\n"):
+        history.write_bytes(damage)
+        assert causes(client, deployed, "2026-03-01T05:00") == ["store unreadable"]
+    history.unlink()
+    history.mkdir()  # which only the disk refuses, as it does what nobody may read
     assert causes(client, deployed, "2026-03-01T05:00") == ["store unreadable"]
+
+
+def test_the_watch_reads_no_tables(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
+    """Their bytes are for `recsys verify`: it looks every few minutes, at every store."""
+    for artifact in shop.artifacts():
+        (artifact.path / "not_what_was_written.parquet").write_bytes(b"damage")
+    assert watch.newest_event(Store(shop.root)) == parse_as_of("2026-02-27T23:00")
+
+
+def test_what_was_found_is_told_whatever_becomes_of_the_rest(
+    client: SyncPrefectClient, deployed: UUID, shop: Store, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(store: Store) -> datetime:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(watch, "newest_event", stale)
+    name = client.read_deployment(deployed).name
+    assert watch.watch("00:00", "2d", "10m", (name,), return_state=True).is_failed()
+    ours = [message["subject"] for message in chat.messages if f"--store {shop.root}" in message["body"]]
+    assert ours == [f"recsys shop {label(midnight(datetime.now(timezone.utc)))}: not published by 00:00"]
+
+
+def test_all_that_ended_badly_lately_is_found_newest_first(
+    client: SyncPrefectClient, deployed: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are: the server gives some at a time."""
+    monkeypatch.setattr(watch, "PAGE", 2)
+    ours = [at_work(client, deployed).id for _ in range(3)]
+    for run in ours:
+        client.set_flow_run_state(run, Failed(message="no"))
+    found = [run.id for run in watch.ended_badly(client, datetime.now(timezone.utc))]
+    assert [run for run in found if run in ours] == ours[::-1]
+
+
+def test_the_timer_looks_between_the_looks_of_the_deployment() -> None:
+    """Both tell what was not told yet: at one moment they would tell it twice."""
+    (deployment,) = (one for one in deployments.read(deployments.FILE)["deployments"] if one["name"] == "watch")
+    timer = (deployments.FILE.parent / "systemd" / "recsys-watch.timer").read_text()
+    every = re.fullmatch(r"\*/(\d+) \* \* \* \*", deployment["schedules"][0]["cron"])
+    first, then = map(int, re.findall(r"^OnCalendar=\*:(\d+)/(\d+)$", timer, re.MULTILINE)[0])
+    assert every is not None and not set(range(0, 60, int(every[1]))) & set(range(first, 60, then))
 
 
 def test_the_watch_tells_each_thing_once_and_also_what_no_hook_could_tell(
