@@ -74,7 +74,7 @@ def test_ctrl_c_ends_with_a_sentence_and_the_next_run_goes_on(undisturbed: Path,
     assert night.process.returncode == 130, said
     assert "goes on after the last finished step" in said
     before = {a.path: a.path.stat().st_mtime_ns for a in Store(tmp_path / "store").artifacts()}
-    assert {a.step for a in Store(tmp_path / "store").artifacts()} == {"features", "sequences"}
+    assert {a.step for a in Store(tmp_path / "store").artifacts()} == {"features", "drift", "sequences"}
     Night(tmp_path / "store").finish()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert contents(tmp_path / "store") == contents(undisturbed)

@@ -260,15 +260,17 @@ def test_what_a_person_has_to_put_right_is_not(error: Exception) -> None:
 
 
 def test_a_copy_that_fails_fails_the_run_and_unpublishes_nothing_and_the_next_run_writes_it(store: Path, tmp_path: Path) -> None:
-    before = published.current(Store(store))
     (tmp_path / "file").write_text("in the way")
     exports = (Export(format="jsonl", path=str(tmp_path / "lists")), Export(format="csv", path=str(tmp_path / "file" / "lists")))
-    stopped = night(store, publishing=Publishing(exports=exports))
+    newer = FIRST + timedelta(days=5)
+    stopped = night(store, newer, publishing=Publishing(exports=exports))
     assert stopped.is_failed() and "but 1 of 2 copies could not be written" in str(stopped.message)
-    assert published.current(Store(store)) == before
+    now = published.current(Store(store))
+    assert now is not None and now.moment == newer
     (tmp_path / "file").unlink()
-    again = night(store, publishing=Publishing(exports=exports))
+    again = night(store, newer, publishing=Publishing(exports=exports))
     assert str(again.message).endswith(f"was published with this configuration: copied to {tmp_path}/file/lists/recommendations.csv.")
+    assert published.current(Store(store)) == now
 
 
 def test_a_held_candidate_waits_for_a_person(store: Path) -> None:
