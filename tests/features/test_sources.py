@@ -291,7 +291,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
     ),
     "float ids in csv": (
         clicks_with("* replace (item_id::double as item_id)", ".csv"),
-        ["'item_id' (item) is DOUBLE", "4 rows", "as 0.0, 1.0, 2.0"],
+        ["'item_id' (item) is DOUBLE", "4 rows", "as {0.0, 1.0, 2.0}"],
     ),
     "ids of a strange type": (
         clicks_with("* replace ({'id': user_id} as user_id)"),
@@ -302,7 +302,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
             "clicks.jsonl",
             '{"user_id": 1, "item_id": 2, "event_at": "2024-03-10T10:00:00Z"}\n{"user_id": "a", "item_id": 2, "event_at": null}\n',
         ),
-        ["'user_id' (user) is JSON", "2 rows", 'as 1, "a"'],
+        ["'user_id' (user) is JSON", "2 rows", 'as {1, "a"}'],
     ),
     "ids of two types": (
         two("*", "* replace (user_id::varchar as user_id)"),
@@ -310,7 +310,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
     ),
     "ids beyond BIGINT": (
         clicks_with("* replace (18446744073709551615::ubigint as user_id)"),
-        ["is UBIGINT", "4 rows", "as 18446744073709551615", "write them as strings"],
+        ["is UBIGINT", "4 rows", "as {18446744073709551615", "write them as strings"],
     ),
     "null session": (
         clicks_with("*, 1.5 as visit", session="visit"),
@@ -330,7 +330,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
     "order by text": (clicks_with("*, item_id::varchar as n", order="n"), ["'n' (order) is VARCHAR", "'10' comes before '9'"]),
     "category of floats": (
         clicks_with("*, 0.5::double as device", categorical=("device",)),
-        ["'device' (categorical) is DOUBLE", "as 0.5, 0.5, 0.5", "numeric"],
+        ["'device' (categorical) is DOUBLE", "as {0.5, 0.5, 0.5}", "numeric"],
     ),
     "category of lists": (
         clicks_with("*, [1] as device", categorical=("device",)),
@@ -338,17 +338,17 @@ MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
     ),
     "lists as text": (
         clicks_with("*, 'a|b' as tags", multi_categorical=("tags",)),
-        ["'tags' (multi_categorical) is VARCHAR", "as a|b", "Write it as a list"],
+        ["'tags' (multi_categorical) is VARCHAR", "as {a|b", "Write it as a list"],
     ),
     "numbers as text": (
         clicks_with("*, '5 EUR' as price", numeric=("price",)),
-        ["'price' (numeric) is VARCHAR", "as 5 EUR", "a number is asked for"],
+        ["'price' (numeric) is VARCHAR", "as {5 EUR", "a number is asked for"],
     ),
     "vector of text": (
         clicks_with("*, ['a'] as place", vector=("place",)),
         ["'place' (vector) is VARCHAR[]", "a vector is a list of numbers"],
     ),
-    "weight as text": (clicks_with("*, 'much' as stars", weight="stars"), ["'stars' (weight) is VARCHAR", "as much"]),
+    "weight as text": (clicks_with("*, 'much' as stars", weight="stars"), ["'stars' (weight) is VARCHAR", "as {much"]),
     "label of lists": (clicks_with("*, [1] as bought", label=("bought",)), ["'bought' (label) is INTEGER[]"]),
     "no partition": (clicks_with("*", partition="date"), ["lies in no folder date=", "leave `partition` out"]),
     "no database": (database("clicks", "other.duckdb"), ["data.events.attach: there is no file", "other.duckdb"]),
