@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from recsys.store import Artifact, Draft, Store
 from recsys.training.train import train
 from recsys.windows import Cut
 
+OWN_PARTS = Path(__file__).parent / "code"
 AS_OF = datetime(2025, 3, 1, tzinfo=timezone.utc)
 HOUR = 3_600_000_000
 END = int(AS_OF.timestamp()) * 1_000_000
@@ -168,3 +169,24 @@ def kill_halfway(sequences: Artifact, tmp_path: Path) -> Callable[..., Store]:
         return other
 
     return kill
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of own parts: the module `team_training`."""
+    folder = shutil.copytree(OWN_PARTS, tmp_path / "code")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("team_")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def own(fit: Callable[..., Artifact], sequences: Artifact, code: Path) -> Callable[..., Artifact]:
+    """A training of two epochs with the folder's parts."""
+
+    def run(*, model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **options: Any) -> Artifact:
+        training = {"max_epochs": 2, **(training or {})}
+        return fit(options.pop("sequences", sequences), model={"code": str(code), **(model or {})}, training=training, **options)
+
+    return run

@@ -1,11 +1,9 @@
 """How training goes is a matter of building blocks: of each kind one of somebody's own, named in a configuration and seen at work."""
 
-import copy
 import shutil
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,184 +12,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from pytorch_lightning.callbacks import Timer
 from safetensors.torch import load_file
 
 from flows.checks import check
-from recsys import digest
 from recsys import load as load_recommender
-from recsys.config import Model, Night, Training
+from recsys.config import Night, Training
 from recsys.errors import ConfigError, ContractError
 from recsys.histories import Dictionary, Histories
-from recsys.model import own_parts, saving
-from recsys.model.blocks import Blocks
+from recsys.model import saving
 from recsys.model.inference import encode
-from recsys.model.losses.softmax import CrossEntropy
-from recsys.model.reader import Reader, Spans
-from recsys.model.sample import sample
-from recsys.model.vocabulary import Vocabulary
-from recsys.parts import part
-from recsys.recipes import resolve
+from recsys.model.reader import Spans
 from recsys.store import Artifact, Store
-from recsys.training.module import SequenceModule
 from recsys.training.parts import Parts
-from recsys.training.schedules import WarmupCosine
 from recsys.training.validation_users import SameUsers
 
 Fit = Callable[..., Artifact]
-
-OWN = """
-    import numpy as np
-    import torch
-    from pytorch_lightning import Callback
-    from torch.optim import Optimizer
-
-    from recsys.model.batching import Batching
-    from recsys.model.initialisation import Initialisation
-    from recsys.model.network import Network
-    from recsys.training.module import SequenceModule
-    from recsys.training.schedules import Factor
-    from recsys.training.validation_users import ValidationUsers
-
-
-    class Lion(Optimizer):
-        '''Chen et al. 2023, algorithm 2: the sign of a moving average of gradients.'''
-
-        def __init__(self, params, lr, beta=0.9):
-            super().__init__(params, {"lr": lr, "beta": beta, "weight_decay": 0.0})
-
-        @torch.no_grad()
-        def step(self, closure=None):
-            with torch.enable_grad():
-                loss = closure()
-            for group in self.param_groups:
-                for p in group["params"]:
-                    mean = self.state[p].setdefault("mean", torch.zeros_like(p))
-                    mean.lerp_(p.grad, 1 - group["beta"])
-                    p.sub_(group["lr"] * mean.sign())
-            return loss
-
-
-    class Frozen(Factor):
-        '''Learns for the first share of the steps, and then not at all.'''
-
-        def __init__(self, *, share: float = 0.5):
-            self.share = share
-
-        def factor(self, step, n_steps):
-            return float(step < self.share * n_steps)
-
-
-    class Oldest(ValidationUsers):
-        '''Those with the smallest ids.'''
-
-        def choose(self, user_id, spans, n, generator):
-            return torch.from_numpy(np.argsort(user_id.to_numpy())[:n].copy())
-
-
-    class Twice(ValidationUsers):
-        def choose(self, user_id, spans, n, generator):
-            return torch.zeros(2, dtype=torch.long)
-
-
-    class Doubled(SequenceModule):
-        '''Another training step, another measure, and something logged besides.'''
-
-        measure = "hit_at"
-
-        def __init__(self, *, factor: float, k: int = 5, **parts):
-            super().__init__(**parts)
-            self.factor, self.k = factor, k
-
-        def training_step(self, batch, batch_idx):
-            self.log("buckets", float(len(batch)), on_step=False, on_epoch=True, batch_size=1)
-            return self.factor * super().training_step(batch, batch_idx)
-
-        def validation_step(self, batch, batch_idx):
-            super().validation_step(batch, batch_idx)
-            hits = (self.ranks(*batch) <= self.k).float()
-            self.log("hit_at", hits.mean(), batch_size=len(hits))
-
-
-    class Silent(SequenceModule):
-        def validation_step(self, batch, batch_idx):
-            pass
-
-
-    class Counter(Callback):
-        '''Stops after so many steps in all, however often the training was killed.'''
-
-        def __init__(self, limit, done=0):
-            self.limit, self.done = limit, done
-
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            self.done += 1
-
-        def on_train_epoch_end(self, trainer, module):
-            module.log("steps_so_far", float(self.done))
-            trainer.should_stop = trainer.should_stop or self.done >= self.limit
-
-        def state_dict(self):
-            return {"done": self.done}
-
-        def load_state_dict(self, state):
-            self.done = state["done"]
-
-
-    class Ones(Initialisation):
-        '''The same row for every item.'''
-
-        def __call__(self, network):
-            network.items.weight.fill_(1.0)
-
-
-    class Pairs(Batching):
-        '''Two sequences to a bucket.'''
-
-        def __init__(self, *, size: int = 2):
-            self.size = size
-
-        def groups(self, lengths):
-            return np.split(np.arange(len(lengths)), range(self.size, len(lengths), self.size))
-
-
-    class Damped(Network):
-        '''Recommends with damped hidden states, and adds a penalty to the loss.'''
-
-        def __init__(self, *, damping: float, penalty: float = 0.0, **parts):
-            super().__init__(**parts)
-            self.damping, self.penalty = damping, penalty
-
-        def loss(self, buckets, generator=None):
-            return super().loss(buckets, generator) + self.penalty
-
-        def read(self, bucket):
-            recommending, said = super().read(bucket)
-            return self.damping * recommending, said
-"""
-
-
-@pytest.fixture
-def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of own parts: the module `team_training`."""
-    folder = tmp_path / "code"
-    folder.mkdir()
-    (folder / "team_training.py").write_text(textwrap.dedent(OWN))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield folder
-    for name in [name for name in sys.modules if name.startswith("team_")]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def own(fit: Fit, sequences: Artifact, code: Path) -> Fit:
-    """A training of two epochs with the folder's parts."""
-
-    def run(*, model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, **options: Any) -> Artifact:
-        training = {"max_epochs": 2, **(training or {})}
-        return fit(options.pop("sequences", sequences), model={"code": str(code), **(model or {})}, training=training, **options)
-
-    return run
 
 
 def epochs(done: Artifact) -> dict[str, list[Any]]:
@@ -424,93 +259,3 @@ def test_a_night_is_checked_before_it_begins(own: Fit, code: Path, tmp_path: Pat
         own(training={"module": "team_training.Silent()"})
     with pytest.raises(ConfigError, match="Lightning cannot train so.*logger"):
         own(training={"callbacks": ("LearningRateMonitor()",)})
-
-
-# ---------------------------------------------------------------- versions
-
-
-def test_a_version_has_the_code_of_the_parts_that_it_runs(code: Path) -> None:
-    def modules(**model: Any) -> set[str]:
-        named = {cls.__module__ for cls in Blocks.of(resolve(Model(code=str(code), **model))).classes()}
-        return set().union(*map(digest._imported, named))
-
-    encoders = {"recsys.model.encoders.preln", "recsys.model.encoders.sasrec", "recsys.model.encoders.hstu"}
-    assert modules(encoder="PreLN()") & encoders == {"recsys.model.encoders.preln"}
-    assert modules(encoder="SASRec()") & encoders == {"recsys.model.encoders.sasrec"}
-    assert digest._imported("recsys.training.train") & encoders == set()
-    nested = modules(heads=("NextItem(loss=SampledSoftmax())",)) - modules()
-    assert any(name.startswith("recsys.model.losses.") for name in nested)
-
-
-def test_own_code_of_every_kind_is_in_the_version(own: Fit, code: Path) -> None:
-    options: dict[str, Any] = {"training": {"max_epochs": 1, "schedule": "team_training.Frozen(share=1.0)", "optimizer": "SGD()"}}
-    first = own(**options)
-    assert own(**options).reused
-    (code / "team_training.py").write_text(textwrap.dedent(OWN).replace("step < self.share", "step > 99 + self.share"))
-    edited = own(**options)
-    assert not edited.reused and edited.content != first.content, "what runs is what is in the files now"
-    (code / "team_training.py").write_text("from recsys.model.encoders.hstu import HSTU\n")
-    assert own_parts.sources([], str(code))["recsys"] != own_parts.sources([], None)["recsys"], "and what they import of ours"
-
-
-def test_evaluating_and_scoring_a_model_have_the_code_of_its_parts_in_their_version(own: Fit, code: Path) -> None:
-    plain, damped = own(training={"max_epochs": 1}), own(model={"network": "team_training.Damped(damping=0.5)"}, training={"max_epochs": 1})
-    before = saving.sources(damped.path)
-    assert before["recsys"] == saving.sources(damped.path)["recsys"] and "team_training.py" in before
-    hstu = own(model={"encoder": "HSTU(n_blocks=1, n_heads=2)"}, training={"max_epochs": 1})
-    assert saving.sources(hstu.path)["recsys"] != saving.sources(plain.path)["recsys"]
-    (code / "team_training.py").write_text(textwrap.dedent(OWN).replace("self.damping *", "2 * self.damping *"))
-    assert saving.sources(damped.path)["team_training.py"] != before["team_training.py"]
-
-
-def test_copying_a_training_copies_no_events() -> None:
-    histories, dictionary = sample()
-    reader = Reader(histories, dictionary, Vocabulary.fit(histories, dictionary, histories.offsets[1:]))
-    assert copy.deepcopy({"module": reader})["module"] is reader
-
-
-def test_a_class_of_this_process_is_in_the_version_by_its_source(own: Fit) -> None:
-    sources = own_parts.sources([Cold], None)
-    assert set(sources) == {f"{__name__}.Cold", "recsys"}
-
-
-# ---------------------------------------------------------------- a notebook
-
-
-class Cold(CrossEntropy):
-    """A loss that was written where it is used, as in a notebook."""
-
-    def __init__(self, *, degrees: float = 0.5) -> None:
-        super().__init__(temperature=degrees)
-
-
-NOTEBOOK = """
-    from recsys.config import Model
-    from recsys.model.blocks import Blocks
-    from recsys.model.losses.softmax import CrossEntropy
-    from recsys.parts import part
-    from recsys.recipes import resolve
-
-    class Cold(CrossEntropy):
-        def __init__(self, *, degrees: float = 0.5):
-            super().__init__(temperature=degrees)
-
-    model = Model.model_validate_json(Model(loss=part(Cold, degrees=0.25)).model_dump_json())
-    (head,) = Blocks.of(resolve(model)).several["heads"]
-    print(model.loss, head.arguments["loss"].build().temperature)
-"""
-
-
-def test_a_class_of_a_notebook_round_trips_in_its_process_and_says_elsewhere_what_to_do() -> None:
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(NOTEBOOK)], capture_output=True, text=True)
-    assert done.stdout.strip() == "__main__.Cold(degrees=0.25) 0.25", done.stderr
-    with pytest.raises(ConfigError, match="written in a notebook or a script: move it into a file, .* model.code"):
-        Blocks.of(resolve(Model(loss="__main__.Cold(degrees=0.25)")))
-
-
-def test_a_spec_in_python_and_its_text_are_one_training() -> None:
-    in_python = Training(schedule=part(WarmupCosine, warmup=0.3), module=SequenceModule, callbacks=(part(Timer, duration="00:01:00:00"),))
-    assert in_python.schedule == "WarmupCosine(warmup=0.3)"
-    assert (
-        Parts.of(in_python).in_canonical_text() == Parts.of(Training.model_validate_json(in_python.model_dump_json())).in_canonical_text()
-    )
