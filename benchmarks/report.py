@@ -68,13 +68,17 @@ def section(file: Path) -> str:
 
 
 def put(document: Path, title: str, text: str) -> None:
-    """Makes the text the section of that title: in the place of the one that is there, or at the end."""
+    """Makes the text the section of that title: in the place of the one that is there, or at the end.
+
+    What people wrote below it under headings of their own (###) stays.
+    """
     before, *sections = re.split(r"^(?=## )", document.read_text(), flags=re.MULTILINE)
     new = f"## {title}\n\n{text.strip()}\n"
     found = [number for number, section in enumerate(sections) if section.splitlines()[0] == f"## {title}"]
     if found:
+        _, *remarks = re.split(r"^(?=### )", sections[found[0]].rstrip("\n") + "\n", maxsplit=1, flags=re.MULTILINE)
         is_last = found[0] == len(sections) - 1
-        sections[found[0]] = new if is_last else new + "\n"
+        sections[found[0]] = "\n".join([new, *remarks]) + ("" if is_last else "\n")
     else:
         sections = [*sections, new] if not sections else [*sections[:-1], sections[-1].rstrip("\n") + "\n\n", new]
     document.write_text("".join([before, *sections]))

@@ -87,6 +87,8 @@ def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any]
         ({"sequences": {"input_types": ["view"], "target_types": ["buy"]}}, "are not among input_types"),
         ({"model": {"loss": "CrossEntropy()", "heads": ["NextItem()"]}}, "not both"),
         ({"promotion": {"k": 5}}, "evaluation.k"),
+        ({"promotion": {"slice_tolerance": {"new users": 0.1}}}, "names 'new users', with which no slice begins"),
+        ({"promotion": {"slice_tolerance": {"users with country": 0.1}}}, "one of evaluation.slices .which names none. and a value"),
         ({"promotion": {"metric": "Precision"}}, "promotion needs Precision, which is not among evaluation.metrics"),
         ({"evaluation": {"metrics": ["NDCG"]}, "promotion": {"min_coverage": 0.1}}, "promotion needs CatalogCoverage"),
         ({"evaluation": {"metrics": ["NDCG(5)"]}}, "given by name"),
@@ -109,6 +111,13 @@ def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any]
 def test_settings_that_cannot_work_together_are_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         Night.model_validate({**NIGHT, **given})
+
+
+@pytest.mark.parametrize(
+    "start", ["users", "users known for less than a day", "users with 2-4 events", "items with genre", "items known for"]
+)
+def test_a_limit_names_how_slices_begin(start: str) -> None:
+    Night.model_validate({**NIGHT, "evaluation": {"slices": ["genre"]}, "promotion": {"slice_tolerance": {start: 0.1}}})
 
 
 def test_versions_ignore_what_cannot_change_a_result() -> None:

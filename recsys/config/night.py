@@ -1,8 +1,9 @@
 """What is done with a trained network, and the whole of a night."""
 
+import re
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from recsys.config.data import Data, Features, Sequences
 from recsys.config.groups import Free, Group
@@ -45,7 +46,14 @@ class Promotion(Group):
     )
     metric: Part = Field("NDCG", description="Metric that decides, one of evaluation.metrics.")
     k: int = Field(10, ge=1, description="Length of list at which it decides.")
-    tolerance: float = Field(0.02, ge=0, description="Share of the current model's value that the candidate may lose.")
+    tolerance: float = Field(
+        0.05, ge=0, description="Share of the current model's value that the candidate may lose, by the 95% interval of their difference."
+    )
+    slice_tolerance: dict[str, NonNegativeFloat] = Field(
+        {},
+        description='Slices of the evaluation, by name or how it begins, e.g. "users known for", and the share of the current model\'s '
+        "value there that a candidate may lose: it is rejected where the whole interval is below.",
+    )
     min_lift: float = Field(0.0, description="Share by which a model has to beat the better popularity baseline.")
     min_coverage: float = Field(0.0, ge=0, le=1, description="Share of the eligible items that the lists have to show.")
     min_users: int = Field(50, ge=1, description="Test users below which nothing is concluded and the current model stays.")
@@ -138,4 +146,16 @@ class Night(Group):
             if not any(same_call(metric, measured) for measured in self.evaluation.metrics):
                 there = ", ".join(self.evaluation.metrics)
                 raise ValueError(f"promotion needs {metric}, which is not among evaluation.metrics ({there}): add it there")
+        self._check_slices()
         return self
+
+    def _check_slices(self) -> None:
+        columns = "|".join(map(re.escape, self.evaluation.slices)) or "(?!)"
+        slices = rf"(users|items)( known for.*)?|users with( no event| \d.*)?|(users|items) with ({columns})\b.*"
+        for start in self.promotion.slice_tolerance:
+            if not re.fullmatch(slices, start):
+                raise ValueError(
+                    f"promotion.slice_tolerance names {start!r}, with which no slice begins. They begin with: users known for, items known "
+                    "for, users with 1 event (2-4 events, …), and users or items with one of evaluation.slices"
+                    f" ({', '.join(self.evaluation.slices) or 'which names none'}) and a value"
+                )

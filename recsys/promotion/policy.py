@@ -1,7 +1,9 @@
 """The gate: the best contender within the limits is published, and the decision says which and why, in sentences.
 
-A model is within the limits when it beats the better popularity baseline and shows enough of the catalogue. The candidate
-also must not lose more than a tolerance against a current model that is within them. It comes first, since it knows a
+A model is within the limits when it beats the better popularity baseline and shows enough of the catalogue. Beside a current
+model that is within them, the candidate also has to be non-inferior: the interval of their paired difference, by user, ends
+above what is tolerated; and no slice of users or items that the policy names may be shown to lose more than its tolerance.
+The burden of proof differs on purpose: of many slices some look bad by chance. The candidate comes first, since it knows a
 newer day; then the current model, then the better baseline: whatever happens, there are fresh lists tonight. Only where
 the mode is "held", a candidate within the limits waits for a person, and last night's lists stay.
 """
@@ -9,8 +11,9 @@ the mode is "held", a candidate within the limits waits for a person, and last n
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,7 +36,7 @@ COLUMNS = pa.schema([("contender", pa.string()), ("published", pa.bool_()), ("re
 
 @dataclass(frozen=True)
 class Measured:
-    """One contender on all test users. `difference` and its interval are paired, against the evaluation's reference."""
+    """One contender on all test users or on a slice; `difference` and its interval are paired, against the evaluation's reference."""
 
     value: float
     coverage: float
@@ -41,6 +44,7 @@ class Measured:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    slices: Mapping[str, "Measured"] = field(default_factory=dict)  # those that the policy limits
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def judge(contenders: Mapping[str, Measured], policy: Promotion, popular_window:
         return contest.inconclusive(popular_window)
     problems = {name: contest.limits_broken(name) for name in MODELS if name in contenders}
     if problems.get("current") == []:
-        problems["candidate"] = contest.tolerance_broken() + problems["candidate"]
+        problems["candidate"] = contest.tolerance_broken() + contest.slices_broken() + problems["candidate"]
     published = next((name for name in MODELS if problems.get(name) == []), contest.baseline)
     verdicts = {published: contest.accepted(published)}
     for name in (*MODELS, *BASELINES):
@@ -133,11 +137,31 @@ class _Contest:
         return found
 
     def tolerance_broken(self) -> list[str]:
-        """Non-inferiority: whether the candidate loses more against the current model than is tolerated."""
-        tolerance = self.policy.tolerance
-        if self.contenders["candidate"].value >= self.contenders["current"].value * (1 - tolerance) - ROUNDING:
+        """Non-inferiority: whether the candidate may lose more against the current model than is tolerated.
+
+        Piaggio et al. 2012 (CONSORT for non-inferiority trials), figure 1: the whole interval lies above the margin.
+        """
+        one, current, tolerance = self.contenders["candidate"], self.contenders["current"].value, self.policy.tolerance
+        least = one.value - current if one.low is None else one.low  # too few users for an interval: the difference itself
+        if least >= -tolerance * current - ROUNDING:
             return []
-        return [f"{self.value('candidate')} is {self.beside('candidate', 'current')}, and {tolerance:.1%} are tolerated"]
+        lost = f"it may lose {-least / current:.1%}, and " if one.low is not None and current else ""
+        return [f"{self.value('candidate')} is {self.beside('candidate', 'current')}: {lost}{tolerance:.1%} are tolerated"]
+
+    def slices_broken(self) -> list[str]:
+        """The limited slices on which the candidate is shown to lose more against the current model than is tolerated there."""
+        found = []
+        for name, one in self.contenders["candidate"].slices.items():
+            tolerance = next(share for start, share in self.policy.slice_tolerance.items() if name.startswith(start))
+            if one.difference is None or one.high is None:
+                continue
+            current = one.value - one.difference
+            if one.high < -tolerance * current - ROUNDING:
+                found.append(
+                    f"{_metric(self.policy)}@{self.policy.k} of {one.n_users:,} {name} is {_times(one.value, current)} the current model's "
+                    f"{current:.4f} (95% interval {one.low:+z.4f} to {one.high:+z.4f}), and {tolerance:.1%} are tolerated there"
+                )
+        return found
 
     def accepted(self, name: str) -> str:
         """Why this one is published."""
@@ -198,16 +222,25 @@ def _capital(contender: str) -> str:
 def _contenders(evaluation: Artifact, policy: Promotion) -> dict[str, Measured]:
     """Every contender of an evaluation, as the policy's metric and k see it."""
     path = evaluation.path / "metrics.parquet"
-    rows = pq.read_table(path, filters=[("slice", "=", "all"), ("k", "=", policy.k)]).to_pylist()
+    table = pq.read_table(path, filters=[("k", "=", policy.k)]).to_pylist()
+    rows = [row for row in table if row["slice"] == "all"]
     values = {row["contender"]: row for row in rows if row["metric"] == _metric(policy)}
     coverage = {row["contender"]: row["value"] for row in rows if row["metric"] == COVERAGE}
     _check_complete(values, f"{path}: {_metric(policy)} at {policy.k}")
     if policy.min_coverage:
         _check_complete(coverage, f"{path}: {COVERAGE} at {policy.k}")
+    limited = [row for row in table if row["metric"] == _metric(policy) and row["slice"].startswith(tuple(policy.slice_tolerance))]
     return {
-        name: Measured(row["value"], coverage.get(name, math.nan), row["n_users"], row["difference"], row["low"], row["high"])
+        name: replace(
+            _measured(row, coverage.get(name, math.nan)),
+            slices={part["slice"]: _measured(part) for part in limited if part["contender"] == name},
+        )
         for name, row in values.items()
-    }  # fmt: skip
+    }
+
+
+def _measured(row: Mapping[str, Any], coverage: float = math.nan) -> Measured:
+    return Measured(row["value"], coverage, row["n_users"], row["difference"], row["low"], row["high"])
 
 
 def _metric(policy: Promotion) -> str:

@@ -129,3 +129,15 @@ def test_a_section_takes_the_place_of_the_one_that_is_there(tmp_path: Path) -> N
     assert document.read_text() == "# Measured\n\nIntroduction.\n\n## First\n\nnew\n\n## Second\n\nstays\n\n## Third\n\nadded\n"
     report.put(document, "Third", "again")
     assert document.read_text().endswith("## Third\n\nagain\n")
+
+
+def test_what_people_wrote_below_a_section_stays(tmp_path: Path) -> None:
+    document = tmp_path / "results.md"
+    document.write_text(
+        "# Measured\n\n## First\n\nold\n\n### Why\n\nBecause.\n\n### And so\n\nEnd.\n\n## Second\n\nstays\n\n### Why\n\nHence.\n"
+    )
+    report.put(document, "First", "new")
+    report.put(document, "Second", "newer")
+    assert document.read_text() == (
+        "# Measured\n\n## First\n\nnew\n\n### Why\n\nBecause.\n\n### And so\n\nEnd.\n\n## Second\n\nnewer\n\n### Why\n\nHence.\n"
+    )

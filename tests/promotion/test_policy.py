@@ -1,7 +1,9 @@
 """The gate, on hand-made results: what is published, and in which words."""
 
 import json
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +71,25 @@ def test_only_a_candidate_is_held(contenders: dict[str, Measured]) -> None:
 
 
 def test_an_equal_candidate_is_published_for_it_knows_a_newer_day() -> None:
-    decision = judge(evening(0.11, current=0.11), Promotion(tolerance=0.0))
+    decision = judge(evening(0.11, current=0.11), Promotion())
     assert decision.published == "candidate"
     assert "and equal to the current model's 0.1100 (difference +0.0000," in decision.reasons[0]
     assert decision.verdicts["current"] == "The current model makes way for the candidate: NDCG@10 of 0.1100."
 
 
 def test_a_candidate_that_is_worse_within_the_tolerance_is_published() -> None:
-    decision = judge(evening(0.1078, current=0.11), Promotion(tolerance=0.02))
+    decision = judge(evening(0.1095, current=0.11), Promotion(tolerance=0.05))  # from −4.1 % to +3.2 % by its interval
     assert decision.published == "candidate"
     assert decision.verdicts["current"] == (
-        "The current model makes way for the candidate, which loses no more than the 2.0% that are tolerated: NDCG@10 of 0.1100."
+        "The current model makes way for the candidate, which loses no more than the 5.0% that are tolerated: NDCG@10 of 0.1100."
+    )
+
+
+def test_a_candidate_that_may_lose_more_than_is_tolerated_is_rejected_however_good_it_looks() -> None:
+    decision = judge(evening(0.1095, current=0.11), Promotion(tolerance=0.04))
+    assert decision.published == "current"
+    assert (
+        "(difference -0.0005, 95% interval -0.0045 to +0.0035): it may lose 4.1%, and 4.0% are tolerated" in decision.verdicts["candidate"]
     )
 
 
@@ -89,7 +99,7 @@ def test_a_worse_candidate_is_rejected_and_the_current_model_published_again() -
     assert decision.reasons == (
         "The current model is published again: on 1,234 test users its NDCG@10 of 0.1100 is 10.0% above popular-lately's 0.1000.",
         "The candidate is rejected: NDCG@10 of 0.1050 is 4.5% below the current model's 0.1100"
-        " (difference -0.0050, 95% interval -0.0090 to -0.0010), and 2.0% are tolerated.",
+        " (difference -0.0050, 95% interval -0.0090 to -0.0010): it may lose 8.2%, and 2.0% are tolerated.",
         "Popular-lately is the better baseline, which a model has to beat: NDCG@10 of 0.1000.",
         "Popular is the other baseline: NDCG@10 of 0.0500.",
     )
@@ -202,11 +212,57 @@ def test_a_candidate_need_not_match_a_current_model_that_is_outside_the_limits()
 
 def test_a_candidate_at_exactly_the_tolerance_is_within_it() -> None:
     for current in (0.1, 0.11, 0.13, 0.3, 0.7):
-        assert judge(evening(current * 0.9, current=current, lately=0.01, overall=0.0), Promotion(tolerance=0.1)).published == "candidate"
+        contenders = evening(current, current=current, lately=0.01, overall=0.0)
+        contenders["candidate"] = Measured(current * 0.95, 0.4, USERS, current * -0.05, current * -0.1, 0.0)
+        assert judge(contenders, Promotion(tolerance=0.1)).published == "candidate"
+
+
+def test_too_few_users_for_an_interval_are_judged_by_their_difference() -> None:
+    few = {name: Measured(one.value, one.coverage, 9) for name, one in evening(0.1, current=0.11, lately=0.05).items()}
+    assert judge(few, Promotion(tolerance=0.1, min_users=5)).published == "candidate"
+    assert judge(few, Promotion(tolerance=0.09, min_users=5)).verdicts["candidate"].endswith("0.1100: 9.0% are tolerated.")
+
+
+# ---------------------------------------------------------------- slices of users and items
+
+NEW = "users known for less than a day"
+
+
+def better_on_average(new_users: float, half_interval: float = 0.01) -> dict[str, Measured]:
+    """A candidate that gains over a current model of 0.11, which has 0.08 for new users."""
+    found = evening(0.12, current=0.11)
+    of_new = Measured(new_users, nan, 210, new_users - 0.08, new_users - 0.08 - half_interval, new_users - 0.08 + half_interval)
+    slices = {NEW: of_new, "users known for 7 days and more": Measured(0.13, nan, 900, 0.02, 0.01, 0.03)}
+    return {**found, "candidate": replace(found["candidate"], slices=slices)}
+
+
+def test_better_on_average_and_worse_for_new_users_is_rejected_where_a_limit_says_so() -> None:
+    decision = judge(better_on_average(0.06), Promotion(slice_tolerance={"users known for": 0.1}))
+    assert decision.published == "current"
+    assert decision.verdicts["candidate"] == (
+        "The candidate is rejected: NDCG@10 of 210 users known for less than a day is 25.0% below the current model's 0.0800"
+        " (95% interval -0.0300 to -0.0100), and 10.0% are tolerated there."
+    )
+    assert judge(better_on_average(0.06), Promotion()).published == "candidate"
+
+
+def test_a_slice_has_to_be_shown_worse_for_among_many_some_look_bad_by_chance() -> None:
+    assert judge(better_on_average(0.06, half_interval=0.013), Promotion(slice_tolerance={"users": 0.1})).published == "candidate"
+
+
+def test_the_first_limit_that_a_slice_begins_with_counts() -> None:
+    asked = Promotion(slice_tolerance={NEW: 0.2, "users known for": 0.1})
+    assert judge(better_on_average(0.06), asked).published == "candidate"
+
+
+def test_a_slice_of_too_few_users_limits_nothing() -> None:
+    contenders = better_on_average(0.06)
+    few = replace(contenders["candidate"].slices[NEW], low=None, high=None)
+    contenders["candidate"] = replace(contenders["candidate"], slices={NEW: few})
+    assert judge(contenders, Promotion(slice_tolerance={"users": 0.0})).published == "candidate"
 
 
 def test_a_model_without_a_finite_result_is_never_published() -> None:
-    nan = float("nan")
     assert judge({**evening(nan), "candidate": Measured(nan, 0.4, USERS)}, Promotion()).published == "popular_lately"
     assert judge({**evening(nan, current=0.11), "candidate": Measured(nan, nan, USERS)}, Promotion()).published == "current"
 
@@ -246,12 +302,17 @@ def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, windo
                 {**decoy, **paired, "slice": "all", "metric": metric, "k": k, "value": c.value, "n_users": c.n_users},
                 {**decoy, "slice": "all", "metric": "CatalogCoverage", "k": k, "value": c.coverage, "n_users": c.n_users},
             ]
+            for part, of_part in c.slices.items():
+                paired = {"difference": of_part.difference, "low": of_part.low, "high": of_part.high}
+                rows.append(
+                    {**decoy, **paired, "slice": part, "metric": metric, "k": k, "value": of_part.value, "n_users": of_part.n_users}
+                )
         pq.write_table(pa.Table.from_pylist(rows), draft.path / "metrics.parquet")
         windows = [{"window": w, "ndcg_at_10": 0.1, "chosen": w == window} for w in ("1h", "6h")]
         pq.write_table(pa.Table.from_pylist(windows), draft.path / "baselines.parquet")
         (draft.path / "report.html").write_text(f"<h1>Tonight</h1>{PLACE}")
 
-    config = {name: vars(c) for name, c in contenders.items()}
+    config = {name: asdict(c) for name, c in contenders.items()}
     return store.ensure("evaluation", NIGHT, {**config, "k": k, "window": window}, {}, build, code="recsys.windows")
 
 
@@ -287,6 +348,12 @@ def test_the_same_evaluation_is_decided_once_and_another_policy_anew(store: Stor
 def test_the_policys_own_metric_and_length_of_list_decide(store: Store) -> None:
     artifact = decide(store, NIGHT, Promotion(metric="Recall()", k=20), evaluation(store, evening(0.12), k=20, metric="Recall"))
     assert Decision.load(artifact).reasons[0].startswith("The candidate is published: on 1,234 test users its Recall@20 of 0.1200 is")
+
+
+def test_limits_of_slices_are_of_the_evaluations_slices(store: Store) -> None:
+    results = evaluation(store, better_on_average(0.06))
+    assert Decision.load(decide(store, NIGHT, Promotion(slice_tolerance={"users known for less": 0.1}), results)).published == "current"
+    assert Decision.load(decide(store, NIGHT, Promotion(slice_tolerance={"users known for 7": 0.1}), results)).published == "candidate"
 
 
 def test_data_without_times_has_no_window(store: Store) -> None:

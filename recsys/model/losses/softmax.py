@@ -143,7 +143,8 @@ class _SoftmaxNLL(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad_output,) = grad_outputs
-        return *(None if grad is None else grad * grad_output for grad in ctx.saved_tensors), None, None, None, None
+        # In place, as the vectors' alone may be hundreds of megabytes: a second backward of the same loss is an error.
+        return *(None if grad is None else grad.mul_(grad_output) for grad in ctx.saved_tensors), None, None, None, None
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
