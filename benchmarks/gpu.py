@@ -29,9 +29,9 @@ from recsys.frames import Past, read
 from recsys.histories import Dictionary, Histories
 from recsys.model.blocks import build
 from recsys.model.catalogue import Catalogue
+from recsys.model.device import device_of
 from recsys.model.losses.softmax import CrossEntropy
 from recsys.model.vocabulary import Vocabulary
-from recsys.ranking.ranker import device_of
 from recsys.ranking.topk import top_k
 from recsys.recipes import resolve
 from recsys.training.buckets import Batches, trainable

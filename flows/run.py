@@ -7,6 +7,7 @@ from datetime import datetime
 
 from recsys import demo, digest, windows
 from recsys.config import Night
+from recsys.errors import Diverged
 from recsys.evaluation.evaluate import check_evaluation, evaluate
 from recsys.features.drift import measure_drift
 from recsys.features.tables import build_features
@@ -162,7 +163,13 @@ def winner(
         return Winner()
     if not run.night.training.refit:
         return Winner(candidate)
-    again, policy = refit(), run.night.promotion
+    policy = run.night.promotion
+    try:
+        again = refit()
+    except Diverged as error:
+        reason = f"The refit is given up for its twin: {error}"
+        log.warning(reason)
+        return Winner(candidate, None, (reason,))
     check = check_refit(again, candidate, histories, run.holdout, min_overlap=policy.min_refit_overlap, seed=run.night.seed)
     log.log(logging.INFO if check.passed else logging.WARNING, check.reason)
     return Winner(again, candidate, (check.reason,)) if check.passed else Winner(candidate, None, (check.reason,))

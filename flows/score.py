@@ -100,7 +100,8 @@ def _decision(run: Run, now: Promotion, users: tuple[str, ...]) -> Decision:
     night, moment = windows.label(now.moment), windows.label(run.as_of)
     whose = f"the model that is published for {night}" if "training" in now.artifacts else f"what is popular, as published for {night}"
     why = f"Lists of {moment} for {whom} are made again from {whose}."
-    return Decision(now.source, (why, *now.reasons), {}, Decision.load(gate).popular_window if gate else "")
+    decided = Decision.load(gate) if gate else None  # now.reasons may be those of lists that were made again too
+    return Decision(now.source, (why, *(decided.reasons if decided else now.reasons)), {}, decided.popular_window if decided else "")
 
 
 def _model(run: Run, now: Promotion, histories: Artifact) -> Artifact | None:

@@ -14,6 +14,10 @@ class ConfigError(RecsysError):
     """A setting, a building block or a combination of them that cannot work."""
 
 
+class Diverged(ConfigError):
+    """A training whose loss is no longer finite."""
+
+
 class SourceError(RecsysError):
     """A source table that is missing, unreadable, or not what the configuration says."""
 

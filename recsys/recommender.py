@@ -33,12 +33,13 @@ from recsys.frames import Past
 from recsys.histories import Dictionary, Histories
 from recsys.model import own_parts, saving
 from recsys.model.blocks import Blocks
+from recsys.model.device import device_of
 from recsys.model.hyperparameters import from_flat
 from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
 from recsys.ranking.lists import Lists, Source, as_table, make_lists
 from recsys.ranking.popularity import Popularity
-from recsys.ranking.ranker import Ranker, device_of, unreadable
+from recsys.ranking.ranker import Ranker, unreadable
 from recsys.recipes import resolve
 from recsys.schema import Schema
 from recsys.scoring import vectors

@@ -121,9 +121,9 @@ def test_a_limit_names_how_slices_begin(start: str) -> None:
 
 
 def test_versions_ignore_what_cannot_change_a_result() -> None:
-    slow, fast = Training(), Training(accelerator="cpu", devices=2, threads=7)
+    slow, fast = Training(), Training(accelerator="cpu", threads=7)
     assert slow.versioned() == fast.versioned() != Training(max_epochs=3).versioned()
-    assert set(Training().versioned()) == set(Training.model_fields) - {"accelerator", "devices", "threads"}
+    assert set(Training().versioned()) == set(Training.model_fields) - {"accelerator", "threads"}
     assert Scoring(users_per_tile=1).versioned() == Scoring().versioned() != Scoring(k=11).versioned()
     assert Model(code="team/").versioned() == Model().versioned() != Model(loss="CrossEntropy()").versioned()
 

@@ -47,6 +47,10 @@ def test_a_sql_comment_is_no_code(tmp_path):
 
 def test_what_a_module_imports_is_part_of_it():
     assert "recsys.errors" not in digest._imported("recsys.windows")  # plumbing
+
+
+def test_a_faster_ranking_trains_no_model_again() -> None:
+    assert not [module for module in digest._imported("recsys.training.train") if module.startswith("recsys.ranking")]
     assert {"recsys.sequences.build", "recsys.schema"} <= digest._imported("recsys.sequences.build")
     assert not any(name.startswith("recsys.training") for name in digest._imported("recsys.sequences.build"))
     assert "recsys.recipes" not in digest._imported("recsys.training.train"), "a new recipe trains nothing again"

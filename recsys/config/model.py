@@ -100,7 +100,6 @@ class Training(Group):
     refit: bool = Field(True, description="Repeat the winner on everything before as_of.")
     deterministic: bool = Field(False, description="Bit-equal weights from equal inputs, on one device and thread count; slower.")
     accelerator: Literal["auto", "cpu", "gpu"] = Free("auto", description="Where it runs.")
-    devices: int | Literal["auto"] = Free("auto", description="Lightning's devices.")
     threads: int | None = Free(None, description="Torch's threads; all cores unless said.")
 
     @model_validator(mode="before")

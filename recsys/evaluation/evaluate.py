@@ -21,10 +21,11 @@ from recsys.evaluation.report.users import Users
 from recsys.evaluation.slices import check_columns, slices, user_columns
 from recsys.histories import Dictionary, Histories
 from recsys.model import own_parts, saving
+from recsys.model.device import device_of
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.metrics import Past, named, specs
 from recsys.ranking.popularity import Popularity
-from recsys.ranking.ranker import Ranker, Reading, device_of
+from recsys.ranking.ranker import Ranker, Reading
 from recsys.schema import Schema
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import holdout, label, microseconds

@@ -17,10 +17,11 @@ from recsys.evaluation.baselines import try_windows
 from recsys.evaluation.ground import Ground, Kept, fold_ground
 from recsys.histories import Dictionary, Histories
 from recsys.model import own_parts, saving
+from recsys.model.device import device_of
 from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists
 from recsys.ranking.metrics import Metric, named
 from recsys.ranking.popularity import Popularity
-from recsys.ranking.ranker import Ranker, Reading, device_of
+from recsys.ranking.ranker import Ranker, Reading
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Cut, Fold, microseconds, spelt
 

@@ -48,5 +48,9 @@ class Normal(Initialisation):
 
 
 def matrices(network: nn.Module) -> list[Tensor]:
-    """The trained parameters with two dimensions or more, each once: embeddings and weights of layers, no biases or norms."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad and parameter.ndim >= 2]
+    """The trained parameters with two dimensions or more, each once: embeddings and weights of layers, no biases or norms.
+
+    A module names in `starts_as_given` its parameters whose first values mean something, as given vectors do: they are left out.
+    """
+    given = {id(module.get_parameter(name)) for module in network.modules() for name in getattr(module, "starts_as_given", ())}
+    return [p for p in network.parameters() if p.requires_grad and p.ndim >= 2 and id(p) not in given]

@@ -1,4 +1,4 @@
-"""Whether the winner, repeated on everything before the night, is still itself: a finite loss, and lists much like its twin's.
+"""Whether the winner, repeated on everything before the night, is still itself: its lists are much like its twin's.
 
 The twin is the model that was evaluated. The refit would be published instead of it, and there is nothing left to test it on.
 """
@@ -6,13 +6,13 @@ The twin is the model that was evaluated. The refit would be published instead o
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.histories import Dictionary, Histories
 from recsys.model import saving
+from recsys.model.device import device_of
 from recsys.ranking.lists import make_lists
-from recsys.ranking.ranker import Ranker, device_of
+from recsys.ranking.ranker import Ranker
 from recsys.store import Artifact
 from recsys.windows import Cut, label, microseconds
 
@@ -22,21 +22,17 @@ K = 10
 
 @dataclass(frozen=True)
 class RefitCheck:
-    """Whether the refit may be published, or its twin has to be, and why. `overlap` is null where it came to none."""
+    """Whether the refit may be published, or its twin has to be, and why."""
 
     passed: bool
     reason: str
-    overlap: float | None = None
+    overlap: float
 
 
 def check_refit(refit: Artifact, twin: Artifact, sequences: Artifact, cut: Cut, *, min_overlap: float, seed: int) -> RefitCheck:
     """Compare the two models' top lists, for a seeded sample of users, on the twin's ground: histories before the `cut`, where
     the holdout starts, and items that both know. What the refit knows besides is not held against it.
     """
-    losses = pq.read_table(refit.path / "epochs.parquet")["train_loss"].to_numpy()
-    if not np.isfinite(losses).all():
-        epoch = int(np.argmin(np.isfinite(losses)))
-        return RefitCheck(False, f"The refit is given up for its twin: its training loss is {losses[epoch]} in epoch {epoch + 1}.")
     overlap = mean_overlap(*_top_lists((refit, twin), sequences, cut, seed))
     shared = f"{overlap:.1%} of its top {K} with its twin, which was trained before the holdout"
     if overlap >= min_overlap:

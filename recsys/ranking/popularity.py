@@ -42,7 +42,8 @@ class Popular:
     """Lists by number of events: a source of lists that needs no history.
 
     `counts` (S, V) by segment and item_code, `segment` (U,) each user's row of it, −1 the last. Items that are not in
-    `eligible` (V,) are never listed, nor those counted less than `at_least`.
+    `eligible` (V,) are never listed, nor those counted less than `at_least`. Above 2^24 events counts are those of float32, and items
+    that are equal by it come in the order of their codes.
     """
 
     name: str

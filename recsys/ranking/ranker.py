@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from recsys.arrays import Ints
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import RecsysError
 from recsys.histories import Dictionary, Histories, Key
 from recsys.model import saving
 from recsys.model.catalogue import Catalogue
@@ -196,10 +195,3 @@ def unreadable(network: Network, vocabulary: Vocabulary, histories: Path) -> str
                 now = "is not there any more" if found is None else f"is {found[0]}, {found[1]} now"
                 return f"its column {column.name} ({column.role}, {column.type}) {now}"
     return None
-
-
-def device_of(accelerator: Literal["auto", "cpu", "gpu"]) -> str:
-    """Where to rank: "auto" is a GPU where there is one. ConfigError where one is asked for and there is none."""
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError('accelerator is "gpu", and this machine has none that torch can use: say "auto" or "cpu".')
-    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

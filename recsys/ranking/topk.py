@@ -30,19 +30,14 @@ def top_k(
     k: int,
     exclude_rows: Tensor | None = None,
     exclude_items: Tensor | None = None,
-    eligible_index: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Scores (B, k) float32 and item_index (B, k) int64 of the best items: by score descending, then by index.
 
     `hidden` (B, D) is scored against the catalogue; the pairs (`exclude_rows[i]`, `exclude_items[i]`) of a row of `hidden`
-    and an item_index are left out, and so is every item that is not in `eligible_index` (ascending; None: all are).
+    and an item_index are left out. `restrict` leaves items out for everybody.
     Where fewer than k items are left, the rest of the row has score −inf and index −1.
     """
     rows, items = _pairs(exclude_rows, exclude_items, hidden.device)
-    if eligible_index is not None:
-        items = _place(eligible_index, catalogue.n_items)[items]
-        rows, items = rows[items >= 0], items[items >= 0]
-        catalogue = restrict(catalogue, eligible_index)
     hidden = hidden.float()
     if not len(hidden) or not catalogue.n_items:
         return hidden.new_full((len(hidden), k), -torch.inf), rows.new_full((len(hidden), k), -1)
@@ -57,7 +52,7 @@ def top_k(
     ]
     scores, index = (torch.cat(parts) for parts in zip(*found, strict=True))
     _check_finite(hidden, catalogue, scores)
-    return scores, index if eligible_index is None else torch.where(index < 0, index, eligible_index[index])
+    return scores, index
 
 
 def restrict(catalogue: Catalogue, index: Tensor) -> Catalogue:
@@ -157,11 +152,6 @@ def _pairs(rows: Tensor | None, items: Tensor | None, device: torch.device) -> t
         return rows, items
     rows, order = rows.sort()
     return rows, items[order]
-
-
-def _place(index: Tensor, n_items: int) -> Tensor:
-    """Where each item of the catalogue stands in `index`, −1 where it does not."""
-    return torch.full((n_items,), -1, device=index.device).index_copy(0, index, torch.arange(len(index), device=index.device))
 
 
 def _of_rows(catalogue: Catalogue, start: int, step: int) -> Catalogue:

@@ -24,9 +24,10 @@ from recsys.config import Scoring
 from recsys.errors import ConfigError, RecsysError
 from recsys.histories import Dictionary, Histories, shards_of
 from recsys.model import saving
+from recsys.model.device import device_of
 from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists
 from recsys.ranking.popularity import Popularity
-from recsys.ranking.ranker import Ranker, Reading, device_of
+from recsys.ranking.ranker import Ranker, Reading
 from recsys.scoring import vectors
 from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
 from recsys.scoring.predictions import predictions
@@ -134,6 +135,7 @@ class _Night:
             for histories in Histories.pieces(self.sequences, shard, columns, USERS_PER_ROW_GROUP):
                 kept = self.selection.kept("recommendations", name, histories.user_id)
                 rows = self.selection.rows(histories.user_id, kept)
+                advance(len(histories.user_id) - len(rows))  # those whom nobody asked about
                 if not len(rows) and kept is None:
                     continue
                 sources = self._sources(histories)

@@ -16,7 +16,8 @@ from torch.nn import functional
 from recsys.arrays import Ints
 from recsys.histories import Dictionary, Histories, shards_of
 from recsys.model.catalogue import Catalogue
-from recsys.ranking.ranker import Ranker, Reading, device_of
+from recsys.model.device import device_of
+from recsys.ranking.ranker import Ranker, Reading
 from recsys.ranking.topk import top_k
 from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
 from recsys.windows import Cut, microseconds

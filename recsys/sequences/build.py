@@ -92,17 +92,17 @@ def _write_shards(night: Night) -> Counter[str]:
 def _set_types(connection: duckdb.DuckDBPyConnection, schema: Schema, sequences: Sequences) -> bool:
     """Sets the variables input_types, target_types and seen_types: lists, or null for all. Whether not all inputs are targets."""
     asked = {name: getattr(sequences, name) for name in ("input_types", "target_types", "seen_types")}
-    known: list[str] = []
+    known: list[str | None] = []
     if any(asked.values()):
         if not schema.names("type"):
             named = ", ".join(f"sequences.{name}" for name, types in asked.items() if types)
             raise ConfigError(f"{named} asks for event types, but the events have no type column: name it in data.events.type.")
         query = "select event_type from events union select event_type from seen order by event_type"
-        known = [name for (name,) in connection.execute(query).fetchall() if name is not None]
+        known = [name for (name,) in connection.execute(query).fetchall()]
     for name, types in asked.items():
         unknown = sorted(set(types) - set(known))
         if unknown:
-            raise ConfigError(f"sequences.{name} {unknown} do not occur in the events. There are: {', '.join(known)}.")
+            raise ConfigError(f"sequences.{name} {unknown} do not occur in the events. There are: {', '.join(filter(None, known))}.")
         connection.execute(f"set variable {name} = ?::varchar[]", [list(types) or None])
     return bool(sequences.target_types) and set(sequences.target_types) != set(sequences.input_types or known)
 

@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
+from recsys import disk
 from recsys.errors import ConfigError
 from recsys.training.module import SequenceModule
 
@@ -73,6 +74,7 @@ class Epochs(Checkpoint):
         self.stopped = trainer.should_stop or (self._patience is not None and len(self.rows) - 1 - self.best >= self._patience)
         trainer.should_stop = self.stopped
         trainer.save_checkpoint(self._file, weights_only=False)
+        disk.sync(self._file)  # it was renamed into its place: a power cut must not leave it empty
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "seconds": self.seconds, "best_weights": self.best_weights, "stopped": self.stopped}

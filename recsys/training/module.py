@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, Diverged
 from recsys.model.bucket import Bucket
 from recsys.model.inference import places_per_bucket
 from recsys.model.network import Network
@@ -102,9 +102,9 @@ class SequenceModule(LightningModule):
         return float(self._losses) / self._n_losses
 
     def check_finite(self) -> None:
-        """ConfigError if a loss of this epoch was not finite."""
+        """Diverged if a loss of this epoch was not finite."""
         if not self._losses.isfinite():
-            raise ConfigError(
+            raise Diverged(
                 f"The training loss is no longer finite in epoch {self.trainer.current_epoch + 1}, at step {self._n_steps} or up to "
                 f"{CHECK_EVERY} before it. Lower training.learning_rate ({self.optimisation.learning_rate:g}), or look in the profile of "
                 "the features for numbers that are beyond all measure."

@@ -33,11 +33,12 @@ SLOTS: dict[str, type] = {
 
 # Arguments of Lightning's Trainer that something else decides.
 FIELDS = {
-    **{name: f"training.{name}" for name in ("max_epochs", "limit_train_batches", "deterministic", "callbacks", "accelerator", "devices")},
+    **{name: f"training.{name}" for name in ("max_epochs", "limit_train_batches", "deterministic", "callbacks", "accelerator")},
     "fast_dev_run": "training.limit_train_batches",
     "overfit_batches": "training.limit_train_batches",
 }
 FIXED = {
+    "a network is trained on one device": ("devices", "num_nodes", "strategy"),
     "every epoch is validated once, on everybody who validates": (
         "check_val_every_n_epoch", "val_check_interval", "limit_val_batches", "num_sanity_val_steps",
     ),
@@ -73,9 +74,6 @@ class Parts:
 
     def check(self) -> None:
         """ConfigError where a block cannot be built, as far as that is known without data."""
-        training = self.training
-        if training.devices not in ("auto", 1):
-            raise ConfigError(f'training.devices is {training.devices!r}: a network is trained on one device. Leave it at "auto" or 1.')
         self.optimisation().check()
         self.validation_users()
         with warnings.catch_warnings():

@@ -1,5 +1,6 @@
 """The training step: histories before a cut → a network with its vocabulary."""
 
+import logging
 import os
 import signal
 import sys
@@ -20,12 +21,12 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from recsys.config import Model, Training
-from recsys.errors import ConfigError, StoreError
+from recsys.errors import ConfigError
 from recsys.histories import Dictionary, Histories, Key
 from recsys.model import own_parts, saving
 from recsys.model.blocks import Blocks, build
+from recsys.model.device import device_of
 from recsys.model.vocabulary import Vocabulary
-from recsys.ranking.ranker import device_of
 from recsys.recipes import resolve
 from recsys.splits import learnt_from
 from recsys.store import Artifact, Draft, Store
@@ -35,6 +36,8 @@ from recsys.training.module import SequenceModule
 from recsys.training.parts import Parts
 from recsys.training.warm_start import warm_start
 from recsys.windows import Cut
+
+log = logging.getLogger(__name__)
 
 # Seconds are in run.json: here they would keep equal trainings from having equal bytes.
 EPOCHS = pa.schema({"epoch": pa.int32(), "train_loss": pa.float64(), "ndcg_at_10": pa.float64(), "real_token_share": pa.float64()})
@@ -179,15 +182,25 @@ def _fit(module: SequenceModule, fitted: Epochs, parts: Parts, max_epochs: int, 
         enable_model_summary=False,
         enable_progress_bar=fitted.progress is None and sys.stderr.isatty(),
     )
-    last = scratch / "last.ckpt"
     with _interruptible():
         try:
-            trainer.fit(module, ckpt_path=last if last.exists() else None, weights_only=True)
+            trainer.fit(module, ckpt_path=_last_epoch(scratch / "last.ckpt"), weights_only=True)
         except MisconfigurationException as error:
             raise ConfigError(f"training: Lightning cannot train so: {error}") from error
-        except UnpicklingError:  # it holds more than weights and numbers, or is damaged: nothing of it was run
-            raise StoreError(f"{last} is no checkpoint that a training left. Remove it, and run the night again: it begins anew.") from None
     return trainer
+
+
+def _last_epoch(checkpoint: Path) -> Path | None:
+    """The checkpoint, if there is one that can be read. What a power cut left of one, or somebody else put there, is removed."""
+    if not checkpoint.exists():
+        return None
+    try:
+        torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)  # weights and numbers: nothing in it is run
+    except (UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+        log.warning("%s cannot be read (%s), so the training begins anew.", checkpoint, str(error).partition("\n")[0])
+        checkpoint.unlink()
+        return None
+    return checkpoint
 
 
 @contextmanager

@@ -31,10 +31,16 @@ SMALL = {"width": 16, "max_events": 10}
 OWN = """
 from torch import Tensor
 from recsys.model.losses.softmax import CrossEntropy
+from recsys.training.module import SequenceModule
 
 class Halved(CrossEntropy):
     def forward(self, *given: Tensor) -> Tensor:
         return super().forward(*given) / 2
+
+class Diverging(SequenceModule):
+    def training_step(self, batch: list, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return loss if len(self.validation) else loss * float("inf")  # nobody validates a refit
 """
 NIGHTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "permutations in two streams, another optimiser and schedule": (
@@ -83,10 +89,25 @@ def test_a_night_with_other_parts(tmp_path: Path, model: dict[str, Any], trainin
     a_night(tmp_path, Model(**SMALL | model), **training)
 
 
-def test_a_night_with_a_part_of_ones_own(tmp_path: Path) -> None:
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """A folder of own parts."""
     code = tmp_path / "code"
     code.mkdir()
     (code / "night_parts.py").write_text(OWN)
+    return code
+
+
+def test_a_refit_that_diverges_gives_way_to_its_twin(tmp_path: Path, code: Path) -> None:
+    store = a_night(tmp_path / "store", Model(**SMALL, code=str(code)), module="night_parts.Diverging()")
+    now = published.current(store)
+    assert now is not None and "twin" not in now.artifacts
+    assert store.open(now.artifacts["training"]).manifest["config"]["epochs"] is None, "it was trained before the holdout"
+    given_up = "The refit is given up for its twin: The training loss is no longer finite in epoch 1"
+    assert any(why.startswith(given_up) for why in now.reasons)
+
+
+def test_a_night_with_a_part_of_ones_own(tmp_path: Path, code: Path) -> None:
     store = a_night(tmp_path / "store", Model(**SMALL, code=str(code), loss="night_parts.Halved(temperature=0.5)"))
     now = published.current(store)
     assert now is not None

@@ -12,6 +12,7 @@ from recsys.errors import ConfigError
 from recsys.model.aggregation import Aggregation, Concat, Sum
 from recsys.model.embeddings.category import Category
 from recsys.model.embeddings.vector import Vector
+from recsys.model.initialisation import Initialisation, Normal, XavierNormal
 from recsys.model.items import ItemTable
 from recsys.model.items.combined import Combined, IdPlusFeatures
 from recsys.model.items.features import Features
@@ -68,6 +69,16 @@ def test_given_vectors_frozen_and_trained() -> None:
     assert [n_parameters(frozen), n_parameters(trained)] == [4 * 8 + 8, 4 * 8 + 8 + V * 4]
     adapter = frozen.features.embeddings.of_text.adapters[0]
     torch.testing.assert_close(frozen.vectors(), TEXT @ adapter.weight.T + adapter.bias)
+
+
+@pytest.mark.parametrize("start", [XavierNormal(), Normal()])
+def test_given_vectors_are_where_training_starts_whatever_the_other_weights_are(start: Initialisation) -> None:
+    trained = GivenVectors(SCHEMA, VOCABULARY, 8, trained=True)
+    embedding = trained.features.embeddings.of_text
+    adapter = embedding.adapters[0].weight.detach().clone()
+    with torch.no_grad():
+        start(trained)
+    assert torch.equal(embedding.tables[0].weight, TEXT) and not torch.equal(embedding.adapters[0].weight, adapter)
 
 
 def test_which_vectors_are_given_has_to_be_clear() -> None:

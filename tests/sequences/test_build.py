@@ -205,6 +205,13 @@ def test_where_every_type_is_a_target_there_is_no_such_column(build: Build) -> N
         assert Histories.load(build(chosen, events=VISITS[:5]).path).is_target is None
 
 
+def test_an_event_without_a_type_is_no_target_where_types_are_named(build: Build) -> None:
+    artifact = build(Sequences(target_types=("view", "buy", "hover")), events=VISITS)
+    is_target = Histories.load(artifact.path).is_target
+    assert is_target is not None and is_target.tolist() == [True] * 5 + [False]
+    assert artifact.counts["targets"] == 5
+
+
 @pytest.mark.parametrize("field", ["input_types", "target_types", "seen_types"])
 def test_an_unknown_type_is_an_error_that_names_the_known(build: Build, field: str) -> None:
     asked = {"input_types": (), field: ("wiew", "buy")}

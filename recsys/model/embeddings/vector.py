@@ -59,6 +59,7 @@ class _Table(nn.Module):
     """The items' vectors (V, S), trained from the given ones on."""
 
     row_of: ClassVar[dict[str, tuple[str, ...]]] = {"weight": (ITEM,)}
+    starts_as_given: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(self, given: Tensor) -> None:
         super().__init__()

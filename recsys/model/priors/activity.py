@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class Activity(Prior):
 
     score = w · [log(1 + events), has events](by window) + a · log(1 + hours since its first event).
     """
+
+    starts_as_given: ClassVar[tuple[str, ...]] = ("weight.weight",)
 
     def __init__(self, *, every: str = "1d") -> None:
         super().__init__()
