@@ -6,7 +6,7 @@
 
 The newest film of each person is asked for once, at the end; the one before it says when training stops, and is not learnt from.
 A run that was stopped goes on after its last epoch, with the same command and code. What was measured stays in `folder`, with its
-commit, and is not measured again.
+commit, and is not measured again. A row that fails is named at the end, after the others.
 """
 
 import argparse
@@ -118,18 +118,27 @@ def main() -> None:
     if given.data is None or given.folder is None:
         parser.error("name --data and --folder")
     given.folder.mkdir(parents=True, exist_ok=True)
-    for name in given.rows:
-        for seed in given.seeds or ROWS[name].seeds:
-            found = result(name, seed, given)
-            print(
-                f"{name}, seed {seed}: NDCG@10 {found['ndcg_at_10']:.4f}, HR@10 {found['hit_rate_at_10']:.4f}", file=sys.stderr, flush=True
-            )
+    failed = [f"{name}, seed {seed}" for name in given.rows for seed in given.seeds or ROWS[name].seeds if not told(name, seed, given)]
     measured = sorted((json.loads(file.read_text()) for file in given.folder.glob("*.json")), key=lambda r: (r["row"], r["seed"]))
-    RESULTS.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(measured), RESULTS / "quality.parquet")
-    text = section(measured)
-    print(text)
-    report.put(RESULTS.with_name("results.md"), TITLE, text)
+    if measured:
+        RESULTS.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(measured), RESULTS / "quality.parquet")
+        text = section(measured)
+        print(text)
+        report.put(RESULTS.with_name("results.md"), TITLE, text)
+    if failed:
+        sys.exit(f"Not measured: {'; '.join(failed)}. What stopped them stands above.")
+
+
+def told(name: str, seed: int, given: argparse.Namespace) -> bool:
+    """Whether a row is measured, once it is said; one that stops does not stop those after it."""
+    try:
+        found = result(name, seed, given)
+    except subprocess.CalledProcessError as error:
+        print(f"{name}, seed {seed}: stopped with {error.returncode}", file=sys.stderr, flush=True)
+        return False
+    print(f"{name}, seed {seed}: NDCG@10 {found['ndcg_at_10']:.4f}, HR@10 {found['hit_rate_at_10']:.4f}", file=sys.stderr, flush=True)
+    return True
 
 
 def result(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -191,12 +200,12 @@ def section(measured: list[dict[str, Any]]) -> str:
     first = measured[0]
     commits = ", ".join(dict.fromkeys(found["commit"][:10] for found in measured))
     dates = " to ".join(dict.fromkeys((min(f["measured_on"] for f in measured), max(f["measured_on"] for f in measured))))
-    told = [
+    opening = [
         f"The last of {N_PEOPLE:,} people's films is asked for, among all {N_FILMS:,}, without those they had seen; training stops by the",
         "NDCG@10 of the one before, which is not learnt from. No setting was chosen by the test.",
         f"{first['cpu']}, {first['cores']} cores; {dates}; commit {commits}; `python -m benchmarks.quality --data data --folder quality`.",
     ]
-    return "\n".join([*told, "", *rows])
+    return "\n".join([*opening, "", *rows])
 
 
 if __name__ == "__main__":
