@@ -4,7 +4,8 @@
     {store}/.tmp/{attempt}-{random}     the draft; goes with the attempt, or is swept once nobody holds its lock
     {store}/.scratch/{attempt}          survives the attempt (checkpoints, what failed), goes when the artifact is committed
 
-An attempt is named `{step}-{moment}-{version}`, as `training-2017-10-16-3f9c2a71b0de`.
+An attempt is named `{step}-{moment}-{version}`, as `training-2017-10-16-3f9c2a71b0de`; one that failed before it was known what
+it would make, since a source is not there say, `{step}-{moment}`.
 """
 
 import fcntl
@@ -13,6 +14,8 @@ import logging
 import os
 import re
 import shutil
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,10 +23,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
+from recsys.redaction import redacted
+
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"([a-z_]+)-(\d.*)-([0-9a-f]{12})")
+_NAME = re.compile(r"([a-z_]+)-(\d.*?)(?:-([0-9a-f]{12}))?")
 _FAILURE = "failed.json"
+_LOOK = 0.1  # s: who looks whether a lock is held has it for a moment
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Attempt:
 
     step: str
     night: str  # the label of its moment
-    version: str
+    version: str  # empty where it failed before that was known
     running: bool
     at: datetime  # when it began or failed
     error: str
@@ -48,14 +54,47 @@ def attempts(root: Path) -> list[Attempt]:
         with suppress(FileNotFoundError):  # it was just finished
             at = datetime.fromtimestamp(scratch.stat().st_mtime, timezone.utc)
             running = is_held(root, scratch.name)
-            found.append(Attempt(named[1], named[2], named[3], running, at, "" if running else _failure(scratch), scratch))
+            found.append(Attempt(named[1], named[2], named[3] or "", running, at, "" if running else _failure(scratch), scratch))
     return sorted(found, key=lambda attempt: attempt.at)
+
+
+def draft(root: Path, name: str) -> Path:
+    """Where an attempt writes: a folder that no other has."""
+    return root / ".tmp" / f"{name}-{uuid.uuid4().hex[:8]}"
+
+
+def abandon(root: Path, folder: Path, name: str) -> Path:
+    """Make a folder of the store a draft of this attempt, out of sight at once, however large it is. Returns where it is."""
+    aside = draft(root, name)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(folder, aside)
+    return aside
 
 
 def note_failure(scratch: Path, error: BaseException) -> None:
     """Say beside the attempt's checkpoints why it came to nothing; for `recsys status`."""
     with suppress(OSError):  # the disk may be full, which is the failure
-        (scratch / _FAILURE).write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        (scratch / _FAILURE).write_text(json.dumps({"error": _said(error)}))
+
+
+@contextmanager
+def noted(root: Path, step: str, night: str) -> Iterator[None]:
+    """While a step is at work on a night: why it stops is noted, also where no attempt had begun that would say so itself."""
+    scratch = root / ".scratch" / f"{step}-{night}"
+    try:
+        yield
+    except BaseException as error:
+        if not any(one.version and (one.step, one.night, one.error) == (step, night, _said(error)) for one in attempts(root)):
+            with suppress(OSError):
+                scratch.mkdir(parents=True, exist_ok=True)
+                os.utime(scratch)  # when it failed
+            note_failure(scratch, error)
+        raise
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _said(error: BaseException) -> str:
+    return redacted(f"{type(error).__name__}: {error}")
 
 
 def _failure(scratch: Path) -> str:
@@ -72,11 +111,11 @@ def lock(root: Path, name: str, waits_for: Callable[[], str] | None = None) -> I
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning(waits_for() if waits_for else f"Another run is at work on {name}: waiting for it.")
-                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _taken(file):
+                time.sleep(_LOOK)
+                if not _taken(file):
+                    log.warning(waits_for() if waits_for else f"Another run is at work on {name}: waiting for it.")
+                    fcntl.flock(file, fcntl.LOCK_EX)
             if _is_still(path, file.fileno()):
                 yield file
                 return
@@ -88,24 +127,16 @@ def if_free(root: Path, name: str) -> Iterator[bool]:
     path = root / ".locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield _is_still(path, file.fileno())
+        yield _taken(file) and _is_still(path, file.fileno())
 
 
 def is_held(root: Path, name: str) -> bool:
-    """Whether anybody holds the lock at this moment; nothing is written."""
+    """Whether anybody holds the lock at this moment; nothing is written, and any number may look at once."""
     try:
         with (root / ".locks" / name).open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not _taken(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def sweep_drafts(root: Path, ours: str = "") -> None:
@@ -134,6 +165,15 @@ def sweep_locks(root: Path) -> None:
             with if_free(root, path.name) as free:
                 if free:
                     path.unlink(missing_ok=True)
+
+
+def _taken(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    """Take the lock if it is free; whether it was."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_still(path: Path, number: int) -> bool:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys import published
-from recsys.errors import ContractError
+from recsys import attempts, published
+from recsys.errors import ContractError, SourceError
 from recsys.status import STEPS, Cell, status
 from recsys.store import Artifact, Draft, Store
 
@@ -81,6 +81,19 @@ def test_what_failed_says_why_and_what_is_at_work_says_so(tmp_path: Path) -> Non
     assert states(failed.steps) == {"features": "failed"} and failed.decision == ""
     assert failed.steps["features"].error == "ContractError: 3 rows without a user"
     made(tmp_path, "two", "features", DAYS[1], "the limit is another now")
+    assert states(status(Store(tmp_path), 7)[0].steps) == {"features": "done"}
+
+
+def test_a_night_whose_source_is_not_there_is_on_the_grid(tmp_path: Path) -> None:
+    night(tmp_path, "one", DAYS[0])
+    with pytest.raises(SourceError), attempts.noted(tmp_path, "features", "2017-10-16"):
+        raise SourceError("no file matches events/*.parquet")
+    tonight, last = status(Store(tmp_path), 7)
+    assert tonight.label == "2017-10-16" and states(tonight.steps) == {"features": "failed"}
+    assert tonight.steps["features"].error == "SourceError: no file matches events/*.parquet"
+    assert states(last.steps) == dict.fromkeys(("features", "training", "scoring"), "done")
+    with attempts.noted(tmp_path, "features", "2017-10-16"):
+        made(tmp_path, "two", "features", DAYS[1])
     assert states(status(Store(tmp_path), 7)[0].steps) == {"features": "done"}
 
 
