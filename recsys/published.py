@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Literal
 
-from recsys import digest
+from recsys import digest, verification
 from recsys.errors import StoreError
 from recsys.store import Artifact, Store
 from recsys.windows import label
@@ -167,6 +167,8 @@ def promote(store: Store, why: str, name: str | None = None) -> Promotion:
     """
     with store.lock("published"):
         standing, now = {p.id for p in _standing(store)}, current(store)
+        if now is not None:
+            _point(store)  # one that was killed may have left it behind
         open_ = [p for p in history(store) if p.action != "rollback" and p.id not in standing]
         chosen = held(store) if name is None else named(store, name, open_)
         if chosen is None:
@@ -189,6 +191,7 @@ def rollback(store: Store, why: str, name: str | None = None) -> Promotion:
         now, standing = current(store), _standing(store)
         if now is None:
             raise StoreError(f"Nothing is published in {store.root}, so there is nothing to roll back.")
+        _point(store)  # a rollback that was killed may have left it behind
         target = _newest([p for p in standing if p.id != now.id]) if name is None else named(store, name, standing)
         if target is None:
             raise StoreError(
@@ -215,9 +218,17 @@ def named(store: Store, name: str, among: Sequence[Promotion]) -> Promotion:
 
 
 def _check_whole(store: Store, target: Promotion) -> None:
-    """StoreError where an artifact of what we go to is gone or damaged."""
-    for name in target.artifacts:
-        target.artifact(store, name)
+    """StoreError where an artifact of what we go to is gone or damaged.
+
+    The lists, which readers see at once, are read. Of the rest, which may be a hundred times as large, names and sizes are looked
+    at: whoever reads it looks at its bytes then.
+    """
+    for name, reference in target.artifacts.items():
+        artifact = store.get(reference)
+        if name == "scoring" or artifact is None:
+            store.open(reference)
+        elif found := next(verification.damages(artifact.path, artifact.manifest["files"], read=False), None):
+            raise StoreError(f"{found} {verification.REMEDY.format(artifact.path)}")
 
 
 def _newest(standing: list[Promotion]) -> Promotion | None:

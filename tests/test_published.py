@@ -165,6 +165,19 @@ def test_rollback_to_what_is_damaged_changes_nothing(store):
     assert published.current(store) == made[1] and published.history(store) == made
 
 
+def test_rollback_reads_the_lists_and_looks_at_the_sizes_of_what_they_were_made_with(store):
+    made = [published.publish(store, night(store, day)) for day in DAYS[:2]]
+    model = made[0].artifact(store, "training").path / "x.txt"
+    whole = model.read_text()
+    model.write_text(whole[:-1])
+    with pytest.raises(StoreError, match="x.txt is not what was written.*Remove the folder"):
+        published.rollback(Store(store.root), "why")
+    model.write_text(whole.upper())
+    assert published.rollback(Store(store.root), "why") == made[0]
+    with pytest.raises(StoreError, match="is not what was written"):
+        published.current(store).artifact(Store(store.root), "training")
+
+
 def test_what_is_held_waits_for_a_person(store):
     first = published.publish(store, night(store, DAYS[0]))
     with pytest.raises(StoreError, match="Nothing is held"):
