@@ -2,7 +2,7 @@
 
 It is written as the configuration writes it wherever something is said: in errors, and by whoever asks `redacted`. A variable
 that holds a path of this machine (`/srv/data`, or what is there as `data`) is no secret, and messages need it; what somebody
-has put into a Secret block always is one.
+has put into a Secret block always is one, and so is what stands where credentials do.
 """
 
 import os

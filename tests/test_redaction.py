@@ -70,6 +70,36 @@ def test_what_a_block_holds_is_never_told_though_it_looks_like_a_path(monkeypatc
     assert str(SourceError(f"refused: {secret}")) == "refused: ${block:key}"
 
 
+@pytest.mark.parametrize(
+    ("text", "is_hidden"),
+    [
+        ("https://host/lists.parquet?sig=${KEY}", True),
+        ("s3://bucket/a?s3_access_key_id=me&s3_secret_access_key=${KEY}", True),
+        ("https://me:${KEY}@host/lists.parquet", True),
+        ("https://${KEY}@host", True),
+        ("${KEY}/events.parquet", False),
+        ("${KEY}/day-?/events.parquet", False),
+        ("https://host${KEY}/a@b", False),
+    ],
+)
+def test_what_stands_where_credentials_do_is_never_told_though_it_looks_like_a_path(
+    monkeypatch: pytest.MonkeyPatch, text: str, is_hidden: bool
+) -> None:
+    monkeypatch.setenv("KEY", "/kX9+abc")
+    assert expand(text) == text.replace("${KEY}", "/kX9+abc")
+    assert redaction.redacted("refused: /kX9+abc") == ("refused: ${KEY}" if is_hidden else "refused: /kX9+abc")
+
+
+def test_a_password_of_a_database_is_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recsys.publishing.postgres import Postgres
+
+    texts = {"ONE": "postgresql://me:${ONE}@db/shop", "TWO": "host=db password='${TWO}'", "THREE": "host=db user=${THREE}"}
+    for name, text in texts.items():
+        monkeypatch.setenv(name, f"/kX9+{name}")
+        Postgres.at(text, "public", "lists")
+        assert redaction.redacted(f"refused: /kX9+{name}") == f"refused: ${{{name}}}"
+
+
 def test_what_begins_or_ends_with_a_sign_is_found_beside_words_too() -> None:
     redaction.hide("KEY", "/kX9+abc=")
     assert redaction.redacted("at https://host/kX9+abc=us and none of database") == "at https://host${KEY}us and none of database"

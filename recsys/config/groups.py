@@ -46,10 +46,11 @@ def provide(name: str, value: str) -> None:
     _provided[name] = value
 
 
-def expand(text: str) -> str:
+def expand(text: str, secret: bool = False) -> str:
     """`${NAME}` replaced from the environment, and `${block:name}` by the secret that was provided; one that is not there is an error.
 
-    What it stands for is kept out of messages from then on: see recsys.redaction.
+    What it stands for is kept out of messages from then on, unless it is a path (see recsys.redaction). It is none, whatever it
+    looks like, where the text is `secret`, and in an address before its `@` and behind its `?`.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -65,8 +66,16 @@ def expand(text: str) -> str:
             found = os.environ[name]
         else:
             raise ConfigError(f"{text!r} needs the environment variable {name}, which is not set: export {name}=…")
-        if name.startswith(BLOCK) or not redaction.is_path(found):
+        if secret or name.startswith(BLOCK) or _in_credentials(text, match) or not redaction.is_path(found):
             redaction.hide(name, found)
         return found
 
     return re.sub(rf"\$\{{((?:{BLOCK})?[\w-]+)\}}", value, text)
+
+
+def _in_credentials(text: str, place: re.Match[str]) -> bool:
+    """Whether a place in an address is its user, password or query, as in `https://user:${PW}@host/a?token=${TOKEN}`."""
+    _, address, before = text[: place.start()].partition("://")
+    in_query = "?" in before
+    in_user = "/" not in before and "@" in text[place.end() :].partition("/")[0]
+    return bool(address) and (in_query or in_user)

@@ -126,13 +126,13 @@ class Postgres:
 
 
 def _expanded(connection: str) -> str:
-    """The connection string with what its names stand for. A user or a password among them may hold any character."""
+    """The connection string with what its names stand for, which is told nowhere. A user or a password may hold any character."""
     in_place = partial(quote, safe="") if "://" in connection else partial(re.sub, r"(\W)", r"\\\1")  # RFC 3986; libpq
 
     def filled(part: re.Match[str]) -> str:
-        return _NAMED.sub(lambda name: in_place(expand(name[0])), part[0])
+        return _NAMED.sub(lambda name: in_place(expand(name[0], secret=True)), part[0])
 
-    return expand(_CREDENTIALS.sub(filled, connection))
+    return expand(_CREDENTIALS.sub(filled, connection), secret=True)
 
 
 def _load(server: Server, lists: str, side: str) -> None:
