@@ -1,49 +1,46 @@
 """Messages to whoever is on call: what happened to which night, why, what to do and where to look. Each is sent once.
 
-They go through a notification block of Prefect, named in RECSYS_ALERTS as `slack-webhook/on-call`. What was sent is an
-artifact in the UI, `{store}-alerts`, by which a later run knows of it. A message that cannot be sent is logged.
+What was sent is an artifact in the UI, `{store}-alerts`, by which a later run knows of it. A message that cannot be sent is
+logged, and sent by a later look of the watch. Where they go: flows.channel.
 """
 
 import json
 import logging
-import os
 import re
 import shlex
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import Flow, get_client
-from prefect.blocks.abstract import NotificationBlock
-from prefect.blocks.core import Block
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.logging.loggers import LoggingAdapter, flow_run_logger
+from prefect.states import Failed
 from prefect.utilities.urls import url_for
 
-from flows import ui
+from flows import channel, ui
 from recsys import published, windows
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import RecsysError
 from recsys.features.drift import findings_of
 from recsys.published import Promotion
 from recsys.store import Store
 
-CHANNEL = "RECSYS_ALERTS"
 REMEMBERED = 200  # alerts of a store: those before are of nights long past
 LONGEST = 2000  # characters of the reason: chats cut more
 BY_SCHEDULE = ("nightly", "backtest")  # flows whose night, where none is given, follows from when they are due
 OF_PEOPLE = ("users",)  # parameters that do not leave the machine
-STOPPED = {"Failed": "failed", "Crashed": "crashed", "TimedOut": "timed out"}  # names of states
+OF_ITS_REASON = ("failed", "crashed", "timed out", "runs too long")  # causes that are another with another reason
 
 Log = logging.Logger | LoggingAdapter
-
-logging.getLogger("httpx").setLevel(logging.WARNING)  # else every address is logged, and that of a webhook is its password
+Sending = Literal["sent", "known", "failed"]
 
 
 @dataclass(frozen=True)
@@ -73,46 +70,33 @@ class Alert:
     @property
     def identity(self) -> str:
         """Equal for the same cause of the same night: a step that fails otherwise than before is another cause."""
-        return f"{self.night} {self.cause}: {self.why.splitlines()[0][:100] if self.cause in STOPPED.values() else ''}".rstrip(": ")
+        return f"{self.night} {self.cause}: {self.why.partition(chr(10))[0][:100] if self.cause in OF_ITS_REASON else ''}".rstrip(": ")
 
 
-def send(alert: Alert, log: Log, run: FlowRun | None = None) -> bool:
+def send(alert: Alert, log: Log, run: FlowRun | None = None) -> Sending:
     """Send an alert that was not sent yet, and put it among the artifacts of its run. Whether it went out now; nothing is raised."""
     try:
         if _was_sent(alert):
-            return False
+            return "known"
         log.warning("%s\n%s", alert.subject, alert.text)
-        if CHANNEL not in os.environ:
-            log.warning("Nobody was told: %s names no channel. docs/operate.md says how to set one up.", CHANNEL)
-            return False
-        _notify(alert.subject, alert.text)
+        if not channel.is_set():
+            log.warning("%s docs/operate.md says how to set one up.", channel.gap())
+            return "failed"
+        channel.by_block(alert.subject, alert.text)
         _note(alert, run)
-        return True
+        return "sent"
     except Exception as error:  # of a network, a chat, or the server: the night goes on whatever it is
-        log.error("The alert %r could not be sent: %s", alert.subject, _without_addresses(f"{type(error).__name__}: {error}"))
-        return False
-
-
-def send_test() -> str:
-    """Send a message that asks for nothing, and say where it went; RecsysError where it cannot be sent."""
-    if not os.environ.get(CHANNEL):
-        raise ConfigError(f"{CHANNEL} names no channel: export {CHANNEL}=slack-webhook/on-call, or the block that there is.")
-    try:
-        _notify("recsys: a test", f"Alerts of {socket.gethostname()} arrive here. There is nothing to do.")
-    except Exception as error:  # of a network, a chat, or the server
-        raise RecsysError(f"The test could not be sent: {_without_addresses(f'{type(error).__name__}: {error}')}") from None
-    return f"Sent to {os.environ[CHANNEL]}. Has it arrived?"
+        log.error("The alert %r could not be sent: %s", alert.subject, channel.reason(error))
+        return "failed"
 
 
 def stopped(run: FlowRun, state: State) -> Alert:
-    """Of a run that failed, crashed or timed out."""
-    cause = STOPPED.get(state.name or "", state.type.value.lower())
+    """Of a run that failed or crashed."""
+    cause, store, (night, rest) = state.type.value.lower(), store_of(run), once_more(run)
     why = re.sub(r"^(Flow run encountered an exception|Task run encountered an exception)[^:]*: ", "", state.message or "Nothing was said.")
-    store = str(run.parameters.get("store", "store"))
     return Alert(
-        store, night_of(run), cause, f"{run.name} {cause}. {stays(store)}", why,
-        f"Put right what the message names, then run it again: {again(run)}. Finished steps are reused.",
-        places(run, store, "When a night stopped"),
+        store or "watch", night, cause, f"{run.name} {cause}. {stays(store)}".rstrip(), why,
+        f"Put right what the message names, then {rest}", places(run, store, "When a night stopped"),
     )  # fmt: skip
 
 
@@ -120,7 +104,7 @@ def decided(run: FlowRun, promotion: object) -> list[Alert]:
     """Of a night that published somebody else than its candidate, or waits for a person; and of the drift of its data."""
     if not isinstance(promotion, Promotion):  # it was skipped
         return []
-    store, night = str(run.parameters["store"]), windows.label(promotion.moment)
+    store, night = store_of(run), windows.label(promotion.moment)
     look, found, reasons = places(run, store, "The morning"), [], "\n".join(promotion.reasons)
     if promotion.action == "hold":
         what = f"The new model of {night} is within the limits and waits for a person. {stays(store)}"
@@ -138,7 +122,7 @@ def decided(run: FlowRun, promotion: object) -> list[Alert]:
 
 
 def on_stop(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
-    """State hook of a run that failed, timed out or crashed. Of one that was killed, the worker runs it."""
+    """State hook of a run that failed or crashed. Of one that was killed, the worker runs it."""
     _on_state(flow_run, lambda: [stopped(flow_run, state)])
 
 
@@ -147,14 +131,28 @@ def on_decision(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
     _on_state(flow_run, lambda: decided(flow_run, state.result()))
 
 
+def on_missed(night: str, outcome: Promotion | Exception) -> None:
+    """What these hooks say, of a missed night that the run at work made before its own."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None
+    ours = context.flow_run
+    named = {"name": f"{night}, made up for by {ours.name},", "parameters": {**ours.parameters, "as_of": night}}
+    run = ours.model_copy(update=named)
+    if isinstance(outcome, Promotion):
+        _on_state(run, lambda: decided(run, outcome))
+    else:
+        state: State = Failed(message=f"{type(outcome).__name__}: {outcome}")
+        _on_state(run, lambda: [stopped(run, state)])
+
+
 def _on_state(run: FlowRun, alerts: Callable[[], list[Alert]]) -> None:
-    if CHANNEL not in os.environ:  # by hand: the terminal says it all
+    if not channel.is_set():  # by hand: the terminal says it all
         return
     log = flow_run_logger(run)
     try:
         found = alerts()
     except Exception as error:  # a hook must not hide what became of its run
-        log.error("No alert was made of this run: %s", _without_addresses(f"{type(error).__name__}: {error}"))
+        log.error("No alert was made of this run: %s", channel.reason(error))
         return
     for alert in found:
         send(alert, log, run)
@@ -172,11 +170,27 @@ def night_of(run: FlowRun) -> str:
 
 
 def stays(store: str) -> str:
-    """What readers see meanwhile, in a sentence; nothing where the store cannot be read, which may be the trouble."""
+    """What readers see meanwhile, in a sentence; nothing where the store cannot be read, which may be the trouble, or is none."""
+    if not store:
+        return ""
     with suppress(RecsysError, OSError):
         now = published.current(Store(store))
         return f"Published is {windows.label(now.moment)}." if now is not None else "Nothing is published yet."
     return ""
+
+
+def store_of(run: FlowRun) -> str:
+    """The store of a run, as it was given; empty of the watch, which looks after all of them."""
+    return str(run.parameters.get("store", ""))
+
+
+def once_more(run: FlowRun) -> tuple[str, str]:
+    """The night of a run, and how it is run again. Where its parameters are such that neither can be said, its day, and why."""
+    try:
+        return night_of(run), f"run it again: {again(run)}. Finished steps are reused."
+    except Exception as error:  # of one run, which silences none of the others
+        day = windows.midnight(run.expected_start_time or datetime.now(timezone.utc))
+        return windows.label(day), f"look at the run: how it is made again cannot be said ({channel.reason(error)})."
 
 
 def again(run: FlowRun) -> str:
@@ -210,7 +224,8 @@ def _as_given(value: Any) -> str:
 def places(run: FlowRun | None, store: str, section: str) -> tuple[str, ...]:
     """Where to look: the run in the UI, the grid of nights, the runbook."""
     page = url_for(run) if run is not None else None
-    return (*([page] if page else []), f"recsys status --store {store}", f"docs/operate.md, “{section}”")
+    grid = [f"recsys status --store {store}"] if store else []
+    return (*([page] if page else []), *grid, f"docs/operate.md, “{section}”")
 
 
 def without_rows(text: str) -> str:
@@ -222,22 +237,6 @@ def without_rows(text: str) -> str:
     'event_at_missing: 2 of 9 rows. Write the column.'
     """
     return re.sub(r", as \{.*\}", "", text)
-
-
-def _notify(subject: str, text: str) -> None:
-    block = _block(os.environ[CHANNEL])
-    with block.raise_on_failure():
-        block.notify(text, subject=subject)  # type: ignore[unused-coroutine]  # synchronous without a loop
-
-
-def _block(slug: str) -> NotificationBlock:
-    kind, slash, name = slug.partition("/")
-    if not (kind and slash and name):
-        raise ConfigError(f"{CHANNEL}={slug!r} names no block: write its type and its name, as in slack-webhook/on-call.")
-    block = Block.load(slug)
-    if not isinstance(block, NotificationBlock):
-        raise ConfigError(f"{CHANNEL}={slug!r} is no notification block: `prefect block ls` lists those that there are.")
-    return block
 
 
 def _was_sent(alert: Alert) -> bool:
@@ -266,7 +265,3 @@ def _key(alert: Alert) -> str:
 
 def _note_of(alert: Alert) -> str:
     return f"{alert.identity} ({alert.store})"
-
-
-def _without_addresses(text: str) -> str:
-    return re.sub(r"\w+://\S+", "…", text)

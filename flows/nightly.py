@@ -89,7 +89,7 @@ def nightly(
 
 
 def _catch_up(run: Run, turn: Turn, at_most: int) -> None:
-    """Make the nights that were missed, oldest first. One that stops is said, and stops nobody.
+    """Make the nights that were missed, oldest first. One that stops is told, and stops nobody.
 
     Where the run before was killed in such a night, as by its need of memory, tonight comes first: the missed ones are skipped.
     """
@@ -102,9 +102,12 @@ def _catch_up(run: Run, turn: Turn, at_most: int) -> None:
         log.info("%s was missed, and is made now.", night)
         try:
             earlier = replace(run, as_of=windows.parse_as_of(night))
-            log.info("%s: %s", night, made(earlier, published.before(run.store, earlier.as_of)).reasons[0])
+            promoted = made(earlier, published.before(run.store, earlier.as_of))
+            log.info("%s: %s", night, promoted.reasons[0])
+            alerts.on_missed(night, promoted)
         except Exception as error:
             log.error("%s was missed, and cannot be made: %s", night, error)
+            alerts.on_missed(night, error)
     turn.catch_up("")
 
 

@@ -16,7 +16,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
-from flows import deployments
+from flows import channel, deployments, vanished
 from recsys.errors import ConfigError, RecsysError
 
 ROOT = deployments.FILE.parents[1]
@@ -33,7 +33,9 @@ def deploy(say: Callable[[str], None]) -> None:
         if queue is not None:
             _limit(pool, queue)
     say("Queues: one run at a time on each store.")
-    say(f"Automation {_watch_heartbeats()}: a run that is silent for {silence().total_seconds():.0f} s is marked as crashed.")
+    say(f"Automation {look_for_vanished(silence())}: a run that is silent for {silence().total_seconds():.0f} s is marked as crashed.")
+    if gap := channel.gap():
+        say(gap)
 
 
 def silence() -> timedelta:
@@ -69,7 +71,7 @@ def _limit(pool: str, queue: str) -> None:
             client.update_work_queue(found.id, concurrency_limit=1)
 
 
-def _watch_heartbeats() -> str:
+def look_for_vanished(silence: timedelta) -> str:
     """Prefect's way to find runs that vanished (docs.prefect.io, "How to detect and respond to zombie flows"). The automation's name."""
     wanted = AutomationCore(
         name="vanished-runs",
@@ -77,9 +79,9 @@ def _watch_heartbeats() -> str:
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"}, expect={"prefect.flow-run.*"}, for_each={"prefect.resource.id"},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            posture=Posture.Proactive, threshold=1, within=silence(),
+            posture=Posture.Proactive, threshold=1, within=silence,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="It vanished: no sign of life any more. Finished steps are reused.")],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=vanished.message(silence))],
     )  # fmt: skip
     with get_client(sync_client=True) as client:
         there = client.read_automations_by_name(wanted.name)

@@ -67,13 +67,17 @@ def last_sign(client: SyncPrefectClient, run: FlowRun) -> datetime:
     return max([run.state.timestamp, *(event.occurred for event in client.read_events(beats, limit=1).events)])
 
 
-def mark(client: SyncPrefectClient, run: FlowRun) -> State:
+def message(silence: timedelta) -> str:
+    """What is said of a run that vanished, whoever found it."""
+    minutes = f"{silence / timedelta(minutes=1):g} minutes"
+    return f"No sign of life for {minutes}: its machine went down, or it was killed with its worker. Finished steps are reused."
+
+
+def mark(client: SyncPrefectClient, run: FlowRun, silence: timedelta) -> State:
     """Say that a run is over, as its process cannot any more. What it is then, by the server's account."""
     assert run.state is not None
-    since = f"{last_sign(client, run):%Y-%m-%d %H:%M} UTC"
-    why = f"No sign of life since {since}: its machine went down, or its worker was killed with it. Whatever it had finished is reused."
     over = StateType.CANCELLED if run.state.type is StateType.CANCELLING else StateType.CRASHED
-    done = client.set_flow_run_state(run.id, State(type=over, message=why))
+    done = client.set_flow_run_state(run.id, State(type=over, message=message(silence)))
     return done.state or run.state
 
 

@@ -1,16 +1,17 @@
 """The watch: looks every few minutes for what no run can say of itself, and tells whoever is on call.
 
-That is runs that vanished, runs that ended badly while nobody could tell, nights that are not published by their hour, and
-lists that are made from old data.
+That is runs that vanished or go on for too long, runs that ended badly while nobody could tell, nights that are not published
+by their hour, and lists that are made from old data.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import chain
 from typing import Annotated
 
-from prefect import flow, get_client, get_run_logger
+from prefect import flow, get_client, get_run_logger, runtime
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -20,7 +21,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterEndTime,
-    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -30,7 +30,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Completed, State
 from pydantic import Field
 
-from flows import alerts, deployments, vanished
+from flows import alerts, channel, deployments, due, stuck, vanished
 from flows.alerts import Alert, Log
 from recsys import published, windows
 from recsys.errors import RecsysError, StoreError
@@ -42,32 +42,56 @@ RECENT = timedelta(days=2)  # runs that ended badly before were told, or are his
 PAGE = 200  # runs that the server gives at a time
 
 
-@flow(name="watch", on_failure=[alerts.on_stop], on_crashed=[alerts.on_stop])
+def run_name() -> str:
+    """`watch-2026-03-01T0410`, of the minute."""
+    return f"watch-{runtime.flow_run.scheduled_start_time:%Y-%m-%dT%H%M}"
+
+
+@flow(name="watch", flow_run_name=run_name, on_failure=[alerts.on_stop], on_crashed=[alerts.on_stop])
 def watch(
     published_by: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "06:00",
     max_age: windows.Duration = "2d",
     silence: windows.Duration = "10m",
+    longest: windows.Duration = "6h",
     names: tuple[str, ...] = (),
 ) -> State[None]:
     """Look after the nights of this server once. It is scheduled every few minutes; each thing is told once a night.
 
+    It fails where something could not be told, which the next look tries again.
+
     Args:
-        published_by: The hour, in UTC, by which tonight has to be published.
+        published_by: The hour, in UTC, by which a night that is due has to be published.
         max_age: The newest event that the published lists are made from may be this old.
         silence: A run that gave no sign of life for so long has vanished, and is marked as crashed.
+        longest: A run that is at work for longer is told, and cancelled where a schedule began it.
         names: Deployments of `nightly` to look after; those whose schedule is on unless given.
     """
     log, now = get_run_logger(), datetime.now(timezone.utc)
     with get_client(sync_client=True) as client:
         gone = bury(client, windows.duration(silence), log)
         looked_after = list(scheduled(client, names))
+        most = windows.duration(longest)
         found = chain(
             (alerts.stopped(run, run.state) for run in ended_badly(client, now) if run.state is not None),
+            (stuck.end(client, run, most) for run in stuck.overlong(client, now, most)),
             *(found_wrong(client, deployment, now, published_by, windows.duration(max_age)) for deployment in looked_after),
         )
-        sent = [alert for alert in found if alerts.send(alert, log)]  # each as it is found: what stops the rest stops none of them
+        sent = tell(found, log)
+    if sent["failed"] and channel.is_set():
+        told = "Not everybody could be told, and the next look tries it again. The log of this run of the watch says why"
+        raise RecsysError(f"{told}: {sent['failed']} alerts could not be sent.")
     stores = ", ".join(deployment.name for deployment in looked_after) or "none whose schedule is on"
-    return Completed(message=f"Deployments: {stores}. {len(gone)} runs had vanished, {len(sent)} alerts were sent.")
+    said = f"Deployments: {stores}. {len(gone)} runs had vanished, {sent['sent']} alerts were sent."
+    return Completed(message=f"{said} {channel.gap()}".rstrip())
+
+
+def tell(found: Iterable[Alert], log: Log) -> Counter[str]:
+    """Send each as it is found, so that what stops the rest stops none of them. How many were sent, known before, or failed."""
+    outcomes = dict[tuple[str, str], str]()
+    for alert in found:
+        if (once := (alert.store, alert.identity)) not in outcomes:
+            outcomes[once] = alerts.send(alert, log)
+    return Counter(outcomes.values())
 
 
 def bury(client: SyncPrefectClient, silence: timedelta, log: Log) -> list[FlowRun]:
@@ -82,7 +106,7 @@ def bury(client: SyncPrefectClient, silence: timedelta, log: Log) -> list[FlowRu
         time.sleep(2 * vanished.heartbeat().total_seconds())
         suspects = vanished.silent(client, flows, datetime.now(timezone.utc), silence, among=[run.id for run in suspects])
     for run in suspects:
-        log.warning("%s has vanished: %s", run.name, vanished.mark(client, run).message)
+        log.warning("%s has vanished: %s", run.name, vanished.mark(client, run, silence).message)
     for name in vanished.free_slots(client, flows):
         log.warning("%s: its slot was not that of a run at work, and is counted anew.", name)
     return suspects
@@ -119,45 +143,14 @@ def found_wrong(
     folder, night = str(deployment.parameters.get("store", "store")), windows.midnight(now)
     try:
         store = Store(folder)
-        if f"{now:%H:%M}" >= published_by and not was_decided(store, night):
-            yield late(client, deployment, folder, now, published_by)
+        if nights := due.missing(deployment, store, now, published_by):
+            yield due.late(client, deployment, folder, nights, published_by)
         newest = newest_event(store)
-    except (RecsysError, OSError, ValueError) as error:  # of one store, which silences none of the others
+    except Exception as error:  # of one store, which silences none of the others
         yield unreadable(deployment, folder, night, error)
         return
     if newest is not None and now - newest > max_age:
         yield stale(deployment, folder, night, now, newest, max_age)
-
-
-def was_decided(store: Store, night: datetime) -> bool:
-    """Whether the night was published or held, whatever a person made of it since."""
-    return any(line.moment == night and line.action != "backfill" for line in published.history(store))
-
-
-def late(client: SyncPrefectClient, deployment: DeploymentResponse, store: str, now: datetime, published_by: str) -> Alert:
-    """Of a night that is not published by its hour."""
-    label, run = windows.label(windows.midnight(now)), newest_run(client, deployment, now)
-    if run is None:
-        why = "No run of it is on the server's list for today."
-        remedy = "Is the schedule on, and does the server make runs of it? `prefect deployment inspect`, `prefect flow-run ls`."
-    elif run.state is not None and run.state.is_scheduled():
-        why, remedy = f"{run.name} is {run.state.name}: nobody has begun it.", "Is a worker up, and has it room? Start one."
-    else:
-        assert run.state is not None
-        why = f"{run.name} is {run.state.name} since {run.state.timestamp:%H:%M} UTC. {run.state.message or ''}".strip()
-        remedy = "Wait for it, or look what it is at." if run.state.is_running() else f"Run it again: {alerts.again(run)}."
-    what = f"{deployment.name}: {label} is not published by {published_by} UTC. {alerts.stays(store)}"
-    return Alert(store, label, f"not published by {published_by}", what, why, remedy, alerts.places(run, store, "When a night stopped"))
-
-
-def newest_run(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime) -> FlowRun | None:
-    """The last run of a deployment that was due today, up to now."""
-    due = FlowRunFilter(
-        deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]),
-        expected_start_time=FlowRunFilterExpectedStartTime(after_=windows.midnight(now), before_=now),
-    )
-    found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
-    return found[0] if found else None
 
 
 def unreadable(deployment: DeploymentResponse, store: str, night: datetime, error: Exception) -> Alert:

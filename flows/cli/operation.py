@@ -90,23 +90,29 @@ def watch(
     published_by: Annotated[str, typer.Option(help="The hour, in UTC, by which tonight has to be published: 06:00.")] = "06:00",
     max_age: Annotated[str, typer.Option(help="The newest event that the published lists are made from may be this old: 2d.")] = "2d",
     silence: Annotated[str, typer.Option(help="A run without a sign of life for so long has vanished: 10m.")] = "10m",
+    longest: Annotated[str, typer.Option(help="A run that is at work for longer is told; one of a schedule is cancelled: 6h.")] = "6h",
     names: Annotated[list[str] | None, typer.Option("--deployment", help="One of `nightly` to look after; those on schedule else.")] = None,
-    test: Annotated[bool, typer.Option("--test", help="Only send a test alert, to the channel that RECSYS_ALERTS names.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Only send a test alert, to RECSYS_ALERTS and RECSYS_ALERTS_URL.")] = False,
+    only_server: Annotated[bool, typer.Option("--only-server", help="Only ask whether the server answers: from another machine.")] = False,
 ) -> None:
     """Look after the nights of the server at PREFECT_API_URL, as the deployment `watch` does: for a timer beside the worker."""
     if not os.environ.get("PREFECT_API_URL"):
         raise ConfigError(
             "`recsys watch` looks after the runs of a server: export PREFECT_API_URL=http://127.0.0.1:4200/api, or where it is."
         )
-    from flows import local, machine
+    from flows import local, machine, outage
 
+    machine.settle()
     if test:
-        machine.settle()
-        from flows import alerts  # imports Prefect, which reads the environment
+        from flows import channel  # imports Prefect, which reads the environment
 
-        console.say(alerts.send_test())
+        console.say(channel.send_test())
         return
-    asked = {"published_by": published_by, "max_age": max_age, "silence": silence, "names": tuple(names or ())}
+    outage.check(console.say)
+    if only_server:
+        console.say(f"A server answers at {os.environ['PREFECT_API_URL']}.")
+        return
+    asked = {"published_by": published_by, "max_age": max_age, "silence": silence, "longest": longest, "names": tuple(names or ())}
     console.say(local.run("watch", asked).message)
 
 

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from prefect.states import Completed, Crashed, Scheduled, State
 from flows import alerts
 from flows.nightly import nightly
 from recsys.config import Data, Events, Features, Levels
-from recsys.errors import ConfigError, RecsysError
 from recsys.features import checks
 from recsys.features.drift import measure_drift
 from recsys.features.profile import PROFILE
@@ -60,13 +60,6 @@ def test_a_night_is_told_once_per_cause(chat: Chat, tmp_path: Path) -> None:
     failed_night(tmp_path / "shop", as_of="2026-03-02")
     failed_night(tmp_path / "other" / "shop")
     assert chat.subjects == ["recsys shop 2026-03-01: failed"] * 2 + ["recsys shop 2026-03-02: failed", "recsys shop 2026-03-01: failed"]
-
-
-def test_a_night_that_takes_too_long(chat: Chat, tmp_path: Path) -> None:
-    hurried = nightly.with_options(timeout_seconds=0.01)
-    state = hurried(as_of=datetime(2026, 3, 1), store=str(tmp_path / "shop"), data=Data(demo={"n_users": 500}), return_state=True)
-    assert state.name == "TimedOut"
-    assert chat.subjects == ["recsys shop 2026-03-01: timed out"]
 
 
 def test_a_killed_run_is_told_by_its_worker(chat: Chat, tmp_path: Path) -> None:
@@ -149,6 +142,16 @@ def test_a_message_that_cannot_be_sent_breaks_nothing_and_is_sent_later(
     assert chat.subjects == ["recsys shop 2026-03-01: failed"]
 
 
+def test_what_became_of_a_message(chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alert, log = alerts.Alert(str(tmp_path / "shop"), "2026-03-01", "stale data", "Old.", "It is.", "Look.", ()), logging.getLogger("flows")
+    chat.status = 503
+    assert alerts.send(alert, log) == "failed"
+    chat.status = 200
+    assert [alerts.send(alert, log), alerts.send(alert, log)] == ["sent", "known"]
+    monkeypatch.delenv("RECSYS_ALERTS")
+    assert [alerts.send(alert, log), alerts.send(replace(alert, night="2026-03-02"), log)] == ["known", "failed"]
+
+
 @pytest.mark.parametrize(
     ("channel", "says"),
     [("custom-webhook", "names no block: write its type and its name"), ("slack-webhook/absent", "Unable to find block document")],
@@ -202,7 +205,7 @@ def test_a_store_that_nobody_can_name_is_told(chat: Chat) -> None:
         "${NOT_SET_ANYWHERE}/shop", "2026-03-01", "failed", "It failed.", "ConfigError: export it", "Export it.", ("here",)
     )
     log = logging.getLogger("flows")
-    assert [alerts.send(alert, log), alerts.send(alert, log)] == [True, False]
+    assert [alerts.send(alert, log), alerts.send(alert, log)] == ["sent", "known"]
     assert chat.subjects == ["recsys shop 2026-03-01: failed"]
 
 
@@ -232,18 +235,6 @@ def test_what_runs_the_same_again(prefect_server: None, name: str, deployed: dic
         assert alerts.again(run) == f"`prefect deployment run {command}`"
         client.delete_deployment(deployment)
         assert alerts.again(run) == "its deployment is gone, so deploy first"
-
-
-def test_a_test_alert_says_whether_messages_arrive(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert alerts.send_test() == "Sent to custom-webhook/on-call. Has it arrived?"
-    assert chat.subjects == ["recsys: a test"]
-    chat.status = 503
-    with pytest.raises(RecsysError, match="The test could not be sent: HTTPStatusError: Server error '503") as told:
-        alerts.send_test()
-    assert "t0ken" not in str(told.value)
-    monkeypatch.delenv("RECSYS_ALERTS")
-    with pytest.raises(ConfigError, match="RECSYS_ALERTS names no channel: export RECSYS_ALERTS="):
-        alerts.send_test()
 
 
 def test_nobody_is_told_of_a_run_by_hand(chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from flows.run import Run
 from recsys import published, turn, windows
 from recsys.errors import ContractError
 from recsys.store import Store
+from tests.flows.conftest import Chat
 
 DAY = timedelta(days=1)
 TODAY = windows.midnight(datetime.now(timezone.utc))
@@ -125,6 +126,18 @@ def test_a_missed_night_that_cannot_be_made_stops_nobody(nights: Nights) -> None
     nights.broken.add(TODAY - 2 * DAY)
     assert nights.run(TODAY, late=0, catch_up=3).is_completed()
     assert nights.made == [(TODAY - DAY, TODAY - 3 * DAY), (TODAY, TODAY - DAY)]
+
+
+def test_what_becomes_of_a_missed_night_is_told_as_of_any_other(nights: Nights, chat: Chat) -> None:
+    record(nights.store, TODAY - 4 * DAY)
+    nights.broken.add(TODAY - 3 * DAY)
+    nights.run(TODAY, late=0, catch_up=3)
+    label = [windows.label(TODAY - n * DAY) for n in range(4)]
+    rejected = [f"recsys {nights.store.root.name} {label[n]}: candidate rejected" for n in (2, 1, 0)]
+    assert chat.subjects == [f"recsys {nights.store.root.name} {label[3]}: failed", *rejected]
+    what, why, *_ = chat.messages[0]["body"].split("\n\n")
+    assert what.startswith(f"{label[3]}, made up for by nightly-{label[0]}, failed. Published is ")
+    assert why == "Why: ContractError: low_day_volume"
 
 
 def test_after_a_run_that_was_killed_in_a_missed_night_tonight_comes_first(nights: Nights) -> None:

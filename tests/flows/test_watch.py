@@ -1,50 +1,23 @@
 """The watch: runs that vanished, nights that are late, lists made from old data. Times are given, and never waited for."""
 
 import re
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.events import emit_event
-from prefect.states import Cancelling, Failed, Pending, Running
+from prefect.states import Cancelling, Failed, Pending, State
 
 from flows import deployments, vanished, watch
-from recsys import published
-from recsys.errors import ConfigError
-from recsys.store import Draft, Store
+from recsys.errors import ConfigError, RecsysError
+from recsys.store import Store
 from recsys.windows import label, midnight, parse_as_of
-from tests.flows.conftest import Chat
+from tests.flows.conftest import Chat, at_work, night
 from tests.flows.test_deployed import wait_for
 
 TEN_MINUTES = timedelta(minutes=10)
-
-
-@pytest.fixture
-def client(prefect_server: None) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
-
-
-@pytest.fixture
-def deployed(client: SyncPrefectClient, tmp_path: Path) -> UUID:
-    """A deployment of `nightly` whose schedule is on, and whose next run waits for the one before."""
-    return client.create_deployment(
-        client.create_flow_from_name("nightly"), tmp_path.name, parameters={"store": str(tmp_path / "shop")}, concurrency_limit=1,
-        concurrency_options={"collision_strategy": "ENQUEUE"}, schedules=[],
-    )  # fmt: skip
-
-
-def at_work(client: SyncPrefectClient, deployment: UUID) -> FlowRun:
-    """A run that its worker has begun."""
-    run = client.create_flow_run_from_deployment(deployment, parameters={"as_of": "2026-03-01"})
-    client.set_flow_run_state(run.id, Pending())
-    client.set_flow_run_state(run.id, Running())
-    return client.read_flow_run(run.id)
 
 
 def slots(client: SyncPrefectClient, deployment: UUID) -> int:
@@ -79,8 +52,8 @@ def test_a_run_that_vanished_is_crashed_and_the_next_night_has_its_slot(client: 
     gone, following = at_work(client, deployed), client.create_flow_run_from_deployment(deployed)
     waits = client.set_flow_run_state(following.id, Pending())
     assert waits.state is not None and waits.state.name == "AwaitingConcurrencySlot", "it waits and is not cancelled"
-    state = vanished.mark(client, gone)
-    assert state.is_crashed() and "No sign of life since" in str(state.message)
+    state = vanished.mark(client, gone, TEN_MINUTES)
+    assert state.is_crashed() and str(state.message).startswith("No sign of life for 10 minutes: its machine went down")
     assert slots(client, deployed) == 0
     begins = client.set_flow_run_state(following.id, Pending())
     assert begins.state is not None and begins.state.is_pending()
@@ -95,7 +68,7 @@ def test_the_slot_of_a_run_at_work_is_not_taken_for_that_of_a_vanished_one(clien
         client.update_global_concurrency_limit(limit.name, vanished.GlobalConcurrencyLimitUpdate(active_slots=wrong))
         assert len(vanished.free_slots(client, ["nightly"])) == (wrong == 0)
         assert slots(client, deployed) == 1
-    vanished.mark(client, run)
+    vanished.mark(client, run, TEN_MINUTES)
     client.update_global_concurrency_limit(limit.name, vanished.GlobalConcurrencyLimitUpdate(active_slots=1))
     assert len(vanished.free_slots(client, ["nightly"])) == 1 and slots(client, deployed) == 0
 
@@ -103,7 +76,7 @@ def test_the_slot_of_a_run_at_work_is_not_taken_for_that_of_a_vanished_one(clien
 def test_a_run_that_was_cancelled_before_it_vanished_is_cancelled(client: SyncPrefectClient, deployed: UUID) -> None:
     run = at_work(client, deployed)
     client.set_flow_run_state(run.id, Cancelling())
-    assert vanished.mark(client, client.read_flow_run(run.id)).is_cancelled()
+    assert vanished.mark(client, client.read_flow_run(run.id), TEN_MINUTES).is_cancelled()
     assert slots(client, deployed) == 0
 
 
@@ -114,62 +87,9 @@ def test_a_silence_that_healthy_runs_keep_is_refused(monkeypatch: pytest.MonkeyP
         vanished.check(timedelta(minutes=5))
 
 
-def night(store: Store, as_of: str, newest_event: str | None, *, published_too: bool = True) -> published.Promotion:
-    """A night of a store: its lists, made from a features artifact whose newest event is given."""
-    moment = parse_as_of(as_of)
-
-    def features(draft: Draft) -> None:
-        draft.profile = {"events": {"event_at": {"max": newest_event}}}
-
-    made = store.ensure("features", moment, {}, {}, features, code="recsys.store")
-    lists = store.ensure("scoring", moment, {}, {"features": made}, lambda draft: None, code="recsys.store")
-    found = published.promotion(moment, "a configuration", "candidate", {"scoring": lists}, ("It is the best.",))
-    return published.publish(store, found) if published_too else published.set_aside(store, found, "backfill")
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Store:
-    """A store whose last night is of 28 February, with events until an hour before."""
-    store = Store(tmp_path / "shop")
-    night(store, "2026-02-28", "2026-02-27 23:00:00")
-    return store
-
-
 def causes(client: SyncPrefectClient, deployment: UUID, now: str, max_age: timedelta = timedelta(days=9)) -> list[str]:
     found = watch.found_wrong(client, client.read_deployment(deployment), parse_as_of(now), "06:00", max_age)
     return [alert.cause for alert in found]
-
-
-def test_a_night_is_late_from_its_hour_until_it_is_decided(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
-    assert causes(client, deployed, "2026-03-01T05:59") == []
-    assert causes(client, deployed, "2026-03-01T06:00") == ["not published by 06:00"]
-    night(shop, "2026-03-01", None, published_too=False)
-    assert causes(client, deployed, "2026-03-01T06:00") == ["not published by 06:00"], "a backfill publishes nothing"
-    night(shop, "2026-03-01", None)
-    assert causes(client, deployed, "2026-03-01T06:00") == []
-    published.rollback(shop, "half of the lists are empty")
-    assert causes(client, deployed, "2026-03-01T06:00") == [], "a person took it back, and knows"
-    assert causes(client, deployed, "2026-03-02T06:00") == ["not published by 06:00"]
-
-
-def test_why_a_night_is_late_is_what_its_run_is_at(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
-    now = datetime.now(timezone.utc) + timedelta(seconds=5)
-    deployment, folder = client.read_deployment(deployed), str(shop.root)
-
-    def why() -> tuple[str, str]:
-        alert = watch.late(client, deployment, folder, now, "00:00")
-        assert alert.night == label(midnight(now)) and "Published is 2026-02-28." in alert.what
-        return alert.why, alert.remedy
-
-    assert why()[0] == "No run of it is on the server's list for today."
-    run = client.create_flow_run_from_deployment(deployed, name="tonight")
-    assert why() == ("tonight is Scheduled: nobody has begun it.", "Is a worker up, and has it room? Start one.")
-    client.set_flow_run_state(run.id, Pending())
-    client.set_flow_run_state(run.id, Running())
-    assert why()[0].startswith("tonight is Running since ") and why()[1].startswith("Wait for it")
-    client.set_flow_run_state(run.id, Failed(message="SourceError: has the data arrived?"))
-    assert why()[0].endswith("SourceError: has the data arrived?")
-    assert why()[1] == f"Run it again: `prefect deployment run nightly/{deployment.name} -p as_of={label(midnight(now))}`."
 
 
 def test_lists_are_stale_by_their_newest_event(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
@@ -180,7 +100,7 @@ def test_lists_are_stale_by_their_newest_event(client: SyncPrefectClient, deploy
     assert stale.why == "Their newest event is of 2026-02-27 23:00 UTC, 48 hours ago; 2d are allowed."
     night(shop, "2026-03-01", None)  # of data without times
     assert causes(client, deployed, "2026-03-02T05:00", two_days) == []
-    assert causes(client, deployed, "2026-03-03T00:01", two_days) == ["stale data"]
+    assert causes(client, deployed, "2026-03-03T00:01", two_days) == ["not published by 06:00", "stale data"], "the night before"
 
 
 def test_a_store_that_cannot_be_read_is_told(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
@@ -203,14 +123,52 @@ def test_the_watch_reads_no_tables(client: SyncPrefectClient, deployed: UUID, sh
 def test_what_was_found_is_told_whatever_becomes_of_the_rest(
     client: SyncPrefectClient, deployed: UUID, shop: Store, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A fault of ours in one thing, and a run whose parameters are none, are told, too."""
+
     def stale(store: Store) -> datetime:
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(watch, "newest_event", stale)
-    name = client.read_deployment(deployed).name
-    assert watch.watch("00:00", "2d", "10m", (name,), return_state=True).is_failed()
-    ours = [message["subject"] for message in chat.messages if f"--store {shop.root}" in message["body"]]
-    assert ours == [f"recsys shop {label(midnight(datetime.now(timezone.utc)))}: not published by 00:00"]
+    client.set_flow_run_state(at_work(client, deployed, "in spring").id, Failed(message="no"))
+    name, today = client.read_deployment(deployed).name, label(midnight(datetime.now(timezone.utc)))
+    assert look(name).is_completed()
+    assert of(chat, shop) == {f"{today}: failed", f"{today}: not published by 00:00", f"{today}: store unreadable"}
+    odd = next(message["body"] for message in chat.messages if message["subject"].endswith("failed") and str(shop.root) in message["body"])
+    assert "look at the run: how it is made again cannot be said (ConfigError: as_of 'in spring' is no date or time" in odd
+
+
+def look(name: str) -> State[None]:
+    """The watch, as at one of its looks, at one deployment whose nights have to be there at midnight."""
+    return watch.watch("00:00", "2d", "10m", "6h", (name,), return_state=True)  # type: ignore[no-any-return, call-overload]
+
+
+def of(chat: Chat, shop: Store) -> set[str]:
+    """What was told of a store, each once: night and cause."""
+    ours = [message["subject"].removeprefix("recsys shop ") for message in chat.messages if f"--store {shop.root}" in message["body"]]
+    assert len(ours) == len(set(ours))
+    return set(ours)
+
+
+def test_the_watch_fails_where_nobody_can_be_told_and_the_next_look_tells(
+    client: SyncPrefectClient, deployed: UUID, shop: Store, chat: Chat
+) -> None:
+    name, tonight = client.read_deployment(deployed).name, label(midnight(datetime.now(timezone.utc)))
+    chat.status = 503
+    unheard = look(name)
+    assert unheard.is_failed() and "Not everybody could be told, and the next look tries it again" in str(unheard.message)
+    with pytest.raises(RecsysError, match=r"says why: \d+ alerts could not be sent."):
+        unheard.result()
+    chat.status = 200
+    assert look(name).is_completed()
+    assert of(chat, shop) == {f"{tonight}: not published by 00:00", f"{tonight}: stale data"}
+
+
+def test_the_watch_says_that_nobody_is_told(
+    client: SyncPrefectClient, deployed: UUID, shop: Store, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RECSYS_ALERTS", raising=False)
+    state = look(client.read_deployment(deployed).name)
+    assert state.is_completed() and str(state.message).endswith("Nobody is told of failures: RECSYS_ALERTS is not set.")
 
 
 def test_all_that_ended_badly_lately_is_found_newest_first(
@@ -240,15 +198,18 @@ def test_the_watch_tells_each_thing_once_and_also_what_no_hook_could_tell(
     """The process of a run that vanished ran no hook, and its worker none for it."""
     name = client.read_deployment(deployed).name
     gone = at_work(client, deployed)
-    vanished.mark(client, gone)
+    vanished.mark(client, gone, TEN_MINUTES)
     for _ in range(2):
-        state = watch.watch("00:00", "2d", "10m", (name,), return_state=True)
+        state = look(name)
         assert state.is_completed() and str(state.message).startswith(f"Deployments: {name}. ")
     tonight = label(midnight(datetime.now(timezone.utc)))
-    ours = sorted(message["subject"] for message in chat.messages if f"--store {shop.root}" in message["body"])
-    assert ours == sorted([
-        "recsys shop 2026-03-01: crashed", f"recsys shop {tonight}: not published by 00:00", f"recsys shop {tonight}: stale data",
-    ])  # fmt: skip
+    assert of(chat, shop) == {"2026-03-01: crashed", f"{tonight}: not published by 00:00", f"{tonight}: stale data"}
+
+
+def test_a_look_is_named_by_its_minute(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
+    state = look(client.read_deployment(deployed).name)
+    assert state.state_details.flow_run_id is not None
+    assert re.fullmatch(r"watch-\d{4}-\d\d-\d\dT\d{4}", client.read_flow_run(state.state_details.flow_run_id).name)
 
 
 def test_only_nights_on_a_schedule_are_looked_after_unless_named(client: SyncPrefectClient, deployed: UUID) -> None:

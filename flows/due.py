@@ -1,0 +1,77 @@
+"""Nights that are due by a deployment's schedules, and those that are not published by their hour."""
+
+import asyncio
+from datetime import datetime, time, timedelta, timezone
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterExpectedStartTime
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.server.schemas.schedules import SCHEDULE_TYPES
+from pydantic import TypeAdapter
+
+from flows import alerts
+from flows.alerts import Alert
+from recsys import published, windows
+from recsys.store import Store
+
+DAY = timedelta(days=1)
+WEEK = timedelta(days=7)  # the watch was down for no longer: what was due before is history
+
+_schedules: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)  # those of the server know their dates
+
+
+def missing(deployment: DeploymentResponse, store: Store, now: datetime, published_by: str) -> list[datetime]:
+    """The nights since the last one that was decided whose hour has come, oldest first.
+
+    A night's hour is the first `published_by` (UTC) from when its run is due. Where no night was ever decided, those count
+    that were due since the deployment was made.
+    """
+    since = last_decided(store)
+    after = since + DAY if since is not None else deployment.created or now
+    due = _dates(deployment, max(after, now - WEEK), now)
+    return sorted({windows.midnight(moment) for moment in due if _hour(moment, published_by) <= now})
+
+
+def last_decided(store: Store) -> datetime | None:
+    """The newest night that was published or held, whatever a person made of it since."""
+    return max((windows.midnight(line.moment) for line in published.history(store) if line.action != "backfill"), default=None)
+
+
+def late(client: SyncPrefectClient, deployment: DeploymentResponse, store: str, nights: list[datetime], published_by: str) -> Alert:
+    """Of nights that are not published by their hour: of the newest, with those before it that nobody was told of, maybe."""
+    label, run = windows.label(nights[-1]), run_of(client, deployment, nights[-1])
+    if run is None:
+        why = "No run of it is on the server's list."
+        remedy = "Is the schedule on, and does the server make runs of it? `prefect deployment inspect`, `prefect flow-run ls`."
+    elif run.state is not None and run.state.is_scheduled():
+        why, remedy = f"{run.name} is {run.state.name}: nobody has begun it.", "Is a worker up, and has it room? Start one."
+    else:
+        assert run.state is not None
+        why = f"{run.name} is {run.state.name} since {run.state.timestamp:%H:%M} UTC. {run.state.message or ''}".strip()
+        remedy = "Wait for it, or look what it is at." if run.state.is_running() else f"See why, then {alerts.once_more(run)[1]}"
+    names = ", ".join(map(windows.label, nights))
+    what = f"{deployment.name}: {names} {'is' if len(nights) == 1 else 'are'} not published by {published_by} UTC. {alerts.stays(store)}"
+    return Alert(store, label, f"not published by {published_by}", what, why, remedy, alerts.places(run, store, "When a night stopped"))
+
+
+def run_of(client: SyncPrefectClient, deployment: DeploymentResponse, night: datetime) -> FlowRun | None:
+    """The last run of a deployment that was due on a night's day, up to now."""
+    day = FlowRunFilterExpectedStartTime(after_=night, before_=min(night + DAY, datetime.now(timezone.utc)))
+    due = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]), expected_start_time=day)
+    found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+    return found[0] if found else None
+
+
+def _dates(deployment: DeploymentResponse, start: datetime, end: datetime) -> list[datetime]:
+    """When runs were due from `start` to `end`, by the schedules that are on; by all of them where none is, as of one that is named."""
+    on = [one for one in deployment.schedules if one.active] or deployment.schedules
+    schedules = [_schedules.validate_python(one.schedule.model_dump()) for one in on]
+    return [moment for schedule in schedules for moment in asyncio.run(schedule.get_dates(start=start, end=end))]
+
+
+def _hour(moment: datetime, published_by: str) -> datetime:
+    """The first time from a moment on at which the clock, in UTC, says `published_by`."""
+    hour = datetime.combine(windows.midnight(moment), time.fromisoformat(published_by), timezone.utc)
+    return hour if hour >= moment else hour + DAY
