@@ -6,7 +6,6 @@ such a model its folder is needed, not what it was once made from: else no night
 the one before.
 """
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,15 +45,19 @@ def waste(store: Store, nights: int, promotions: int) -> Waste:
 
 
 def prune(store: Store, nights: int, promotions: int, who: str = "prune") -> Waste:
-    """Take it out of the store, when it is this run's turn: those at work may read it."""
-    with disk.explained(store.root, "prune"), store.at_work(who), store.lock("published"):
-        found = waste(store, nights, promotions)
-        for artifact in found.artifacts:
-            store.remove(artifact)
-            with suppress(OSError):  # other versions of that night are kept
-                artifact.path.parent.rmdir()
-        for folder in found.leftovers:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Take it out of the store, when it is this run's turn: those at work may read it.
+
+    Nobody waits for the bytes to go: what nobody needs is only put aside in this run's turn, and removed after it.
+    """
+    with disk.explained(store.root, "prune"):
+        with store.at_work(who), store.lock("published"):
+            found = waste(store, nights, promotions)
+            for artifact in found.artifacts:
+                store.withdraw(artifact)
+                with suppress(OSError):  # other versions of that night are kept
+                    artifact.path.parent.rmdir()
+            for folder in found.leftovers:
+                attempts.abandon(store.root, folder, folder.name)
         attempts.sweep_drafts(store.root)
         attempts.sweep_locks(store.root)
         return found

@@ -12,9 +12,8 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -199,11 +198,12 @@ class Store:
 
     def remove(self, artifact: Artifact) -> None:
         """Take an artifact out of the store; it vanishes at once, its bytes a moment later."""
-        aside = self._draft(artifact)
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(artifact.path, aside)
+        shutil.rmtree(self.withdraw(artifact), ignore_errors=True)
+
+    def withdraw(self, artifact: Artifact) -> Path:
+        """The same, but its bytes stay for now, where drafts are that nobody is at: the next sweep removes them."""
         self._verified.discard(artifact.path)
-        shutil.rmtree(aside, ignore_errors=True)
+        return attempts.abandon(self.root, artifact.path, artifact.attempt)
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -211,9 +211,13 @@ class Store:
         with disk.explained(self.root, name), attempts.lock(self.root, name):
             yield
 
-    def at_work(self, who: str) -> AbstractContextManager[Turn]:
+    @contextmanager
+    def at_work(self, who: str) -> Iterator[Turn]:
         """Held by every run while it lasts: one at a time, so that nothing it reads is taken away meanwhile."""
-        return turn(self.root, who)
+        with ExitStack() as held:
+            with disk.explained(self.root, who):
+                mine = held.enter_context(turn(self.root, who))
+            yield mine
 
     def _folder(self, step: str, as_of: datetime, version: str) -> Path:
         return self.root / step / f"as_of={label(as_of)}" / f"version={version}"
@@ -240,9 +244,6 @@ class Store:
         self.verify(found)
         return found
 
-    def _draft(self, artifact: Artifact) -> Path:
-        return self.root / ".tmp" / f"{artifact.attempt}-{uuid.uuid4().hex[:8]}"
-
     def _make(self, wanted: Artifact, key: dict[str, Any], build: Callable[[Draft], None], rebuild: bool) -> Artifact:
         with self.lock(wanted.attempt):
             if not rebuild and (found := self._finished(wanted)):  # by another run, while this one waited
@@ -251,7 +252,7 @@ class Store:
 
     def _build(self, wanted: Artifact, key: dict[str, Any], build: Callable[[Draft], None]) -> Artifact:
         attempts.sweep_drafts(self.root, ours=wanted.attempt)
-        draft = Draft(self._draft(wanted), self.root / ".scratch" / wanted.attempt)
+        draft = Draft(attempts.draft(self.root, wanted.attempt), self.root / ".scratch" / wanted.attempt)
         draft.path.mkdir(parents=True)
         draft.scratch.mkdir(parents=True, exist_ok=True)
         os.utime(draft.scratch)  # when this attempt began

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -57,9 +57,11 @@ class Turn:
         self._write()
 
     def _write(self, *now: Holder) -> None:
-        self._file.truncate(0)  # what is appended to it then is all there is
-        self._file.write("\n".join(json.dumps(asdict(one)) for one in (*now, self.killed) if one is not None))
-        self._file.flush()
+        """The note is for people and for the night after: a disk that is full stops nobody, and hides no other error."""
+        note = "\n".join(json.dumps(asdict(one)) for one in (*now, self.killed) if one is not None)
+        with suppress(OSError):
+            os.ftruncate(self._file.fileno(), 0)  # what is appended to it then is all there is
+            os.write(self._file.fileno(), note.encode())  # not by the buffer, which would try again when the file is closed
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """Pruning: what the newest nights and promotions need stays, the rest goes, and nobody at work is disturbed."""
 
 import multiprocessing
+import shutil
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from recsys import attempts, published
+from recsys import attempts, published, turn
 from recsys.errors import StoreError
 from recsys.pruning import prune, size, waste
 from recsys.store import Artifact, Draft, Store
@@ -134,6 +135,26 @@ def test_pruning_waits_for_the_runs_at_work(store: Store, tmp_path: Path) -> Non
     assert prune(store, nights=1, promotions=1).artifacts
     run.join(timeout=30)
     assert run.exitcode == 0
+
+
+def test_nobody_waits_while_the_bytes_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback, and the turn of the next run, come between putting aside and removing, which takes as long as it takes."""
+    remove, before = shutil.rmtree, [p.moment for p in published.newest(store, 2)]
+
+    def meanwhile(path: Path, **options: bool) -> None:
+        if published.current(store).moment == DAYS[5]:  # type: ignore[union-attr]
+            assert not attempts.is_held(store.root, "published") and turn.at_work(store.root) is None, "or all would hang here"
+            assert published.rollback(store, "bad lists").moment == before[0]
+            with store.at_work("nightly-2017-10-21"):
+                assert left(store) == whole, "what nobody needs is out of sight already"
+        remove(path, **options)
+
+    whole = {*((step, day) for step in ("features", "training", "scoring") for day in (4, 5)), ("training", 3)}
+    monkeypatch.setattr(attempts.shutil, "rmtree", meanwhile)
+    assert prune(store, nights=1, promotions=2).artifacts
+    assert left(store) == whole and not list((store.root / ".tmp").iterdir())
+    now = published.current(store)
+    assert now is not None and now.moment == DAYS[4] and now.artifact(Store(store.root), "scoring") is not None
 
 
 @pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (-1, 5)])

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys import turn
+from recsys import attempts, turn
+from recsys.errors import StoreError
 from recsys.store import Store
 
 HOLDS = """
@@ -87,6 +89,21 @@ def test_who_was_killed_in_a_missed_night_is_known_until_a_night_takes_heed(tmp_
         mine.heeded()
     with Store(tmp_path).at_work("nightly-2026-03-03") as later:
         assert later.killed is None
+
+
+def test_a_note_that_cannot_be_written_hides_no_error(tmp_path: Path) -> None:
+    """No file may grow here, as on a full disk: a run has its turn all the same, and says what stopped it."""
+    with Store(tmp_path).at_work("nightly-2026-03-01"):
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(StoreError, match="the reason"), Store(tmp_path).at_work("nightly-2026-03-02"):
+            assert attempts.is_held(tmp_path, "runs") and turn.at_work(tmp_path) is None
+            raise StoreError("the reason")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not attempts.is_held(tmp_path, "runs")
 
 
 def test_an_unreadable_note_hides_no_lock(tmp_path: Path) -> None:

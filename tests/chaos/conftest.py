@@ -1,9 +1,9 @@
 """Nights that fail: a small shop, a Prefect server for all of them, and the table at the end."""
 
 import os
-from collections import defaultdict
+import shutil
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL
@@ -11,7 +11,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 pytest.register_assert_rewrite("tests.chaos.nights")
 
-from tests.chaos.nights import Night  # noqa: E402
+from tests.chaos import table  # noqa: E402
+from tests.chaos.nights import BACKFILL, Night  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -30,24 +31,30 @@ def undisturbed(server: None, tmp_path_factory: pytest.TempPathFactory) -> Night
     return night
 
 
-@pytest.fixture(autouse=True)
-def row(request: pytest.FixtureRequest, record_property: Any) -> None:
-    """A row of the table is what a test says of itself in the first line of its docstring."""
-    record_property("row", str(request.function.__doc__).partition("\n")[0].rstrip("."))
+@pytest.fixture(scope="session")
+def backfilled(undisturbed: Night, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """Three published nights: the undisturbed one, and two that a backfill has made after it."""
+    store = Path(shutil.copytree(undisturbed.store, tmp_path_factory.mktemp("backfilled") / "store"))
+    backfill = Night(store, flow="backfill", given=BACKFILL)
+    assert backfill.run() == 0, backfill.said()
+    return backfill
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cases(n): how many cases the row of this test has at least, in the table of `make chaos`")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a test says of itself in the first line of its docstring is its row, also where it never begins."""
+    for item in items:
+        if isinstance(item, pytest.Function) and (cases := item.get_closest_marker("cases")):
+            item.user_properties += [("row", str(item.function.__doc__).partition("\n")[0].rstrip(".")), ("at_least", cases.args[0])]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Cases, survivals and losses, as markdown. A test with many cases records how many they were, and which were lost."""
-    rows: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for outcome in ("passed", "failed"):
-        for report in terminalreporter.getreports(outcome):
-            told = dict(report.user_properties)
-            if "row" in told:
-                rows[told["row"]][0] += told.get("cases", 1)
-                rows[told["row"]][1] += told.get("lost", outcome == "failed")
-    if rows:
+    """As markdown, to be put into the documentation."""
+    found = table.rows(report for outcome in ("passed", "failed", "error", "skipped") for report in terminalreporter.getreports(outcome))
+    if found:
         terminalreporter.section("Nights that fail", sep="-")
-        rows["all"] = [sum(counts) for counts in zip(*rows.values(), strict=True)]
-        terminalreporter.write_line("| what happens | cases | survived | lost |\n|---|---:|---:|---:|")
-        for what, (cases, lost) in rows.items():
-            terminalreporter.write_line(f"| {what} | {cases} | {cases - lost} | {lost} |")
+        for line in table.lines(found):
+            terminalreporter.write_line(line)

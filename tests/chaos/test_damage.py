@@ -39,6 +39,7 @@ def is_refused(store: Path, artifact: Artifact) -> bool:
     return False
 
 
+@pytest.mark.cases(100)
 @pytest.mark.parametrize("harm", [truncated, altered, removed], ids=lambda harm: harm.__name__)
 def test_every_file_is_missed(harm: Callable[[Path], None], undisturbed: Night, tmp_path: Path, record_property: Any) -> None:
     """Every file of every artifact truncated, altered or removed in turn: refused, and named"""
@@ -57,6 +58,7 @@ def test_every_file_is_missed(harm: Callable[[Path], None], undisturbed: Night, 
     assert lost == [] and n > 3 * len(STEPS)
 
 
+@pytest.mark.cases(7)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_night_over_a_damaged_step(step: str, undisturbed: Night, tmp_path: Path) -> None:
     """A night over a damaged artifact of each step: it says which folder, and removed, it comes to the same bytes"""
@@ -74,6 +76,7 @@ def test_a_night_over_a_damaged_step(step: str, undisturbed: Night, tmp_path: Pa
     assert_whole(store, undisturbed.store)
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("name", ["promotions.jsonl", "current.json"])
 def test_the_record_is_damaged(name: str, undisturbed: Night, tmp_path: Path) -> None:
     """The record of promotions or the pointer cut in the middle: said by `recsys verify`, and nothing is overwritten"""
