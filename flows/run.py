@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from recsys import demo, digest, windows
+from recsys import demo, digest, disk, windows
 from recsys.config import Night
 from recsys.errors import Diverged
 from recsys.evaluation.evaluate import check_evaluation, evaluate
@@ -57,7 +57,8 @@ class Run:
         earlier = [artifact for artifact in self.store.artifacts("features") if artifact.as_of < self.as_of]
         data = self.night.data
         if data.demo is not None:
-            data = demo.prepare(data, self.as_of, self.store.root / "demo")
+            with disk.explained(self.store.root, "features"):
+                data = demo.prepare(data, self.as_of, self.store.root / "demo")
         return build_features(
             self.store, self.as_of, data, self.night.features,
             previous=earlier[-1] if earlier else None, started=self.started, rebuild=self.rebuild,
