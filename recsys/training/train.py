@@ -31,7 +31,7 @@ from recsys.recipes import resolve
 from recsys.splits import learnt_from
 from recsys.store import Artifact, Draft, Store
 from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, active, hold_out, seed_of, trainable
-from recsys.training.epochs import Epochs
+from recsys.training.epochs import CheckpointFile, Epochs
 from recsys.training.module import SequenceModule
 from recsys.training.parts import Parts
 from recsys.training.warm_start import warm_start
@@ -177,6 +177,7 @@ def _fit(module: SequenceModule, fitted: Epochs, parts: Parts, max_epochs: int, 
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,
         callbacks=[*parts.built_callbacks(), fitted],
+        plugins=[CheckpointFile()],
         default_root_dir=scratch,
         logger=False,
         enable_model_summary=False,
@@ -196,7 +197,7 @@ def _last_epoch(checkpoint: Path) -> Path | None:
         return None
     try:
         torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)  # weights and numbers: nothing in it is run
-    except (UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except (UnpicklingError, EOFError, OSError, RuntimeError, ValueError) as error:
         log.warning("%s cannot be read (%s), so the training begins anew.", checkpoint, str(error).partition("\n")[0])
         checkpoint.unlink()
         return None
