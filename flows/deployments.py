@@ -3,11 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from datetime import datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
+from cronsim import CronSim, CronSimError
 
+from recsys import windows
 from recsys.config import Evaluation, Night, expand
 from recsys.errors import ConfigError
 from recsys.validation import closest, validated
@@ -29,6 +34,23 @@ def of_store(folder: Path) -> list[str]:
     """Names of the deployments of `nightly` whose store this folder is."""
     nights = [d for d in _mapping(FILE)["deployments"] if d["entrypoint"].endswith(":nightly")]
     return [d["name"] for d in nights if _folder(d["parameters"].get("store", "store")) == _folder(str(folder))]
+
+
+def schedules() -> dict[str, list[dict[str, Any]]]:
+    """The schedules of every deployment, by its name as `nightly/demo`."""
+    return {f"{d['entrypoint'].rpartition(':')[2]}/{d['name']}": d.get("schedules") or [] for d in _mapping(FILE)["deployments"]}
+
+
+def due(folder: Path, after: datetime, now: datetime) -> list[datetime]:
+    """Nights after `after` for which the schedules of the store's nights had a run by `now`, oldest first."""
+    on = [schedule for name in of_store(folder) for schedule in schedules()[f"nightly/{name}"] if schedule.get("active", True)]
+    before = windows.midnight(after) + timedelta(days=1, minutes=-1)
+    found: set[datetime] = set()
+    for schedule in on:
+        with suppress(CronSimError):  # Prefect knows other kinds of schedule, which are nobody's night
+            times = CronSim(schedule.get("cron", ""), before.astimezone(ZoneInfo(schedule.get("timezone", "UTC"))))
+            found |= set(map(windows.midnight, takewhile(lambda time: time <= now, times)))
+    return sorted(found)
 
 
 def flows() -> list[str]:

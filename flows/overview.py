@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from flows import deployments
 from flows.console import say, short, table
 from recsys import difference, published, turn
 from recsys.difference import Change
 from recsys.pruning import Waste, size
 from recsys.status import STEPS, Cell, status
 from recsys.store import Artifact, Store
-from recsys.windows import label
+from recsys.windows import label, parse_as_of
 
 if TYPE_CHECKING:
     from flows.plan import Line  # imports torch
@@ -25,16 +26,24 @@ def show_status(store: Store, nights: int) -> None:
     """Nights × steps with version, age and size of each; what failed and why; what is published and held; the disk."""
     found = status(store, nights)
     now = datetime.now(timezone.utc)
+    missed = deployments.due(store.root, parse_as_of(found[0].label), now) if found else []
     rows: list[list[str | Text]] = []
+    if missed:
+        rows.append(["\nto ".join(dict.fromkeys(map(label, (missed[0], missed[-1])))), *[_cell(Cell("missing"), now)] * len(STEPS)])
     for night in found:
         rows.append([f"{night.label}\n{night.decision}", *(_cell(night.steps[step], now) for step in STEPS)])
     say(table(f"{short(store.root)} (* is published now)", ["night", *STEPS], rows))
     for night in found:
         for step, cell in night.steps.items():
             if cell.error:
-                say(f"{night.label} {step} {cell.version} failed {_age(cell.at, now)} ago: {cell.error}")
+                say(f"{' '.join(filter(None, (night.label, step, cell.version)))} failed {_age(cell.at, now)} ago: {cell.error}")
     if not found:
         say("No night has left anything here yet.")
+    if missed:
+        say(
+            f"Of {len(missed)} on the schedule since there is nothing: no run began, or it stopped before its first step. "
+            "`prefect flow-run ls --flow-name nightly --state-type FAILED --state-type CRASHED` names those that stopped."
+        )
     if (run := turn.at_work(store.root)) is not None:
         say(f"At work now: {run}.")
     if (waiting := published.held(store)) is not None:
@@ -79,6 +88,21 @@ def show_waste(store: Store, waste: Waste, done: bool) -> None:
     kept = f"{label(waste.kept_nights[0])} to {label(waste.kept_nights[-1])}" if waste.kept_nights else "none there are"
     total = f"{len(waste.artifacts)} artifacts and {len(waste.leftovers)} leftovers, {in_bytes(waste.bytes)}"
     say(f"{what}: {total}. Nights kept whole: {kept}. In {short(store.root)}.")
+    if blind := blinded(store, waste):
+        say(blind)
+
+
+def blinded(store: Store, waste: Waste) -> str:
+    """A sentence, where this takes nights that tonight's data are to be compared with: their profiles go with their tables."""
+    measured = store.artifacts("drift")
+    wanted = measured[-1].manifest["config"]["drift"]["nights"] if measured else 0
+    gone = {artifact.as_of for artifact in waste.artifacts if artifact.step == "features"}
+    left = {artifact.as_of for artifact in store.artifacts("features") if artifact not in waste.artifacts}
+    newest = sorted(gone | left)[-wanted:] if wanted else []
+    if left.issuperset(newest):
+        return ""
+    n = len(left.intersection(newest))
+    return f"Data are then compared with {n} of the last {wanted} nights only (features.drift.nights): --nights {wanted} keeps them all."
 
 
 def show_difference(names: tuple[str, str], before: Mapping[str, Artifact], after: Mapping[str, Artifact]) -> None:
@@ -117,11 +141,13 @@ def show_plan(store: Store, night: datetime, lines: Sequence["Line"]) -> None:
     if not lines:
         say(f"{label(night)} was published with this configuration: nothing to do.")
         return
-    says = {"reused": "is reused", "runs": "runs", "follows": "depends"}
+    says = {"reused": "is reused", "runs": "runs", "follows": "depends", "stops": "would stop"}
     rows = [[line.step, says[line.does], line.version[:7], "; ".join(line.reasons)] for line in lines]
     say(table(f"recsys nightly --as-of {label(night)}, in {short(store.root)}", ["step", "", "version", "why"], rows, flexible={"why"}))
     if any(line.does == "follows" for line in lines):
         say("What depends is reused where the step before comes to the same bytes as earlier, and runs otherwise.")
+    elif lines[-1].does == "stops":
+        say("The night would stop there. Where the change is meant, allow it: `stop` of that measure, under features.drift.")
     elif all(line.does == "reused" for line in lines):
         say("Every step is there: the run would only publish.")
 

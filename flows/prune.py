@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from prefect import flow, runtime
+from prefect import flow, get_run_logger, runtime
 from prefect.states import Completed, State
 from pydantic import Field
 
 from flows import alerts, ui
-from flows.overview import in_bytes
+from flows.overview import blinded, in_bytes
 from recsys import pruning, windows
 from recsys.pruning import Waste
 from recsys.store import Store
@@ -31,5 +31,7 @@ def prune(
     """
     gone = pruning.prune(Store(store), nights, promotions, who=str(runtime.flow_run.name))
     ui.show_waste(Store(store), gone)
+    if blind := blinded(Store(store), gone):
+        get_run_logger().warning(blind)
     what = f"{len(gone.artifacts)} artifacts and {len(gone.leftovers)} leftovers, {in_bytes(gone.bytes)}"
     return Completed(message=f"Removed: {what}.", data=gone)

@@ -8,6 +8,7 @@ import yaml
 
 from flows import deployments
 from recsys.errors import ConfigError
+from recsys.windows import parse_as_of
 
 WRITTEN = yaml.safe_load(deployments.FILE.read_text())["deployments"]
 DATA_SETS = [d["name"] for d in WRITTEN if d["entrypoint"].endswith(":nightly")]
@@ -47,6 +48,31 @@ def test_every_schedule_is_in_utc_and_the_demo_runs() -> None:
     schedules = [schedule for d in WRITTEN for schedule in d.get("schedules", [])]
     assert schedules and {schedule["timezone"] for schedule in schedules} == {"UTC"}
     assert of("nightly")["demo"]["schedules"][0]["active"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "now", "nights"),
+    [
+        ({"cron": "15 4 * * *"}, "2026-03-04T04:14", ["02", "03"]),
+        ({"cron": "15 4 * * *"}, "2026-03-04T04:15", ["02", "03", "04"]),
+        ({"cron": "0 0 * * *"}, "2026-03-02", ["02"]),
+        ({"cron": "15 4 * * 1"}, "2026-03-09T05:00", ["02", "09"]),  # Mondays
+        ({"cron": "30 0 * * *", "timezone": "Europe/Berlin"}, "2026-03-03T23:29", ["02"]),  # 23:30 in UTC, of the night before
+        ({"cron": "30 0 * * *", "timezone": "Europe/Berlin"}, "2026-03-03T23:30", ["02", "03"]),
+        ({"cron": "15 4 * * *", "active": False}, "2026-03-04T05:00", []),
+        ({"interval": 3600}, "2026-03-04T05:00", []),
+    ],
+)
+def test_nights_that_a_schedule_has_come_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: dict[str, Any], now: str, nights: list[str]
+) -> None:
+    nightly = {"entrypoint": "flows/nightly.py:nightly", "parameters": {"store": str(tmp_path / "shop")}}
+    written = [{**nightly, "name": "shop", "schedules": [schedule]}, {**nightly, "name": "other", "parameters": {"store": "elsewhere"}}]
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": written}))
+    monkeypatch.setattr(deployments, "FILE", tmp_path / "prefect.yaml")
+    found = deployments.due(tmp_path / "shop", parse_as_of("2026-03-01"), parse_as_of(now))
+    assert [f"{night:%d}" for night in found] == nights
+    assert deployments.due(tmp_path / "elsewhere", parse_as_of("2026-03-01"), parse_as_of(now)) == []
 
 
 def test_unknown_deployment_names_the_closest() -> None:

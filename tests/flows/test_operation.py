@@ -82,6 +82,22 @@ def test_status_says_what_failed_and_what_is_held(store: Store) -> None:
     assert f"2017-10-18 {held.id} is held for a person" in shown
 
 
+def test_status_has_a_row_for_nights_of_the_schedule_of_which_there_is_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly = {"name": "mine", "entrypoint": "flows/nightly.py:nightly", "parameters": {"store": str(store.root), "data": {"demo": {}}}}
+    for active in (True, False):
+        schedules = [{"slug": "nightly", "cron": "0 0 * * *", "timezone": "UTC", "active": active}]
+        (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [{**nightly, "schedules": schedules}]}))
+        monkeypatch.setattr(deployments, "FILE", tmp_path / "prefect.yaml")
+        shown = recsys(store.root, "status")
+        assert shown.exit_code == 0, shown.output
+        lines = shown.stdout.splitlines()
+        first = lines[next(number for number, line in enumerate(lines) if line.startswith("night ")) + 1].split()
+        assert first == (["2017-10-19", *["missing"] * 7] if active else ["2017-10-18", "done", *["missing"] * 4, "done", "missing"])
+        assert ("on the schedule since there is nothing" in shown.stdout) == active
+
+
 def test_status_says_which_run_is_at_work(store: Store) -> None:
     with store.at_work("nightly-2017-10-19"):
         assert "At work now: nightly-2017-10-19 (process " in recsys(store.root, "status").stdout
@@ -169,6 +185,19 @@ def test_prune_shows_first_and_removes_when_told(store: Store) -> None:
     done = recsys(store.root, "prune", "--nights", 1, "--promotions", 2, "--yes")
     assert "Removed: 4 artifacts" in done.stdout and len(store.artifacts()) == 4
     assert "Would go: 0 artifacts" in recsys(store.root, "prune", "--nights", 1, "--promotions", 2).stdout
+
+
+@pytest.mark.parametrize(
+    ("nights", "says"), [(1, "compared with 1 of the last 3 nights only"), (2, "with 2 of the last 3"), (3, ""), (9, "")]
+)
+def test_prune_says_where_it_leaves_too_little_to_compare_with(store: Store, nights: int, says: str) -> None:
+    store.ensure(
+        "drift", DAYS[3], {"drift": {"nights": 3}}, {"features": store.find("features")}, lambda draft: None, code="recsys.windows"
+    )
+    for words in ((), ("--yes",)):
+        shown = recsys(store.root, "prune", "--nights", nights, "--promotions", 1, *words)
+        assert shown.exit_code == 0, shown.output
+        assert says in shown.stdout and ("features.drift.nights" in shown.stdout) == bool(says)
 
 
 def test_verify_ends_with_one_where_something_is_damaged(store: Store) -> None:
