@@ -11,15 +11,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 from uuid import UUID
 
-from recsys.errors import StoreError
+from recsys.errors import ConfigError, StoreError
 from recsys.store import Store
 
 LOOPBACK = ("127.0.0.1", "localhost")
+SECONDS_TO_ANSWER = 15  # of a server that is busy
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Done:
 def run(name: str, parameters: dict[str, Any]) -> Done:
     """Run the flow of this name, as `nightly` or `score`; what stops it is raised."""
     home = settle(Store(parameters.get("store", "store")).root)  # a watch has none
+    check_server(f" `env -u PREFECT_API_URL recsys {name} …` does without one." if "store" in parameters else "")
     flow = _flow(name)
     with stopped_like_ctrl_c():
         state = flow(**parameters, return_state=True)
@@ -70,6 +75,19 @@ def settle(store: Path) -> Path:
     except OSError as error:
         raise StoreError(f"{home} cannot be made ({error.strerror}): give another --store, or PREFECT_HOME for Prefect's files.") from None
     return home
+
+
+def check_server(otherwise: str = "") -> None:
+    """ConfigError where PREFECT_API_URL names a server that does not answer; `otherwise` says what else can be done."""
+    if not (url := os.environ.get("PREFECT_API_URL")):
+        return
+    try:
+        urlopen(f"{url.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError, HTTPException) as error:
+        if isinstance(error, HTTPError) and error.code < 500:  # of a proxy that asks who we are, say
+            return
+        why = str(getattr(error, "reason", error)) or type(error).__name__
+        raise ConfigError(f"No Prefect server answers at PREFECT_API_URL={url} ({why}). Start it, or name another.{otherwise}") from None
 
 
 def _flow(name: str) -> Any:

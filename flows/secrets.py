@@ -8,6 +8,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
+from flows import local
 from recsys.config import Group, provide
 from recsys.config.groups import BLOCK
 from recsys.errors import ConfigError
@@ -22,6 +23,7 @@ def provide_blocks(group: Group) -> None:
     from prefect.blocks.system import Secret
     from prefect.settings import PREFECT_API_URL
 
+    local.check_server(f" {names[0]!r} is a Secret block that it keeps.")
     for name in names:
         written = f"${{{BLOCK}{name}}}"
         if not PREFECT_API_URL.value():
