@@ -1,4 +1,5 @@
-# Needs Python 3.11 or 3.12, make and git; everything else goes into .venv, in the exact versions of constraints.txt.
+# Needs Python 3.11 or 3.12, make and git; everything else goes into .venv, in the exact versions of constraints.txt, with what
+# EXTRAS names of pyproject.toml's optional dependencies: make -B .venv/installed EXTRAS=postgres,s3
 # The tests of the PostgreSQL export start a server of their own; they are skipped where none is installed (apt-get install postgresql).
 #
 #   make nightly                                    the whole night on the demo shop (ARGS="--set training.max_epochs=3")
@@ -7,6 +8,7 @@
 #   make lint                                       ruff and mypy
 #   make bench                                      side by side with RecTools (ARGS="--data data --rows train-kion recommend-kion")
 
+EXTRAS ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
@@ -43,11 +45,11 @@ clean:
 .venv/installed: pyproject.toml constraints.txt
 	@echo "Installing into .venv (a few minutes the first time)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".$(if $(EXTRAS),[$(EXTRAS)])"
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,postgres]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,postgres,s3]"
 	touch $@
 
 # The incumbent has an environment of its own.
