@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from prefect.cli._app import _app as prefect
 from typer.testing import CliRunner
 
 from flows import deployments
@@ -34,11 +36,11 @@ def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-def commands(document: Path) -> list[list[str]]:
+def commands(document: Path, program: str = "recsys") -> list[list[str]]:
     """Every `recsys …` line of the shell blocks, as arguments."""
     lines = "\n".join(blocks(document, "sh")).replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
-    return [arguments for command, *arguments in filter(None, words) if Path(command).name == "recsys"]
+    return [arguments for command, *arguments in filter(None, words) if Path(command).name == program]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -65,6 +67,34 @@ def test_commands_exist_with_their_options(document: Path) -> None:
     for arguments in commands(document):
         answer = CliRunner().invoke(app, [*arguments, "--help"])
         assert answer.exit_code == 0, f"recsys {' '.join(arguments)}: {answer.output}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_of_prefect_exist_with_their_options(document: Path) -> None:
+    for arguments in commands(document, "prefect"):
+        prefect.parse_args(arguments, exit_on_error=False, print_error=False)
+        if arguments[:2] == ["deployment", "run"]:
+            assert arguments[2] in deployments.schedules()
+
+
+def test_the_runbook_lists_the_last_runs_and_not_those_that_are_planned() -> None:
+    """Of all states, Prefect lists the farthest in the future first."""
+    listed = [arguments for arguments in commands(ROOT / "docs" / "operate.md", "prefect") if arguments[:2] == ["flow-run", "ls"]]
+    assert listed
+    for arguments in listed:
+        states = {state for option, state in pairwise(arguments) if option == "--state-type"}
+        assert states and "SCHEDULED" not in states
+
+
+def test_extras_that_are_asked_for_are_installed_with_the_pinned_rest() -> None:
+    def installs(*given: str) -> str:
+        plain = {name: value for name, value in os.environ.items() if name != "EXTRAS"}
+        command = ["make", "-n", "-B", ".venv/installed", *given]
+        done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
+        return next(line for line in done.stdout.splitlines() if " install " in line)
+
+    assert installs().endswith('--constraint constraints.txt --editable "."')
+    assert installs("EXTRAS=postgres,s3").endswith('--constraint constraints.txt --editable ".[postgres,s3]"')
 
 
 def test_the_readme_has_what_is_tested_here() -> None:

@@ -1,9 +1,11 @@
 """The `recsys` command as a person uses it: what it prints, and how it ends."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from recsys.config import Data, Shop
 from recsys.demo import prepare
 from recsys.model.hyperparameters import from_flat
 from recsys.store import Store
+from tests.test_documents import ROOT, commands
 
 AS_OF = "2025-06-02"
 TINY = {
@@ -275,3 +278,21 @@ def test_a_mistake_in_the_configuration_ends_before_any_server_is_started(
     assert ended.exit_code == 1, ended.output
     assert says in " ".join(ended.stderr.split()) and "Traceback" not in ended.output
     assert not (tmp_path / "shop").exists(), "nothing is written either"
+
+
+def test_the_commands_of_the_runbook_that_only_look_run_as_they_stand_there(store: Store, user: str, tmp_path: Path) -> None:
+    """On this store, of whose night there is a second promotion: so that the last two can be compared."""
+    shutil.copytree(store.root, tmp_path / "shop")
+    copy = Store(tmp_path / "shop")
+    now = published.current(copy)
+    assert now is not None
+    published.publish(copy, replace(now, id="0c4f4bc71c63", reasons=("again",)))
+    night, looks = re.compile(r"20\d\d-\d\d-\d\d"), ("status", "show", "diff", "verify", "plan", "path")
+    asked = [
+        words for words in commands(ROOT / "docs" / "operate.md") if words[0] in looks or (words[0] == "prune" and "--yes" not in words)
+    ]
+    assert {words[0] for words in asked} >= {"status", "show", "diff", "verify", "prune"}
+    for words in asked:
+        given = [user if before == "--user" else night.sub(AS_OF, word) for before, word in zip(["", *words], words, strict=False)]
+        done = recsys(*given, "--store", copy.root)
+        assert done.exit_code == 0, f"recsys {' '.join(words)}: {done.output}"
