@@ -8,15 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import deployments
+from flows import deployments, vanished
+from flows.server import look_for_vanished
+from recsys import turn
 
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -165,3 +170,56 @@ def test_a_worker_runs_a_backtest_from_the_form(server: Server, tmp_path: Path) 
     assert "Otherwise than deployed: backtest.n_folds: 2 (deployed: 1)" in (tmp_path / "worker.log").read_text()
     tables = {str(artifact["key"]): artifact for artifact in server.ask("artifacts/filter", {})}
     assert len(json.loads(str(tables["store-backtest-models"]["data"]))) == 2 and "store-backtest-folds" in tables
+
+
+@contextmanager
+def at_work(server: Server, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A night of the demo shop that a worker has begun, which takes minutes: its run, and the worker."""
+    worker = server.start([PREFECT, "worker", "start", "--pool", "local-process", "--type", "process"], folder / "worker.log")
+    try:
+        given = ["-p", "as_of=2025-06-01", "-p", f"store={folder / 'store'}"]
+        assert server.prefect("deployment", "run", "nightly/demo", *given).returncode == 0
+        wait_for(lambda: turn.at_work(folder / "store"), 300, "the night has its turn")
+        (run,) = server.ask("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}})
+        yield str(run["id"]), worker
+    finally:
+        for process in psutil.Process(worker.pid).children(recursive=True) if worker.poll() is None else ():
+            process.kill()
+        if worker.poll() is None:
+            worker.terminate()
+            worker.wait(60)
+
+
+def state_of(server: Server, run: str) -> dict[str, object]:
+    (found,) = server.ask("flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+    assert isinstance(found["state"], dict)
+    return found["state"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_cancelled_frees_the_turn_of_its_store(server: Server, tmp_path: Path) -> None:
+    """As the runbook says for a run in which nothing moves, and as the watch does."""
+    with at_work(server, tmp_path) as (run, _):
+        cancelled = server.prefect("flow-run", "cancel", run)
+        assert cancelled.returncode == 0, cancelled.stdout + cancelled.stderr
+        wait_for(lambda: state_of(server, run)["type"] == "CANCELLED", 300, "the run is cancelled")
+        wait_for(lambda: turn.at_work(tmp_path / "store") is None, 60, "its process is gone")
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_with_its_worker_is_marked_by_the_automation(server: Server, tmp_path: Path) -> None:
+    """That of `recsys deploy`, with less patience: its 300 s are ten signs of life, of which Prefect allows one in 30 s at most."""
+    impatient = timedelta(seconds=20)
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        look_for_vanished(impatient)
+        try:
+            with at_work(server, tmp_path) as (run, worker):
+                children = psutil.Process(worker.pid).children(recursive=True)
+                for process in (worker, *children):
+                    process.kill()
+                worker.wait(60)
+                wait_for(lambda: turn.at_work(tmp_path / "store") is None, 60, "nobody has the turn, whatever the server knows")
+                wait_for(lambda: state_of(server, run)["type"] == "CRASHED", 300, "the automation marks the run")
+                assert state_of(server, run)["message"] == vanished.message(impatient)
+        finally:
+            look_for_vanished(timedelta(seconds=300))
