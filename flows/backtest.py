@@ -65,8 +65,7 @@ def backtest(
         listed: list[Listed] = []
         models: dict[str, Artifact | None] = {}
         for fold in plan:
-            for contender in contenders:
-                models[contender.name] = folds.trained(run, contender, fold, histories, models.get(contender.name))
-                listed.append(folds.listed(run, backtest, contender, fold, histories, models[contender.name]))
+            models = {one.name: folds.trained(run, one, fold, histories, models.get(one.name)) for one in contenders}
+            listed += folds.listed(run, backtest, contenders, fold, histories, models)
         compared = folds.compared(run, backtest, histories, listed)
         return Completed(message=f"{verdict(fold_rows(run.store, compared))} Nothing was published.", data=compared)

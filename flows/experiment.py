@@ -68,8 +68,8 @@ def experiment(
         tables = steps.features(run)
         histories = steps.sequences(run, tables)
         rival = comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too
-        variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival)
-        comparison = steps.evaluation(run, histories, variant, rival)
-        decision = Decision.load(steps.promotion(run, comparison))
+        variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival.model)
+        comparison = steps.evaluation(run, histories, variant, rival.model)
+        decision = Decision.load(steps.promotion(run, comparison, rival.why))
         message = f"Nothing was published for {windows.label(run.as_of)}. It would be: {decision.reasons[0]}"
         return Completed(message=message, data=comparison)

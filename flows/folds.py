@@ -1,6 +1,6 @@
 """The tasks of a backtest: a model of a fold, a contender's lists of it, and the comparison of all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from flows.contenders import Contender, name_of
 from flows.steps import Run, progress_of
 from recsys.config import Backtest, expand
 from recsys.evaluation.backtest import Listed, backtest, fold_rows, model_rows, write_csv
-from recsys.evaluation.folds import Rules, list_fold
+from recsys.evaluation.folds import list_fold
 from recsys.evaluation.ground import Kept
+from recsys.evaluation.report.folds import taken
+from recsys.evaluation.terms import Rules, Tables, Terms
 from recsys.store import Artifact
 from recsys.windows import Fold
 
@@ -25,15 +27,22 @@ def trained(run: Run, contender: Contender, fold: Fold, histories: Artifact, bef
     return steps.training(replace(run, night=contender.night), f"{contender.name} {fold.name}", histories, fold.learn, warm_from=before)
 
 
-@task(name="folds", task_run_name="lists {contender.name} {fold.name}", cache_policy=NO_CACHE)
-def listed(run: Run, asked: Backtest, contender: Contender, fold: Fold, histories: Artifact, model: Artifact | None) -> Listed:
+def listed(
+    run: Run, asked: Backtest, contenders: Sequence[Contender], fold: Fold, histories: Artifact, models: Mapping[str, Artifact | None]
+) -> list[Listed]:
+    """Everybody's lists of a fold. What they share is made once, and let go before the next models are trained."""
+    terms = Terms(fold, Tables(histories, _rules(run, asked)))
+    return [lists(run, terms, contender, models[contender.name]) for contender in contenders]
+
+
+@task(name="folds", task_run_name="lists {contender.name} {terms.fold.name}", cache_policy=NO_CACHE)
+def lists(run: Run, terms: Terms, contender: Contender, model: Artifact | None) -> Listed:
     """The contender's lists of the fold's test users."""
     with progress_of(run, "folds") as progress:
-        lists = list_fold(
-            run.store, run.as_of, fold, _rules(run, asked), histories, model or contender.baseline,
-            window=contender.window, progress=progress, rebuild=run.rebuild,
+        made = list_fold(
+            run.store, run.as_of, terms, model or contender.baseline, window=contender.window, progress=progress, rebuild=run.rebuild
         )  # fmt: skip
-    return Listed(fold, contender.name, ui.reported(lists))
+    return Listed(terms.fold, contender.name, ui.reported(made))
 
 
 @task(name="backtest", task_run_name="backtest", cache_policy=NO_CACHE)
@@ -42,11 +51,11 @@ def compared(run: Run, asked: Backtest, histories: Artifact, listed: Sequence[Li
     references = [name_of(text) for text in asked.references]
     named = [name_of(text) for text in asked.models]
     tested = list(dict.fromkeys([*named, *references])) if asked.test_references else named
-    found = backtest(
-        run.store, run.as_of, _rules(run, asked), histories, listed, references=references, tested=tested, rebuild=run.rebuild
-    )  # fmt: skip
+    tables = Tables(histories, _rules(run, asked))
+    found = backtest(run.store, run.as_of, tables, listed, references=references, tested=tested, rebuild=run.rebuild)
     rows = fold_rows(run.store, found)
-    ui.show_backtest(found, model_rows(rows), rows)
+    models = model_rows(rows)
+    ui.show_backtest(found, models, rows, taken(models).markdown())
     if asked.csv is not None:
         write_csv(Path(expand(asked.csv)), rows)
     return ui.reported(found)

@@ -57,13 +57,13 @@ def _walk(run: Run, look: Callable[[str, Callable[[], Artifact]], Artifact]) -> 
     tables = look("features", run.features)
     histories = look("sequences", lambda: run.sequences(tables))
     rival = comparable(run, current, histories)
-    candidate = look("training candidate", lambda: run.training(histories, run.holdout, rival))
-    comparison = look("evaluation", lambda: run.evaluation(histories, candidate, rival))
-    decision = Decision.load(look("promotion", lambda: run.promotion(comparison)))
+    candidate = look("training candidate", lambda: run.training(histories, run.holdout, rival.model))
+    comparison = look("evaluation", lambda: run.evaluation(histories, candidate, rival.model))
+    decision = Decision.load(look("promotion", lambda: run.promotion(comparison, rival.why)))
 
     def refit() -> Artifact:
         epochs = candidate.metrics["best_epoch"]
-        return look("training refit", lambda: run.training(histories, run.everything, rival, epochs))
+        return look("training refit", lambda: run.training(histories, run.everything, rival.model, epochs))
 
     chosen = winner(run, histories, decision, candidate, current, refit)
     lists = look("scoring", lambda: run.scoring(histories, chosen.model, decision))

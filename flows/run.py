@@ -11,7 +11,7 @@ from recsys.errors import Diverged
 from recsys.evaluation.evaluate import check_evaluation, evaluate
 from recsys.features.drift import measure_drift
 from recsys.features.tables import build_features
-from recsys.promotion.policy import Decision, decide
+from recsys.promotion.policy import ALONE, Decision, decide
 from recsys.promotion.refit import check_refit
 from recsys.published import Promotion
 from recsys.ranking.ranker import misfit
@@ -99,9 +99,9 @@ class Run:
             segment=scoring.segment, code=self.night.model.code, progress=progress, rebuild=self.rebuild,
         )  # fmt: skip
 
-    def promotion(self, comparison: Artifact) -> Artifact:
-        """Which contender's lists are published, and why."""
-        return decide(self.store, self.as_of, self.night.promotion, comparison, rebuild=self.rebuild)
+    def promotion(self, comparison: Artifact, alone: str) -> Artifact:
+        """Which contender's lists are published, and why; `alone` is why no current model was compared with."""
+        return decide(self.store, self.as_of, self.night.promotion, comparison, alone=alone, rebuild=self.rebuild)
 
     def scoring(
         self,
@@ -119,30 +119,31 @@ class Run:
         )  # fmt: skip
 
 
-def comparable(run: Run, current: Promotion | None, histories: Artifact) -> Artifact | None:
+@dataclass(frozen=True)
+class Rival:
+    """The current model, as a new one may be compared with it fairly; without one, `why`, as part of a sentence."""
+
+    model: Artifact | None = None
+    why: str = ALONE
+
+
+def comparable(run: Run, current: Promotion | None, histories: Artifact) -> Rival:
     """The current model as published where its training ended by the holdout's start, else its twin, else none.
 
     A model that cannot read tonight's histories, since a column is gone say, is none: a new one takes its place.
     """
-    if current is None:
-        return None
-    why = "every model of it has seen events of the holdout" if "training" in current.artifacts else "it has no model"
+    if current is None or "training" not in current.artifacts:
+        return Rival()
+    why = "it has seen events of the holdout, and so has any twin"
     for name in ("training", "twin"):
         model = current.artifact(run.store, name)
-        if model is not None and _ended_by(model.manifest["config"]["cut"], run.holdout):
+        if model is not None and windows.ended_by(model.manifest["config"]["cut"], run.holdout):
             reason = misfit(model.path, histories.path)
             if reason is None:
-                return model
-            why = f"its model cannot read tonight's histories: {reason}"
-    log.warning("No fair comparator in what was published for %s, the lists of %s: %s.", current.as_of, current.source, why)
-    return None
-
-
-def _ended_by(train_end: str, holdout: Cut) -> bool:
-    """Whether a training with this cut, as its manifest has it, saw nothing of the holdout."""
-    if holdout.at is None or train_end.startswith("last-"):
-        return train_end == str(holdout)
-    return datetime.fromisoformat(train_end) <= holdout.at
+                return Rival(model)
+            why = f"it cannot read tonight's histories: {reason.rstrip('.')}"
+    log.warning("The model that was published for %s is not compared with: %s.", current.as_of, why)
+    return Rival(why=f"the current model is not compared with, since {why}")
 
 
 @dataclass(frozen=True)

@@ -132,9 +132,9 @@ def evaluation(run: Run, histories: Artifact, candidate: Artifact, current: Arti
 
 
 @task(name="promotion", task_run_name="promotion", cache_policy=NO_CACHE)
-def promotion(run: Run, comparison: Artifact) -> Artifact:
-    """Which contender's lists are published, and why."""
-    decision = run.promotion(comparison)
+def promotion(run: Run, comparison: Artifact, alone: str) -> Artifact:
+    """Which contender's lists are published, and why; `alone` is why no current model was compared with."""
+    decision = run.promotion(comparison, alone)
     ui.show_decision(decision)
     return ui.reported(decision)
 

@@ -77,9 +77,11 @@ def show_lists(store: Store, scoring: Artifact) -> None:
     create_table_artifact(_plain(rows[:MAX_ROWS]), key=_key(scoring, "lists"), description=f"Some lists of {scoring}")
 
 
-def show_backtest(backtest: Artifact, models: Iterable[Mapping[str, Any]], folds: Iterable[Mapping[str, Any]]) -> None:
-    """The report; means over folds, and the rows of the folds."""
-    _report(backtest)
+def show_backtest(
+    backtest: Artifact, models: Iterable[Mapping[str, Any]], folds: Iterable[Mapping[str, Any]], taken: str
+) -> None:  # fmt: skip
+    """The report, and what each model took, which is in no file of a backtest; means over folds, and the rows of the folds."""
+    _report(backtest, f"\n## Time and memory\n\n{taken}\n")
     for name, rows in {"models": models, "folds": folds}.items():
         create_table_artifact(
             _plain(list(rows)[:MAX_ROWS]), key=_key(backtest, f"backtest-{name}"), description=f"The {name} of {backtest}"
@@ -104,9 +106,9 @@ def _described(column: Mapping[str, Any]) -> dict[str, Any]:
     return {**facts, **{f"{level} %": quantiles and quantiles[level] for level in (5, 50, 95)}, "most frequent": often}
 
 
-def _report(artifact: Artifact) -> None:
+def _report(artifact: Artifact, more: str = "") -> None:
     """As text, and a link to the page with the same numbers and drawings."""
-    report = (artifact.path / "report.md").read_text()
+    report = (artifact.path / "report.md").read_text() + more
     create_markdown_artifact(
         report,
         key=_key(artifact, "report" if artifact.step == "evaluation" else f"{artifact.step}-report"),

@@ -159,6 +159,23 @@ def holdout(as_of: datetime, text: str) -> Cut:
     return Cut(at=as_of - duration(text))
 
 
+def ended_by(trained: str, holdout: Cut) -> bool:
+    """Whether a model that learnt up to a cut, as its manifest spells it, has seen nothing of what is held out.
+
+    A moment and a position in the histories say nothing of each other, so a model of the one kind may have seen what the other holds out.
+
+    >>> day = Cut(at=parse_as_of("2017-10-16"))
+    >>> ended_by("2017-10-15T00:00:00+00:00 since 2017-10-14T00:00:00+00:00", day), ended_by("last-1", day)
+    (True, False)
+    >>> ended_by("last-2", Cut(last=1)), ended_by("last-0 drawn 0.00-0.10 by 1", Cut(last=1))
+    (True, False)
+    """
+    end = trained.split()[0]
+    if end.startswith("last-"):
+        return holdout.at is None and int(end.removeprefix("last-")) >= holdout.last
+    return holdout.at is not None and datetime.fromisoformat(end) <= holdout.at
+
+
 @dataclass(frozen=True)
 class Fold:
     """One of the tests of a backtest: models learn at `learn`, read histories up to `read`, and are asked for what is held out.

@@ -89,6 +89,12 @@ def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any]
         ({"promotion": {"k": 5}}, "evaluation.k"),
         ({"promotion": {"slice_tolerance": {"new users": 0.1}}}, "names 'new users', with which no slice begins"),
         ({"promotion": {"slice_tolerance": {"users with country": 0.1}}}, "one of evaluation.slices .which names none. and a value"),
+        ({"promotion": {"slice_tolerance": {"users known for lass than": 0.1}}}, "Did you mean users known for less than a day"),
+        (
+            {"evaluation": {"slices": ["genre"]}, "promotion": {"slice_tolerance": {"items with gender": 0.1}}},
+            "evaluation.slices .genre. and",
+        ),
+        ({"promotion": {"min_lift": {"popular_latly": 0.1}}}, "'popular' or 'popular_lately'"),
         ({"promotion": {"metric": "Precision"}}, "promotion needs Precision, which is not among evaluation.metrics"),
         ({"evaluation": {"metrics": ["NDCG"]}, "promotion": {"min_coverage": 0.1}}, "promotion needs CatalogCoverage"),
         ({"evaluation": {"metrics": ["NDCG(5)"]}}, "given by name"),
@@ -114,10 +120,22 @@ def test_settings_that_cannot_work_together_are_refused(given: dict[str, Any], s
 
 
 @pytest.mark.parametrize(
-    "start", ["users", "users known for less than a day", "users with 2-4 events", "items with genre", "items known for"]
+    "start",
+    ["users", "users known for less than a day", "users with 2-4 events", "items with genre Drama", "items with", "items known for"],
 )
 def test_a_limit_names_how_slices_begin(start: str) -> None:
     Night.model_validate({**NIGHT, "evaluation": {"slices": ["genre"]}, "promotion": {"slice_tolerance": {start: 0.1}}})
+
+
+def test_limits_and_lifts_name_what_there_is_in_data_with_an_order_only() -> None:
+    order = {"data": {"events": {"path": "a", "order": "n"}}, "evaluation": {"holdout": "last-1"}}
+    Night.model_validate({**order, "promotion": {"slice_tolerance": {"users with 1 event": 0.1}, "min_lift": {"popular": 0.1}}})
+    for promotion, says in (
+        ({"slice_tolerance": {"users known for": 0.1}}, "with which no slice begins"),
+        ({"min_lift": {"popular_lately": 0.1}}, "nothing is popular lately"),
+    ):
+        with pytest.raises(ValidationError, match=says):
+            Night.model_validate({**order, "promotion": promotion})
 
 
 def test_versions_ignore_what_cannot_change_a_result() -> None:

@@ -28,6 +28,7 @@ NEUTRAL = {
     "digest",
     "schema",
     "windows",
+    "cohorts",
     "grammar",
     "parts",
     "config",

@@ -16,6 +16,7 @@ from recsys.windows import (
     Holdout,
     Split,
     duration,
+    ended_by,
     everything,
     folds,
     holdout,
@@ -275,3 +276,28 @@ def test_nights_from_one_to_another() -> None:
 def test_the_midnight_before_a_moment_is_that_of_utc() -> None:
     assert label(midnight(datetime.fromisoformat("2017-03-01T01:30:00+02:00"))) == "2017-02-28"
     assert label(midnight(datetime.fromisoformat("2017-03-01T04:15:00+00:00"))) == "2017-03-01"
+
+
+DAY = Cut(at=NIGHT - timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    ("trained", "holdout", "unseen"),
+    [
+        (DAY, DAY, True),
+        (Cut(at=DAY.at, since=NIGHT - timedelta(days=3)), DAY, True),
+        (Cut(at=NIGHT, last=1), DAY, False),
+        (Cut(at=NIGHT), DAY, False),
+        (Cut(at=NIGHT, since=DAY.at), DAY, False),
+        (Cut(last=1), DAY, False),  # nobody knows when that was
+        (Cut(last=1), Cut(last=1), True),
+        (Cut(last=3), Cut(last=1), True),
+        (Cut(last=1), Cut(last=2), False),
+        (Cut(last=0), Cut(last=1), False),
+        (Cut(drawn=Drawn(0.0, 0.1, 1)), Cut(last=1), False),
+        (DAY, Cut(last=1), False),
+    ],
+    ids=str,
+)
+def test_a_model_has_seen_nothing_of_what_is_held_out_where_it_ended_before(trained: Cut, holdout: Cut, unseen: bool) -> None:
+    assert ended_by(str(trained), holdout) == unseen

@@ -30,7 +30,10 @@ class Backtest(Group):
     last_only: bool = Field(False, description="Ask for the last event of each user in a fold only, and read all before it.")
     cold_users: bool = Field(False, description="Ask users too who have no event before the fold.")
     cold_items: bool = Field(False, description="Ask for items too that nobody had before the fold: no list can have earned them.")
-    seen: bool = Field(False, description="Ask for items too that the user had before; with scoring.exclude_seen no list has them.")
+    seen: bool | None = Field(
+        None,
+        description="Ask for items too that the user had before. Unless said, where lists may have them (scoring.exclude_seen: false).",
+    )
     references: tuple[str, ...] = Field(
         (), description="Models of `models`, or further ones, whose lists the others' are intersected with."
     )

@@ -1,15 +1,18 @@
 """What is done with a trained network, and the whole of a night."""
 
-import re
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
+from recsys import cohorts
 from recsys.config.data import Data, Features, Sequences
 from recsys.config.groups import Free, Group
 from recsys.config.model import Model, Part, Training
 from recsys.grammar import same_call
+from recsys.validation import closest
 from recsys.windows import Duration, Holdout
+
+Baseline = Literal["popular", "popular_lately"]
 
 
 class Evaluation(Group):
@@ -52,9 +55,13 @@ class Promotion(Group):
     slice_tolerance: dict[str, NonNegativeFloat] = Field(
         {},
         description='Slices of the evaluation, by name or how it begins, e.g. "users known for", and the share of the current model\'s '
-        "value there that a candidate may lose: it is rejected where the whole interval is below.",
+        "value there that a candidate may lose: it is rejected where the whole interval is below. Of several the longest counts.",
     )
-    min_lift: float = Field(0.0, description="Share by which a model has to beat the better popularity baseline.")
+    min_lift: float | dict[Baseline, float] = Field(
+        0.0,
+        description="Share by which a model has to beat the better popularity baseline; or one for each, as "
+        "{popular: 0.3, popular_lately: 0.02}, 0 for one that is not named.",
+    )
     min_coverage: float = Field(0.0, ge=0, le=1, description="Share of the eligible items that the lists have to show.")
     min_users: int = Field(50, ge=1, description="Test users below which nothing is concluded and the current model stays.")
     min_refit_overlap: float = Field(
@@ -147,15 +154,17 @@ class Night(Group):
                 there = ", ".join(self.evaluation.metrics)
                 raise ValueError(f"promotion needs {metric}, which is not among evaluation.metrics ({there}): add it there")
         self._check_slices()
+        lift = self.promotion.min_lift
+        if events is not None and events.time is None and isinstance(lift, dict) and "popular_lately" in lift:
+            raise ValueError("promotion.min_lift names popular_lately, but the events have an order only: nothing is popular lately there")
         return self
 
     def _check_slices(self) -> None:
-        columns = "|".join(map(re.escape, self.evaluation.slices)) or "(?!)"
-        slices = rf"(users|items)( known for.*)?|users with( no event| \d.*)?|(users|items) with ({columns})\b.*"
+        events, columns = self.data.events, self.evaluation.slices
+        fixed, by_value = cohorts.names(events is None or events.time is not None), cohorts.of_columns(columns)
         for start in self.promotion.slice_tolerance:
-            if not re.fullmatch(slices, start):
+            if not any(name.startswith(start) for name in (*fixed, *by_value)) and not start.startswith(tuple(by_value)):
                 raise ValueError(
-                    f"promotion.slice_tolerance names {start!r}, with which no slice begins. They begin with: users known for, items known "
-                    "for, users with 1 event (2-4 events, …), and users or items with one of evaluation.slices"
-                    f" ({', '.join(self.evaluation.slices) or 'which names none'}) and a value"
+                    f"promotion.slice_tolerance names {start!r}, with which no slice begins. {closest(start, fixed)} Or users or items"
+                    f" with one of evaluation.slices ({', '.join(columns) or 'which names none'}) and a value."
                 )

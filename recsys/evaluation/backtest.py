@@ -7,21 +7,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from recsys.evaluation.baselines import DIGITS
 from recsys.evaluation.comparison import SCHEMA, Comparison
-from recsys.evaluation.folds import Rules, read_lists
+from recsys.evaluation.folds import read_lists
 from recsys.evaluation.report import document
 from recsys.evaluation.report.folds import FoldsReport
 from recsys.evaluation.report.popularity import Shares
 from recsys.evaluation.report.training import Epochs, read_epochs
 from recsys.evaluation.report.users import Users
-from recsys.evaluation.slices import Slice
-from recsys.histories import Dictionary, Histories
+from recsys.evaluation.slices import slices
+from recsys.evaluation.terms import Tables, Terms
 from recsys.model import own_parts
 from recsys.parts import part
 from recsys.ranking.metrics import Past, named, specs
@@ -29,9 +28,7 @@ from recsys.ranking.metrics.diversity import Intersection
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Fold, label
 
-METRICS = pa.schema(
-    [("fold", pa.string()), *(pa.field("model", f.type) if f.name == "contender" else f for f in SCHEMA if f.name != "slice")]
-)
+METRICS = pa.schema([("fold", pa.string()), *(pa.field("model", f.type) if f.name == "contender" else f for f in SCHEMA)])
 
 
 @dataclass(frozen=True)
@@ -46,53 +43,51 @@ class Listed:
 def backtest(
     store: Store,
     as_of: datetime,
-    rules: Rules,
-    sequences: Artifact,
+    tables: Tables,
     listed: Sequence[Listed],
     *,
     references: Sequence[str] = (),
     tested: Sequence[str] = (),
     rebuild: bool = False,
 ) -> Artifact:
-    """The artifact with `metrics.parquet`, fold × model × k × metric, `folds.parquet`, what was asked for in each fold, and both for
-    people in `report.html` and `report.md`.
+    """The artifact with `metrics.parquet`, fold × model × slice × k × metric, `folds.parquet`, what was asked for in each fold, and both
+    for people in `report.html` and `report.md`.
 
     Of every fold there are lists of the same models. `references` are those whose lists the others' are intersected with, as
-    metrics of their own; the first is whom all are compared with in each fold, paired by user. `tested` stand in the tables;
-    all do unless said.
+    metrics of their own; the first is whom all are compared with in each fold, paired by user, and without one the fold's best
+    baseline. `tested` stand in the tables; all do unless said.
     """
-    evaluation = rules.evaluation
+    rules, evaluation = tables.rules, tables.rules.evaluation
     metrics = [metric for metric in rules.metrics() if not references or metric != "Intersection"]  # with the first of them
     metrics += [str(part(Intersection, model=name)) for name in references]
     metrics = list(dict.fromkeys(metrics))  # a reference's may be among what is measured anyway
     measured = specs(metrics, "evaluation.metrics")
     names = list(dict.fromkeys(one.model for one in listed))
     config = {
-        "metrics": list(measured), "k": evaluation.k, "n_bootstrap": evaluation.n_bootstrap, **rules.versioned(),
-        "models": names, "tested": list(tested or names), "references": list(references),
+        "metrics": list(measured), "k": evaluation.k, "n_bootstrap": evaluation.n_bootstrap, "slices": evaluation.slices,
+        **rules.versioned(), "models": names, "tested": list(tested or names), "references": list(references),
         "folds": [_spelt(fold) for fold, _ in _by_fold(listed)],  # lists may be equal where what is asked for is not
     }  # fmt: skip
 
     fitted = _fitted(store, [one for one in listed if one.fold == listed[-1].fold])
 
     def build(draft: Draft) -> None:
-        histories, dictionary = Histories.load(sequences.path, columns=()), Dictionary.load(sequences.path)
         rows: list[dict[str, Any]] = []
         facts: list[dict[str, Any]] = []
         for fold, of_fold in _by_fold(listed):  # one at a time in memory: there may be hundreds
-            compared = _Compared(rules, histories, dictionary, fold, of_fold)
+            compared = _Compared(Terms(fold, tables), of_fold)
             comparison = compared.comparison(metrics, references)
             rows += compared.rows(comparison, tested or names)
-            facts.append(compared.facts())
+            facts.append({**_spelt(fold), "reference": comparison.reference, **compared.ground.counts})
         pq.write_table(pa.Table.from_pylist(rows, METRICS), draft.path / "metrics.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist(facts), draft.path / "folds.parquet", compression="zstd")
         draft.counts = {"folds": len(facts), "models": len(names), "test_users": sum(fold["test_users"] for fold in facts)}
         epochs = {name: read_epochs(model.path) for name, model in fitted.items()}
-        report = _report(label(as_of), compared, comparison, rows, facts, references, epochs).document()
+        report = _report(label(as_of), compared, comparison, rows, facts, epochs).document()
         (draft.path / "report.md").write_text(report.markdown())
         (draft.path / "report.html").write_text(report.html())
 
-    inputs = {"sequences": sequences} | {_name(one.fold.name, one.model): one.lists for one in listed}
+    inputs = {"sequences": tables.sequences} | {_name(one.fold.name, one.model): one.lists for one in listed}
     sources = {
         "metrics": own_parts.sources({cls for spec in measured.values() for cls in spec.classes()}, rules.code),
         "trainings": {name: model.content for name, model in fitted.items()},
@@ -105,31 +100,28 @@ def backtest(
 class _Compared:
     """One fold: its ground, and everybody's lists on it."""
 
-    def __init__(self, rules: Rules, histories: Histories, dictionary: Dictionary, fold: Fold, listed: Sequence[Listed]) -> None:
-        self.rules, self.dictionary, self.fold = rules, dictionary, fold
-        self.past, self.ground = rules.ground(histories, dictionary, fold)
+    def __init__(self, terms: Terms, listed: Sequence[Listed]) -> None:
+        self.rules, self.dictionary, self.fold = terms.rules, terms.tables.dictionary, terms.fold
+        self.past, self.ground = terms.past, terms.ground
         user_id = self.past.user_id.take(pa.array(self.ground.users))
-        self.lists = {one.model: read_lists(one.lists, user_id, dictionary) for one in listed}
+        self.lists = {one.model: read_lists(one.lists, user_id, self.dictionary) for one in listed}
+        self.baselines = [one.model for one in listed if "training" not in one.lists.manifest["inputs"]]
 
     def comparison(self, metrics: Sequence[str], references: Sequence[str]) -> Comparison:
         """Of everybody's lists, against the first of the references."""
-        evaluation = self.rules.evaluation
-        learnt = self.past.cut(self.fold.learn)
+        evaluation, learn = self.rules.evaluation, self.fold.learn
         return Comparison(
-            self.lists, self.ground, Past.of(self.past, learnt, self.dictionary), [Slice("all", np.arange(len(self.ground.users)))],
-            named(metrics), evaluation.k, evaluation.n_bootstrap, self.rules.seed, *references[:1],
+            self.lists, self.ground, Past.of(self.past, self.past.cut(learn), self.dictionary),
+            slices(self.ground, self.past, self.dictionary, learn, evaluation.slices),
+            named(metrics), evaluation.k, evaluation.n_bootstrap, self.rules.seed,
+            against=references[0] if references else "", baselines=self.baselines,
         )  # fmt: skip
 
     def rows(self, comparison: Comparison, tested: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """A row per model, k and metric, of those that are tested."""
-        rows = comparison.table().drop_columns("slice").to_pylist()
-        for row in sorted(rows, key=lambda row: list(self.lists).index(row["contender"])):
+        """A row per model, slice, k and metric, of those that are tested."""
+        for row in sorted(comparison.table().to_pylist(), key=lambda row: list(self.lists).index(row["contender"])):
             if row["contender"] in tested:
                 yield {"fold": self.fold.name, "model": row.pop("contender"), **row}
-
-    def facts(self) -> dict[str, Any]:
-        """Where the fold begins and ends, and what became of all that it holds out."""
-        return _spelt(self.fold) | self.ground.counts
 
 
 def _spelt(fold: Fold) -> dict[str, str]:
@@ -153,14 +145,12 @@ def _report(
     comparison: Comparison,
     rows: Sequence[Mapping[str, Any]],
     facts: Sequence[Mapping[str, Any]],
-    references: Sequence[str],
     epochs: Mapping[str, Epochs],
 ) -> FoldsReport:
     """The tables for people, and a look at the lists of the newest fold at the first k; at those of the best two models for some users."""
     folds = list(_wide(rows).values())
     units = {name: metric.unit for name, metric in comparison.metrics.items()}
-    against = references[0] if references else None
-    found = FoldsReport(night, rows, facts, model_rows(folds), verdict(folds), against, units, epochs=epochs)
+    found = FoldsReport(night, rows, facts, model_rows(folds), verdict(folds), units, epochs=epochs)
     if not len(newest.ground.users):
         return found
     k, tested = newest.rules.evaluation.k[0], [row["model"] for row in found.means]
@@ -171,7 +161,8 @@ def _report(
 
 def fold_rows(store: Store, backtest: Artifact) -> list[dict[str, Any]]:
     """A row per fold and model: `fold`, `model`, `n_users`, every metric as `NDCG@10`, and the seconds and the peak memory (bytes) of
-    its training and of its lists, from their run.json, whenever they were made; a baseline has no training.
+    its training and of its lists, from their run.json, whenever they were made; a baseline has no training. What all contenders of
+    a fold share, its ground and its window of what is popular lately, is in nobody's seconds.
     """
     rows = _wide(pq.read_table(backtest.path / "metrics.parquet").to_pylist())
     lists = backtest.manifest["inputs"]
@@ -179,9 +170,9 @@ def fold_rows(store: Store, backtest: Artifact) -> list[dict[str, Any]]:
 
 
 def _wide(measured: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A row per fold and model, by the name that its lists have among the inputs, with a column for each metric at each k."""
+    """A row per fold and model, of all users, by the name that its lists have among the inputs, with a column for each metric at each k."""
     rows: dict[str, dict[str, Any]] = {}
-    for one in measured:
+    for one in (one for one in measured if one["slice"] == "all"):
         fold, model = one["fold"], one["model"]
         row = rows.setdefault(_name(fold, model), {"fold": fold, "model": model, "n_users": 0})
         row["n_users"] = max(row["n_users"], one["n_users"])
@@ -245,7 +236,7 @@ def _costs(store: Store, lists: Artifact) -> dict[str, float | None]:
     training, listing = None if origin is None else _run(store.open(origin)), _run(lists)
     return {
         "training_seconds": training["seconds"] if training else None,
-        "listing_seconds": listing["seconds"],
+        "listing_seconds": listing["listing_seconds"],
         "peak_memory_bytes": max(run["peak_memory_bytes"] for run in (training, listing) if run),
     }
 

@@ -42,7 +42,7 @@ class Comparison:
     """Contenders' lists of the test users, by name; what is measured on them, at which k; and how intervals are drawn.
 
     The first slice is of all users. `against` is whom all are compared with: the current model unless said, and where there
-    is none the baseline that is better by the first metric at the first k.
+    is none the best of the `baselines`, or of all where there is no baseline either, by the first metric at the first k.
     """
 
     lists: Mapping[str, Lists]
@@ -54,6 +54,7 @@ class Comparison:
     n_bootstrap: int
     seed: int
     against: str = "current"
+    baselines: Sequence[str] = BASELINES
 
     @cached_property
     def reference(self) -> str:
@@ -61,7 +62,7 @@ class Comparison:
         if self.against in self.lists:
             return self.against
         first = next(iter(self.metrics.values()))
-        found = [name for name in BASELINES if name in self.lists] or list(self.lists)
+        found = [name for name in self.baselines if name in self.lists] or list(self.lists)
         return max(found, key=lambda name: np.nan_to_num(first.overall(self._judged(name, self._others), self.k[0]), nan=-np.inf))
 
     def table(self) -> pa.Table:

@@ -28,7 +28,7 @@ from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading
 from recsys.schema import Schema
 from recsys.store import Artifact, Draft, Store
-from recsys.windows import holdout, label, microseconds
+from recsys.windows import ended_by, holdout, label, microseconds
 
 TRIED = pa.schema([("window", pa.string()), ("ndcg_at_10", pa.float64()), ("chosen", pa.bool_())])
 
@@ -173,11 +173,9 @@ class _Evening:
 
 def _check_unseen(model: Artifact, as_of: datetime, evaluation: Evaluation) -> None:
     """A model that learnt from the holdout would be asked what it was told."""
-    start, trained = holdout(as_of, evaluation.holdout).at, model.manifest["config"]["cut"]
-    if start is not None and datetime.fromisoformat(trained) > start:
-        raise ConfigError(
-            f"{model} was trained on what was before {trained}, and the holdout begins at {start.isoformat()}: compare its twin."
-        )
+    start, trained = holdout(as_of, evaluation.holdout), model.manifest["config"]["cut"]
+    if not ended_by(trained, start):
+        raise ConfigError(f"{model} was trained on what was before {trained}, and the holdout begins at {start}: compare its twin.")
 
 
 def _headline(metrics: pa.Table) -> dict[str, dict[str, float]]:

@@ -1,9 +1,8 @@
 """A contender's lists of the test users of one fold, as an artifact: made once, and compared with any others."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,61 +10,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.arrays import to_numpy
-from recsys.config import Evaluation
 from recsys.errors import ConfigError
-from recsys.evaluation.baselines import try_windows
-from recsys.evaluation.ground import Ground, Kept, fold_ground
+from recsys.evaluation.terms import Terms
 from recsys.histories import Dictionary, Histories
-from recsys.model import own_parts, saving
+from recsys.model import saving
 from recsys.model.device import device_of
 from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists
-from recsys.ranking.metrics import Metric, named
-from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading
+from recsys.splits import readable
 from recsys.store import Artifact, Draft, Store
-from recsys.windows import Cut, Fold, microseconds, spelt
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What all contenders of a backtest share: how lists are made, what is asked for, and of how many users."""
-
-    evaluation: Evaluation
-    kept: Kept
-    exclude_seen: bool
-    segment: str | None  # the users' column by which popular items are counted
-    seed: int
-    code: str | None = None  # the folder of own metrics
-
-    def metrics(self) -> dict[str, Metric]:
-        """What is measured, by name. ConfigError where there is no such metric."""
-        own_parts.put_on_path(self.code)
-        return named(self.evaluation.metrics, "evaluation.metrics")
-
-    def versioned(self) -> dict[str, Any]:
-        """What lists depend on, as JSON values."""
-        evaluation = self.evaluation
-        longer = [name for name, metric in self.metrics().items() if metric.places(1, 1) > 1]
-        asked = {"k": max(evaluation.k), "longer": longer, "max_users": evaluation.max_users, "popular_windows": evaluation.popular_windows}
-        return {**asked, "kept": asdict(self.kept), "exclude_seen": self.exclude_seen, "segment": self.segment, "seed": self.seed}
-
-    def length(self, ground: Ground) -> int:
-        """How long lists have to be for what is measured on them."""
-        most = int(np.diff(ground.offsets).max(initial=0))
-        return max(metric.places(k, most) for metric in self.metrics().values() for k in self.evaluation.k)
-
-    def ground(self, histories: Histories, dictionary: Dictionary, fold: Fold) -> tuple[Histories, Ground]:
-        """The histories that may be read in a fold, and whom it asks for what."""
-        past, ground = fold_ground(histories, dictionary, fold, self.exclude_seen, self.kept)
-        return past, ground.some(self.evaluation.max_users, self.seed)
+from recsys.windows import Fold, microseconds
 
 
 def list_fold(
     store: Store,
     as_of: datetime,
-    fold: Fold,
-    rules: Rules,
-    sequences: Artifact,
+    terms: Terms,
     contender: Artifact | str,
     *,
     window: str | None = None,
@@ -76,10 +36,11 @@ def list_fold(
 
     `contender` is a *training* artifact whose training ended at `fold.learn`, or the name of a baseline. What is popular lately
     is counted in `window`, or in the best of `evaluation.popular_windows` on the time before the fold; it also fills what a
-    model leaves open, as it would tonight.
+    model leaves open, as it would tonight. Terms are shared: the next contender finds what the one before has made of them.
 
     Raises: ConfigError for what is popular lately where the fold is no window of time.
     """
+    fold, rules = terms.fold, terms.rules
     if contender == "popular_lately":
         check_lately(fold)
     model = contender if isinstance(contender, Artifact) else None
@@ -87,8 +48,9 @@ def list_fold(
     config["contender"] = "model" if model is not None else contender
 
     def build(draft: Draft) -> None:
-        _write(draft, fold, rules, sequences, contender, window, progress)
+        _write(draft, terms, contender, window, progress)
 
+    sequences = terms.tables.sequences
     inputs = {"sequences": sequences} if model is None else {"sequences": sequences, "training": model}
     sources = None if model is None else saving.sources(model.path)
     return store.ensure("folds", as_of, config, inputs, build, code=__name__, sources=sources, rebuild=rebuild)
@@ -113,54 +75,31 @@ def read_lists(artifact: Artifact, user_id: pa.Array, dictionary: Dictionary) ->
     return lists
 
 
-def _write(
-    draft: Draft,
-    fold: Fold,
-    rules: Rules,
-    sequences: Artifact,
-    contender: Artifact | str,
-    window: str | None,
-    progress: Callable[[float], None] | None,
-) -> None:
-    dictionary = Dictionary.load(sequences.path)
-    ranker = Ranker.load("model", contender.path, dictionary, device_of("auto")) if isinstance(contender, Artifact) else None
-    columns = {*(ranker.columns if ranker else ()), *([rules.segment] if rules.segment else [])}
-    histories = Histories.load(sequences.path, columns=columns)
-    past, ground = rules.ground(histories, dictionary, fold)
-    lately = window or _lately(past, dictionary, fold, rules)
-    popular = _popular(past, dictionary, fold, lately, rules.segment)
-    reading = None if ranker is None else _reading(ranker, past, ground, fold)
+def _write(draft: Draft, terms: Terms, contender: Artifact | str, window: str | None, progress: Callable[[float], None] | None) -> None:
+    ground, dictionary = terms.ground, terms.tables.dictionary
+    popular = terms.popular if window is None else terms.popular_in(window)
+    started = time.perf_counter()  # from here on it is this contender's own work
+    reading = _reading(contender, terms) if isinstance(contender, Artifact) else None
     sources: list[Source] = [*popular[str(contender)]] if reading is None else [reading, *next(iter(popular.values()))]
     advance = counting(len(ground.users), progress)
-    lists = make_lists(sources, ground.users, rules.length(ground), ground.excluded, ground.n_history, progress=advance)
-    table = as_table(past.user_id.take(pa.array(ground.users)), lists, dictionary.item_id, [source.name for source in sources])
+    lists = make_lists(sources, ground.users, terms.rules.length(ground), ground.excluded, ground.n_history, progress=advance)
+    draft.note(listing_seconds=round(time.perf_counter() - started, 3))
+    table = as_table(terms.past.user_id.take(pa.array(ground.users)), lists, dictionary.item_id, [source.name for source in sources])
     pq.write_table(table, draft.path / "lists.parquet", compression="zstd")
     draft.counts = {**ground.counts, "places": lists.item_code.shape[1]}
     if reading is not None:
         draft.counts |= {"fallback_users": int((lists.source[:, 0] > 0).sum()), "unknown_events": reading.n_unknown}
+    lately = window or terms.lately
     if lately is not None:
         draft.metrics = {"popular_window": lately}
 
 
-def _lately(past: Histories, dictionary: Dictionary, fold: Fold, rules: Rules) -> str | None:
-    """The best window of what is popular lately, on the time before the fold; None where folds are no windows of time."""
-    learn, start, stop = fold.learn.at, fold.start.at, fold.stop.at
-    if learn is None or start is None or stop is None:
-        return None
-    evaluation = rules.evaluation
-    tried = try_windows(
-        past, dictionary, Cut(at=learn), spelt(stop - start), evaluation.popular_windows,
-        exclude_seen=rules.exclude_seen, segment=rules.segment, max_users=evaluation.max_users, seed=rules.seed,
-    )  # fmt: skip
-    return next(row.window for row in tried if row.chosen)
-
-
-def _popular(past: Histories, dictionary: Dictionary, fold: Fold, window: str | None, segment: str | None) -> Mapping[str, list[Any]]:
-    """What is popular where models learn: of everything before, however far back they learn."""
-    return Popularity.count([past], dictionary, fold.learn, window, segment).sources(past)
-
-
-def _reading(ranker: Ranker, past: Histories, ground: Ground, fold: Fold) -> Reading:
+def _reading(model: Artifact, terms: Terms) -> Reading:
     """A model where the fold's histories end: its windows are predicted at the moment of their cut, events at their own."""
+    fold, tables = terms.fold, terms.tables
+    ranker = Ranker.load("model", model.path, tables.dictionary, device_of("auto"))
+    past = terms.past
+    if ranker.columns:
+        past = readable(Histories.load(tables.sequences.path, columns=ranker.columns), fold.learn)
     now = microseconds(fold.read.at) if fold.read.at is not None and not fold.read.last else None
-    return ranker.reading(past, ground.ends, now)
+    return ranker.reading(past, terms.ground.ends, now)

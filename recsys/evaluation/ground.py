@@ -55,18 +55,20 @@ class Ground:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is asked for although lists can hardly have it: of new users, new items, and what the user has had before."""
+    """What is asked for although lists can hardly have it: of new users, new items, and what the user has had before (None: where
+    lists may have it).
+    """
 
     cold_users: bool = False
     cold_items: bool = False
-    seen: bool = False
+    seen: bool | None = None
 
 
 def common_ground(histories: Histories, dictionary: Dictionary, cut: Cut, stops: Ints, exclude_seen: bool) -> Ground:
     """The ground of a holdout that begins at `cut` and ends, for each user, at the position `stops` (U,)."""
     ends = histories.cut(cut)
     held = histories.before(np.maximum(stops, ends)) & ~histories.before(ends)
-    return _ground(histories, histories, dictionary, held, cut, cut, exclude_seen, Kept(seen=not exclude_seen))
+    return _ground(histories, histories, dictionary, held, cut, cut, exclude_seen, Kept())
 
 
 def fold_ground(histories: Histories, dictionary: Dictionary, fold: Fold, exclude_seen: bool, kept: Kept) -> tuple[Histories, Ground]:
@@ -102,7 +104,7 @@ def _ground(
         "dropped_cold_item": nobody if kept.cold_items else ~known[items],
         "dropped_not_eligible": ~dictionary.eligible[items],
         "dropped_blocked": _among(users, items, blocked, dictionary.n_items),
-        "dropped_seen": nobody if kept.seen else was_seen,
+        "dropped_seen": nobody if kept.seen or (kept.seen is None and not exclude_seen) else was_seen,
     }
     left = np.ones(len(users), dtype=bool)
     for reason, dropped in drops.items():  # a pair counts under the first reason that drops it

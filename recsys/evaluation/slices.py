@@ -1,11 +1,12 @@
 """Parts of the test users and of their relevant items that are looked at on their own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import cohorts
 from recsys.arrays import Array, Ints, Ragged
 from recsys.errors import ConfigError
 from recsys.evaluation.ground import Ground
@@ -17,16 +18,6 @@ from recsys.windows import Cut, microseconds
 
 Marks = NDArray[np.bool_]
 
-HISTORY = {
-    "no event": (0, 1),
-    "1 event": (1, 2),
-    "2-4 events": (2, 5),
-    "5-9 events": (5, 10),
-    "10-19 events": (10, 20),
-    "20 events and more": (20, np.inf),
-}
-DAY = 86_400 * 10**6
-AGE = {"less than a day": (-np.inf, DAY), "1 to 7 days": (DAY, 7 * DAY), "7 days and more": (7 * DAY, np.inf)}
 ROLES: tuple[Role, ...] = ("categorical", "multi_categorical", "numeric")
 MAX_VALUES = 20  # of a column that get a slice of their own: the most frequent
 
@@ -61,13 +52,13 @@ def slices(ground: Ground, histories: Histories, dictionary: Dictionary, cut: Cu
     the quartiles. Parts without anybody are left out.
     """
     everybody = Slice("all", np.arange(len(ground.users)))
-    users = _within("users with", ground.n_history, HISTORY)
+    users = _within(cohorts.USERS_WITH, ground.n_history, cohorts.EVENTS)
     items: dict[str, Marks] = {}
     if cut.at is not None and histories.event_at is not None and dictionary.first_event_at is not None:
         now = microseconds(cut.at)
         first = np.append(histories.event_at, now)[np.where(ground.n_history > 0, histories.offsets[ground.users], -1)]
-        users |= _within("users known for", now - first, AGE)
-        items |= _within("items known for", now - dictionary.first_event_at[ground.relevant], AGE)
+        users |= _within(cohorts.USERS_KNOWN, now - first, cohorts.AGE)
+        items |= _within(cohorts.ITEMS_KNOWN, now - dictionary.first_event_at[ground.relevant], cohorts.AGE)
     for column in _sliceable(histories.schema):
         if column.name in columns and column.table == "users":
             users |= _by_value(column, histories.user_columns[column.name], ground.users, dictionary)
@@ -88,7 +79,7 @@ def _with_any(ground: Ground, counted: Marks) -> Ints:
     return np.flatnonzero(before[ground.offsets[1:]] > before[ground.offsets[:-1]])
 
 
-def _within(what: str, values: NDArray[np.number], bounds: Mapping[str, tuple[float, float]]) -> dict[str, Marks]:
+def _within(what: str, values: NDArray[np.number], bounds: cohorts.Bounds) -> dict[str, Marks]:
     return {f"{what} {name}": (values >= low) & (values < high) for name, (low, high) in bounds.items()}
 
 

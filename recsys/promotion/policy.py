@@ -1,6 +1,6 @@
 """The gate: the best contender within the limits is published, and the decision says which and why, in sentences.
 
-A model is within the limits when it beats the better popularity baseline and shows enough of the catalogue. Beside a current
+A model is within the limits when it beats the popularity baselines and shows enough of the catalogue. Beside a current
 model that is within them, the candidate also has to be non-inferior: the interval of their paired difference, by user, ends
 above what is tolerated; and no slice of users or items that the policy names may be shown to lose more than its tolerance.
 The burden of proof differs on purpose: of many slices some look bad by chance. The candidate comes first, since it knows a
@@ -11,40 +11,26 @@ the mode is "held", a candidate within the limits waits for a person, and last n
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config import Promotion
-from recsys.errors import StoreError
+from recsys.promotion import results
 from recsys.promotion.page import with_decision
-from recsys.ranking.metrics import named
+from recsys.promotion.results import BASELINES, NAMES, Measured, metric_of
 from recsys.store import Artifact, Draft, Store
 
 MODELS = ("candidate", "current")
-BASELINES = ("popular_lately", "popular")  # of equals, the first
-COVERAGE = "CatalogCoverage"
-NAMES = {"candidate": "the candidate", "current": "the current model", "popular_lately": "popular-lately", "popular": "popular"}
 
 ROUNDING = 1e-9  # of sums of floats: a model at exactly its limit is within it
 
+ALONE = "there is no current model to compare it with"
+MAX_UNJUDGED = 3  # slices that are named
+
 COLUMNS = pa.schema([("contender", pa.string()), ("published", pa.bool_()), ("reasons", pa.string())])
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One contender on all test users or on a slice; `difference` and its interval are paired, against the evaluation's reference."""
-
-    value: float
-    coverage: float
-    n_users: int
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    slices: Mapping[str, "Measured"] = field(default_factory=dict)  # those that the policy limits
 
 
 @dataclass(frozen=True)
@@ -63,11 +49,16 @@ class Decision:
         return cls(read["published"], tuple(read["reasons"]), read["verdicts"], read["popular_window"], read["held"])
 
 
-def decide(store: Store, as_of: datetime, promotion: Promotion, evaluation: Artifact, *, rebuild: bool = False) -> Artifact:
-    """The decision on an evaluation: `decision.json`, `decision.parquet` with one row per contender, and the evaluation's page with it."""
+def decide(
+    store: Store, as_of: datetime, promotion: Promotion, evaluation: Artifact, *, alone: str = ALONE, rebuild: bool = False
+) -> Artifact:
+    """The decision on an evaluation: `decision.json`, `decision.parquet` with one row per contender, and the evaluation's page with it.
+
+    `alone` says, as part of a sentence, why an evaluation has no current model.
+    """
 
     def build(draft: Draft) -> None:
-        decision = judge(_contenders(evaluation, promotion), promotion, _popular_window(evaluation))
+        decision = judge(results.contenders(evaluation, promotion), promotion, results.popular_window(evaluation), alone)
         (draft.path / "decision.json").write_text(json.dumps(asdict(decision), indent=1))
         rows = [{"contender": name, "published": name == decision.published, "reasons": why} for name, why in decision.verdicts.items()]
         pq.write_table(pa.Table.from_pylist(rows, COLUMNS), draft.path / "decision.parquet", compression="zstd")
@@ -75,17 +66,17 @@ def decide(store: Store, as_of: datetime, promotion: Promotion, evaluation: Arti
         (draft.path / "report.html").write_text(with_decision(page, decision.reasons, decision.held))
         draft.metrics = {"published": decision.published, "held": decision.held}
 
-    config = promotion.versioned()
+    config = {**promotion.versioned(), "alone": alone}
     return store.ensure("promotion", as_of, config, {"evaluation": evaluation}, build, code="recsys.promotion.policy", rebuild=rebuild)
 
 
-def judge(contenders: Mapping[str, Measured], policy: Promotion, popular_window: str = "") -> Decision:
+def judge(contenders: Mapping[str, Measured], policy: Promotion, popular_window: str = "", alone: str = ALONE) -> Decision:
     """The policy itself. `contenders` holds the candidate, at least one baseline and, where one can be compared, the current model."""
-    contest = _Contest(contenders, policy)
+    contest = _Contest(contenders, policy, alone)
     if contest.n_users < policy.min_users:
         return contest.inconclusive(popular_window)
     problems = {name: contest.limits_broken(name) for name in MODELS if name in contenders}
-    if problems.get("current") == []:
+    if contest.has_rival:
         problems["candidate"] = contest.tolerance_broken() + contest.slices_broken() + problems["candidate"]
     published = next((name for name in MODELS if problems.get(name) == []), contest.baseline)
     verdicts = {published: contest.accepted(published)}
@@ -101,6 +92,7 @@ class _Contest:
 
     contenders: Mapping[str, Measured]
     policy: Promotion
+    alone: str
 
     @property
     def baseline(self) -> str:
@@ -111,10 +103,23 @@ class _Contest:
     def n_users(self) -> int:
         return self.contenders[self.baseline].n_users
 
+    @property
+    def lifts(self) -> dict[str, float]:
+        """By how much of each baseline a model has to be above it; one lift for all is one over the better."""
+        asked = self.policy.min_lift
+        if not isinstance(asked, dict):
+            return {self.baseline: asked}
+        return {name: asked.get(name, 0.0) for name in BASELINES if name in self.contenders}
+
+    @property
+    def has_rival(self) -> bool:
+        """Whether there is a current model that is itself within the limits."""
+        return "current" in self.contenders and not self.limits_broken("current")
+
     def inconclusive(self, popular_window: str) -> Decision:
         """Too few users: the current model stays; without one, a baseline, which needs no proof."""
         published = next(name for name in ("current", *BASELINES) if name in self.contenders)
-        there = "stays" if published == "current" else "is published, for want of a current model to compare with"
+        there = "stays" if published == "current" else f"is published, since {self.alone}"
         few = f"Nothing is concluded from {self.n_users:,} test users, for promotion.min_users is {self.policy.min_users:,}"
         why = f"{few}: {NAMES[published]} {there}."
         others = {
@@ -128,12 +133,14 @@ class _Contest:
 
     def limits_broken(self, name: str) -> list[str]:
         """What keeps a model from being published whatever the other one is like, as parts of a sentence."""
-        one, baseline = self.contenders[name], self.contenders[self.baseline]
-        lift, coverage = self.policy.min_lift, self.policy.min_coverage
-        beats = (one.value > baseline.value or lift < 0) and one.value >= baseline.value * (1 + lift) - ROUNDING
-        found = [] if beats else [f"{self.value(name)} is {self.beside(name, self.baseline)}, which it has to beat{_by(lift)}"]
-        if coverage and not one.coverage >= coverage:
-            found.append(f"its lists show {one.coverage:.1%} of the eligible items, and {coverage:.1%} are asked for")
+        found = [
+            f"{self.value(name)} is {self.beside(name, baseline)}, which it has to beat{_by(lift)}"
+            for baseline, lift in self.lifts.items()
+            if not _beats(self.contenders[name].value, self.contenders[baseline].value, lift)
+        ]
+        coverage, shown = self.policy.min_coverage, self.contenders[name].coverage
+        if coverage and not shown >= coverage:
+            found.append(f"its lists show {shown:.1%} of the eligible items, and {coverage:.1%} are asked for")
         return found
 
     def tolerance_broken(self) -> list[str]:
@@ -148,47 +155,63 @@ class _Contest:
         lost = f"it may lose {-least / current:.1%}, and " if one.low is not None and current else ""
         return [f"{self.value('candidate')} is {self.beside('candidate', 'current')}: {lost}{tolerance:.1%} are tolerated"]
 
+    @property
+    def limits(self) -> Sequence[str]:
+        """How the limited slices begin."""
+        return list(self.policy.slice_tolerance)
+
     def slices_broken(self) -> list[str]:
         """The limited slices on which the candidate is shown to lose more against the current model than is tolerated there."""
         found = []
         for name, one in self.contenders["candidate"].slices.items():
-            tolerance = next(share for start, share in self.policy.slice_tolerance.items() if name.startswith(start))
-            if one.difference is None or one.high is None:
+            limit = max((start for start in self.limits if name.startswith(start)), key=len, default=None)
+            if limit is None or one.difference is None or one.high is None:
                 continue
-            current = one.value - one.difference
+            current, tolerance = one.value - one.difference, self.policy.slice_tolerance[limit]
             if one.high < -tolerance * current - ROUNDING:
-                found.append(
-                    f"{_metric(self.policy)}@{self.policy.k} of {one.n_users:,} {name} is {_times(one.value, current)} the current model's "
-                    f"{current:.4f} (95% interval {one.low:+z.4f} to {one.high:+z.4f}), and {tolerance:.1%} are tolerated there"
-                )
+                where = f"{metric_of(self.policy)}@{self.policy.k} on {one.n_users:,} users of the slice {name!r}"
+                interval = f"95% interval {one.low:+z.4f} to {one.high:+z.4f}"
+                lost = f"{_times(one.value, current)} the current model's {current:.4f} ({interval})"
+                found.append(f"{where} is {lost}, and {tolerance:.1%} are tolerated there")
         return found
+
+    def unjudged(self) -> list[str]:
+        """On which limited slices nothing is known of the candidate: part of a sentence, or none."""
+        slices = self.contenders["candidate"].slices
+        found = [f"{start!r} (nobody)" for start in self.limits if not any(name.startswith(start) for name in slices)]
+        found += [f"{name!r} (no interval of {one.n_users:,} users)" for name, one in slices.items() if one.high is None]
+        more = f" and {len(found) - MAX_UNJUDGED:,} more" if len(found) > MAX_UNJUDGED else ""
+        return [f"not judged on {', '.join(found[:MAX_UNJUDGED])}{more}"] if found and self.has_rival else []
 
     def accepted(self, name: str) -> str:
         """Why this one is published."""
         if name in BASELINES:
             return f"{_capital(name)} is published, since no model is within the limits: {self.value(name)}."
-        rivals = [self.baseline] + ["current"] * (name == "candidate" and "current" in self.contenders)
+        rivals = [*self.lifts] + ["current"] * (name == "candidate" and "current" in self.contenders)
         compared = " and ".join(self.beside(name, rival) for rival in rivals)
-        alone = "" if "current" in self.contenders else "; there is no current model to compare it with"
+        notes = self.unjudged() if name == "candidate" else []
+        notes += [] if "current" in self.contenders else [self.alone]
         published = "is published again" if name == "current" else "is published"
         done = "is held for a person to `recsys promote` it" if self.holds(name) else published
-        return f"{_capital(name)} {done}: on {self.n_users:,} test users its {self.value(name)} is {compared}{alone}."
+        return f"{_capital(name)} {done}: on {self.n_users:,} test users its {'; '.join([f'{self.value(name)} is {compared}', *notes])}."
 
     def passed_over(self, name: str, problems: Sequence[str]) -> str:
         """Why this one is not."""
         if problems:
-            return f"{_capital(name)} is rejected: {'; '.join(problems)}."
+            unjudged = self.unjudged() if name == "candidate" else []
+            return f"{_capital(name)} is rejected: {'; '.join([*problems, *unjudged])}."
         if name == "current":
             tolerated = self.contenders[name].value > self.contenders["candidate"].value
             loss = f", which loses no more than the {self.policy.tolerance:.1%} that are tolerated" if tolerated else ""
             way = "stays until the candidate is promoted" if self.holds("candidate") else "makes way for the candidate"
             return f"{_capital(name)} {way}{loss}: {self.value(name)}."
-        better = f"the better baseline, which a model has to beat{_by(self.policy.min_lift)}"
-        return f"{_capital(name)} is {better if name == self.baseline else 'the other baseline'}: {self.value(name)}."
+        which = "better" if name == self.baseline else "other"
+        limit = f", which a model has to beat{_by(self.lifts[name])}" if name in self.lifts else ""
+        return f"{_capital(name)} is the {which} baseline{limit}: {self.value(name)}."
 
     def value(self, name: str) -> str:
         """`NDCG@10 of 0.1000`."""
-        return f"{_metric(self.policy)}@{self.policy.k} of {self.contenders[name].value:.4f}"
+        return f"{metric_of(self.policy)}@{self.policy.k} of {self.contenders[name].value:.4f}"
 
     def beside(self, name: str, other: str) -> str:
         """`9.1% below the current model's 0.1100 (difference -0.0100, 95% interval -0.0150 to -0.0050)`.
@@ -200,6 +223,11 @@ class _Contest:
         if one.difference is None or one.low is None or not math.isclose(one.value - two.value, one.difference, abs_tol=1e-6):
             return text
         return f"{text} (difference {one.difference:+z.4f}, 95% interval {one.low:+z.4f} to {one.high:+z.4f})"
+
+
+def _beats(value: float, baseline: float, lift: float) -> bool:
+    """Above the baseline, by the lift; a negative one allows to be below."""
+    return (value > baseline or lift < 0) and value >= baseline * (1 + lift) - ROUNDING
 
 
 def _times(one: float, other: float) -> str:
@@ -217,47 +245,3 @@ def _by(lift: float) -> str:
 
 def _capital(contender: str) -> str:
     return NAMES[contender][0].upper() + NAMES[contender][1:]
-
-
-def _contenders(evaluation: Artifact, policy: Promotion) -> dict[str, Measured]:
-    """Every contender of an evaluation, as the policy's metric and k see it."""
-    path = evaluation.path / "metrics.parquet"
-    table = pq.read_table(path, filters=[("k", "=", policy.k)]).to_pylist()
-    rows = [row for row in table if row["slice"] == "all"]
-    values = {row["contender"]: row for row in rows if row["metric"] == _metric(policy)}
-    coverage = {row["contender"]: row["value"] for row in rows if row["metric"] == COVERAGE}
-    _check_complete(values, f"{path}: {_metric(policy)} at {policy.k}")
-    if policy.min_coverage:
-        _check_complete(coverage, f"{path}: {COVERAGE} at {policy.k}")
-    limited = [row for row in table if row["metric"] == _metric(policy) and row["slice"].startswith(tuple(policy.slice_tolerance))]
-    return {
-        name: replace(
-            _measured(row, coverage.get(name, math.nan)),
-            slices={part["slice"]: _measured(part) for part in limited if part["contender"] == name},
-        )
-        for name, row in values.items()
-    }
-
-
-def _measured(row: Mapping[str, Any], coverage: float = math.nan) -> Measured:
-    return Measured(row["value"], coverage, row["n_users"], row["difference"], row["low"], row["high"])
-
-
-def _metric(policy: Promotion) -> str:
-    """What tables call the metric that decides."""
-    return next(iter(named([policy.metric], "promotion.metric")))
-
-
-def _check_complete(values: Mapping[str, object], what: str) -> None:
-    strangers = set(values) - set(NAMES)
-    if "candidate" not in values or not set(values) & set(BASELINES) or strangers:
-        raise StoreError(
-            f"{what} is needed for the candidate, a baseline and the current model where there is one,"
-            f" but stands there for {sorted(values) or 'nobody'}. Run the evaluation again (--rebuild)."
-        )
-
-
-def _popular_window(evaluation: Artifact) -> str:
-    """The window of popular-lately that the evaluation chose on the training period."""
-    rows: Sequence[dict[str, object]] = pq.read_table(evaluation.path / "baselines.parquet").to_pylist()
-    return next((str(row["window"]) for row in rows if row["chosen"]), "")

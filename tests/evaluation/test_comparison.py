@@ -58,6 +58,8 @@ def test_the_current_model_or_the_better_baseline_is_the_reference():
     assert compare().reference == "popular_lately"
     assert compare({**LISTS, "current": LISTS["popular"]}).reference == "current"
     assert compare(against="candidate").reference == "candidate"
+    assert compare({"a": LISTS["popular"], "b": LISTS["candidate"]}).reference == "b", "of those who are no baseline the best"
+    assert compare({"a": LISTS["popular"], "b": LISTS["candidate"]}, baselines=["a"]).reference == "a", "a baseline of any name"
     assert compare(metrics=("CatalogCoverage", "NDCG")).reference == "popular_lately"  # of equals, the first
     assert compare({"esasrec": LISTS["candidate"], "gru4rec": LISTS["popular"]}).reference == "esasrec"  # of models without baselines
 

@@ -157,11 +157,13 @@ def test_what_is_dropped_is_a_choice_and_counted_either_way(by_hand):
     assert found(seen=True) == {2: [1], 5: [0, 2, 4]}
 
 
-def test_the_fold_of_a_day_is_the_holdout_of_a_night(by_hand):
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_the_fold_of_a_day_is_the_holdout_of_a_night(by_hand, exclude_seen):
     histories, dictionary = by_hand(EVENTS, 7)
     (fold,) = folds(AS_OF, "1d")
-    _, ground = fold_ground(histories, dictionary, fold, exclude_seen=True, kept=Kept())
-    night = common_ground(histories, dictionary, DAY, histories.offsets[1:], exclude_seen=True)
+    _, ground = fold_ground(histories, dictionary, fold, exclude_seen, kept=Kept())
+    night = common_ground(histories, dictionary, DAY, histories.offsets[1:], exclude_seen)
+    assert ground.counts["dropped_seen"] == exclude_seen, "what was had before is asked for where lists may have it"
     assert ground.counts == night.counts and relevant_of(histories, ground) == relevant_of(histories, night)
 
 

@@ -10,7 +10,7 @@ import pytest
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.ground import common_ground
 from recsys.evaluation.report.document import Figure
-from recsys.evaluation.report.folds import MAX_FOLDS, FoldsReport
+from recsys.evaluation.report.folds import MAX_FOLDS, FoldsReport, taken
 from recsys.evaluation.report.popularity import Shares
 from recsys.evaluation.report.training import curves
 from recsys.evaluation.report.users import Users
@@ -99,16 +99,16 @@ def test_curves_of_what_was_learnt():
 # ---------------------------------------------------------------- backtests
 
 
-def fold(name, n_users=50):
+def fold(name, n_users=50, reference="popular"):
     dropped = dict.fromkeys(("dropped_cold_item", "dropped_not_eligible", "dropped_blocked", "dropped_seen"), 0)
     held = {"holdout_events": 90, "holdout_pairs": 80, "dropped_cold_user": 20, "relevant_pairs": 60, "test_users": n_users}
-    return {"name": name, "learn": "there", **dropped, **held}
+    return {"name": name, "learn": "there", "reference": reference, **dropped, **held}
 
 
-def row(name, model, value, low=None, high=None, metric="NDCG"):
+def row(name, model, value, low=None, high=None, metric="NDCG", part="all", n_users=50):
     difference = None if low is None else (low + high) / 2
     return {
-        "fold": name, "model": model, "metric": metric, "k": 10, "value": value, "n_users": 50,
+        "fold": name, "model": model, "slice": part, "metric": metric, "k": 10, "value": value, "n_users": n_users,
         "difference": difference, "low": low, "high": high,
     }  # fmt: skip
 
@@ -121,7 +121,7 @@ def report(n_folds=2, **more):
         {"model": "popular", "folds": n_folds, "NDCG@10": 0.1, "CatalogCoverage@10": 0.01},
         {"model": "sasrec", "folds": n_folds, "NDCG@10": 0.2, "CatalogCoverage@10": None},
     ]
-    return FoldsReport("2025-03-02", rows, [fold(name) for name in names], means, "The best is sasrec.", "popular", **more)
+    return FoldsReport("2025-03-02", rows, [fold(name) for name in names], means, "The best is sasrec.", **more)
 
 
 def test_a_backtest_has_means_and_folds_and_what_was_left_out():
@@ -151,6 +151,36 @@ def test_of_hundreds_of_folds_the_newest_stand_in_tables():
 
 
 def test_a_backtest_without_anybody_says_so():
-    empty = FoldsReport("2025-03-02", [], [fold("day 0", n_users=0)], [], "There was nobody to test on in any fold.", None)
+    empty = FoldsReport("2025-03-02", [], [fold("day 0", n_users=0)], [], "There was nobody to test on in any fold.")
     text = empty.document().markdown()
     assert "There was nobody to test on in any fold." in text and "| day 0 | 90 | 80 | 20 | 60 | 0 |" in text
+
+
+def test_folds_that_are_compared_with_different_models_name_theirs():
+    found = report()
+    text = replace(found, folds=[fold("day 0", reference="sasrec"), fold("day 1")]).document().markdown()
+    assert "| fold | compared with | popular | sasrec |" in text
+    assert "| day 0 | sasrec | 0.1000 | 0.2000 (+0.0500 … +0.1500) |" in text and "| day 1 | popular | 0.1000 |" in text
+    empty = replace(found, folds=[fold("day 0", n_users=0, reference="sasrec"), fold("day 1")]).document().markdown()
+    assert "compared with" not in empty, "a fold without anybody was compared with nobody"
+
+
+def test_parts_of_the_users_are_means_over_the_folds_that_have_them():
+    found = report()
+    new = [
+        row("day 0", "popular", 0.1, part="users with no event", n_users=4),
+        row("day 0", "sasrec", 0.4, part="users with no event", n_users=4),
+        row("day 1", "popular", 0.2, part="users with no event", n_users=6),
+        row("day 1", "sasrec", float("nan"), part="users with no event", n_users=6),
+        row("day 1", "sasrec", 0.9, metric="CatalogCoverage", part="users with no event"),
+    ]
+    text = replace(found, metrics=[*found.metrics, *new]).document().markdown()
+    assert "|  | folds | users | popular | sasrec |" in text and "| all | 2 | 100 | 0.1000 | 0.2000 |" in text
+    assert "| users with no event | 2 | 10 | 0.1500 | 0.4000 |" in text
+    assert "| day 1 | 0.1000 | 0.2000 (+0.0500 … +0.1500) |" in text, "and the folds are of all users"
+
+
+def test_what_models_took():
+    costs = {"training_seconds": 1234.56, "listing_seconds": 7.0, "peak_memory_bytes": 3 * 2**29}
+    text = taken([{"model": "popular", **costs, "training_seconds": None}, {"model": "sasrec", **costs}]).markdown()
+    assert "| popular |  | 7.0 | 1.50 |\n| sasrec | 1,234.6 | 7.0 | 1.50 |" in text and "GiB at the peak" in text

@@ -9,6 +9,8 @@ import duckdb
 import pytest
 import yaml
 from click.testing import Result
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from typer.testing import CliRunner
 
 from flows import deployments, folds
@@ -76,6 +78,14 @@ def test_lists_are_intersected_with_those_of_the_reference(rows: list[dict[str, 
 def test_what_a_model_took_is_told_of_the_training_and_the_lists(rows: list[dict[str, Any]]) -> None:
     assert all(row["listing_seconds"] > 0 and row["peak_memory_bytes"] > 2**26 for row in rows)
     assert {row["model"]: row["training_seconds"] is None for row in rows} == {"sasrec": False, "popular": True, "gru4rec": False}
+
+
+def test_the_report_in_the_ui_says_so_too_and_the_page_does_not(store: Path) -> None:
+    asked = ArtifactFilter(key=ArtifactFilterKey(any_=["shop-backtest-report"]))
+    with get_client(sync_client=True) as client:
+        report = str(client.read_artifacts(artifact_filter=asked)[0].data)
+    assert "## Time and memory" in report and "|  | seconds of training | seconds of listing | GiB at the peak |" in report
+    assert "Time and memory" not in (Store(store).find("backtest").path / "report.html").read_text()
 
 
 def test_a_fold_trains_on_what_was_before_it(store: Path) -> None:

@@ -37,7 +37,7 @@ TINY: dict[str, Any] = {
     "model": Model(width=16, max_events=10),
     "training": Training(max_epochs=4, learning_rate=0.01, users_per_batch=32, n_validation_users=50),
     "evaluation": Evaluation(n_bootstrap=100),
-    "promotion": Promotion(min_users=1, min_lift=-1.0, min_refit_overlap=0.0),  # whatever it is worth, the model is published
+    "promotion": Promotion(min_users=1, min_lift=-1.0, min_refit_overlap=0.0, tolerance=1.0),  # whatever it is worth, it is published
 }
 
 
@@ -212,6 +212,16 @@ def test_an_experiment_reuses_the_night_and_publishes_nothing(store: Path) -> No
     of_variant = [("contender", "=", "candidate"), ("metric", "=", "NDCG"), ("slice", "=", "all")]
     rows = pq.read_table(evaluation.path / "metrics.parquet", filters=of_variant).to_pylist()
     assert [row["k"] for row in rows] == [10, 20] and all(row["low"] <= row["difference"] <= row["high"] for row in rows)
+
+
+def test_a_current_model_that_has_seen_the_holdout_is_no_rival_and_the_decision_says_why(store: Path) -> None:
+    longer = {**TINY, "evaluation": Evaluation(holdout="2d", n_bootstrap=100)}  # than what its twin was trained before
+    state = experiment(as_of=FIRST, store=str(store), return_state=True, **longer)  # type: ignore[call-overload]
+    why = "the current model is not compared with, since it has seen events of the holdout, and so has any twin"
+    assert state.message.endswith(f"; {why}.")
+    gate = Store(store).find("promotion", FIRST)
+    assert why in Decision.load(gate).reasons[0] and why in (gate.path / "report.html").read_text()
+    assert "current" not in state.result().manifest["inputs"]
 
 
 def test_tables_with_string_ids_and_a_folder_of_their_own(tmp_path: Path) -> None:

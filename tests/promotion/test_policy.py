@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from recsys.config import Promotion
 from recsys.errors import StoreError
 from recsys.promotion.page import PLACE
-from recsys.promotion.policy import Decision, Measured, decide, judge
+from recsys.promotion.policy import Decision, decide, judge
+from recsys.promotion.results import Measured
 from recsys.store import Artifact, Draft, Store
 
 NIGHT = datetime(2017, 10, 17, tzinfo=timezone.utc)
@@ -153,7 +154,7 @@ def test_with_too_few_users_and_no_current_model_a_baseline_is_published(missing
     assert decision.published == published
     assert decision.reasons == (
         "Nothing is concluded from 12 test users, for promotion.min_users is 50:"
-        f" {name} is published, for want of a current model to compare with.",
+        f" {name} is published, since there is no current model to compare it with.",
     )
 
 
@@ -175,6 +176,26 @@ def test_a_lift_over_the_baseline_may_be_asked_for(value: float, published: str)
     if published != "candidate":
         assert "is 9.9% above popular-lately's 0.1000" in decision.verdicts["candidate"]
         assert decision.verdicts["candidate"].endswith("which it has to beat by 10.0%.")
+
+
+def test_a_lift_may_be_asked_for_over_each_baseline() -> None:
+    asked = Promotion(min_lift={"popular": 1.5, "popular_lately": 0.05})
+    decision = judge(evening(0.11, lately=0.1, overall=0.05), asked)
+    assert decision.published == "popular_lately"
+    assert decision.verdicts["candidate"] == (
+        "The candidate is rejected: NDCG@10 of 0.1100 is 2.2 times popular's 0.0500, which it has to beat by 150.0%."
+    )
+    assert decision.verdicts["popular"] == "Popular is the other baseline, which a model has to beat by 150.0%: NDCG@10 of 0.0500."
+    assert judge(evening(0.13, lately=0.1, overall=0.05), asked).published == "candidate"
+    unnamed = judge(evening(0.1, lately=0.1, overall=0.05), Promotion(min_lift={"popular": 0.3}))
+    assert unnamed.verdicts["candidate"].endswith("+0.0040), which it has to beat."), "by nothing, but beat"
+
+
+def test_why_no_current_model_was_compared_with_is_part_of_the_decision() -> None:
+    why = "the current model is not compared with, since it has seen events of the holdout, and so has any twin"
+    assert judge(evening(0.12), Promotion(), alone=why).reasons[0].endswith(f"+0.0240); {why}.")
+    few = {name: replace(one, n_users=3) for name, one in evening(0.12).items()}
+    assert judge(few, Promotion(), alone=why).reasons[0].endswith(f"popular-lately is published, since {why}.")
 
 
 def test_what_is_more_than_twice_as_good_is_said_in_times() -> None:
@@ -240,8 +261,8 @@ def test_better_on_average_and_worse_for_new_users_is_rejected_where_a_limit_say
     decision = judge(better_on_average(0.06), Promotion(slice_tolerance={"users known for": 0.1}))
     assert decision.published == "current"
     assert decision.verdicts["candidate"] == (
-        "The candidate is rejected: NDCG@10 of 210 users known for less than a day is 25.0% below the current model's 0.0800"
-        " (95% interval -0.0300 to -0.0100), and 10.0% are tolerated there."
+        "The candidate is rejected: NDCG@10 on 210 users of the slice 'users known for less than a day' is 25.0% below the current"
+        " model's 0.0800 (95% interval -0.0300 to -0.0100), and 10.0% are tolerated there."
     )
     assert judge(better_on_average(0.06), Promotion()).published == "candidate"
 
@@ -250,16 +271,33 @@ def test_a_slice_has_to_be_shown_worse_for_among_many_some_look_bad_by_chance() 
     assert judge(better_on_average(0.06, half_interval=0.013), Promotion(slice_tolerance={"users": 0.1})).published == "candidate"
 
 
-def test_the_first_limit_that_a_slice_begins_with_counts() -> None:
-    asked = Promotion(slice_tolerance={NEW: 0.2, "users known for": 0.1})
-    assert judge(better_on_average(0.06), asked).published == "candidate"
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_limits_that_a_slice_begins_with_the_longest_counts(order: int) -> None:
+    def published(of_new: float, of_known: float) -> str:
+        asked = dict([(NEW, of_new), ("users known for", of_known)][::order])
+        return judge(better_on_average(0.06), Promotion(slice_tolerance=asked)).published
+
+    assert (published(0.2, 0.1), published(0.1, 0.2)) == ("candidate", "current")
 
 
-def test_a_slice_of_too_few_users_limits_nothing() -> None:
+def test_a_slice_of_too_few_users_limits_nothing_and_says_so() -> None:
     contenders = better_on_average(0.06)
-    few = replace(contenders["candidate"].slices[NEW], low=None, high=None)
+    few = replace(contenders["candidate"].slices[NEW], low=None, high=None, n_users=7)
     contenders["candidate"] = replace(contenders["candidate"], slices={NEW: few})
-    assert judge(contenders, Promotion(slice_tolerance={"users": 0.0})).published == "candidate"
+    decision = judge(contenders, Promotion(slice_tolerance={"users known": 0.0}))
+    assert decision.published == "candidate"
+    assert decision.reasons[0].endswith("+0.0140); not judged on 'users known for less than a day' (no interval of 7 users).")
+    rejected = judge({**contenders, "candidate": replace(contenders["candidate"], low=-0.1)}, Promotion(slice_tolerance={"users": 0.0}))
+    assert rejected.verdicts["candidate"].endswith("tolerated; not judged on 'users known for less than a day' (no interval of 7 users).")
+
+
+def test_limited_slices_that_nobody_is_in_tonight_are_told() -> None:
+    limits = {f"users with age {age}": 0.1 for age in (1, 2, 3, 4, 5)} | {"users known for": 0.1}
+    reason = judge(better_on_average(0.09), Promotion(slice_tolerance=limits)).reasons[0]
+    assert reason.endswith(
+        "; not judged on 'users with age 1' (nobody), 'users with age 2' (nobody), 'users with age 3' (nobody) and 2 more."
+    )
+    assert "not judged" not in judge(evening(0.12), Promotion(slice_tolerance=limits)).reasons[0], "limits are beside a current model"
 
 
 def test_a_model_without_a_finite_result_is_never_published() -> None:
@@ -270,18 +308,40 @@ def test_a_model_without_a_finite_result_is_never_published() -> None:
 values = st.floats(0, 1)
 
 
-@given(values, st.none() | values, values, values, st.floats(0, 0.5), st.floats(-0.5, 2), values, st.integers(0, 100))
+@given(
+    values, st.none() | values, values, values, st.floats(0, 0.5), st.none() | values, st.none() | values, st.floats(-0.5, 2), values,
+    st.integers(0, 100),
+)  # fmt: skip
 def test_whatever_the_results_something_is_published_with_a_verdict_on_everybody(
-    candidate: float, current: float | None, lately: float, overall: float, tolerance: float, lift: float, coverage: float, n_users: int
+    candidate: float,
+    current: float | None,
+    lately: float,
+    overall: float,
+    tolerance: float,
+    interval: float | None,
+    of_new: float | None,
+    lift: float,
+    coverage: float,
+    n_users: int,
 ) -> None:
+    """`interval` is half of that of the candidate's difference, None with too few users; `of_new` is what it loses with new users."""
     contenders = {name: Measured(c.value, coverage, n_users) for name, c in evening(candidate, current, lately, overall).items()}
-    decision = judge(contenders, Promotion(tolerance=tolerance, min_lift=lift, min_coverage=0.5, min_users=50))
+    difference = candidate - (max(lately, overall) if current is None else current)
+    ends = (None, None) if interval is None else (difference - interval, difference + interval)
+    slices = {} if of_new is None else {NEW: Measured(0.5, nan, n_users, -of_new, -of_new, -of_new)}
+    contenders["candidate"] = Measured(candidate, coverage, n_users, difference, *ends, slices)
+    asked = Promotion(tolerance=tolerance, slice_tolerance={NEW: 0.5}, min_lift=lift, min_coverage=0.5, min_users=50)
+    decision = judge(contenders, asked)
     assert decision.published in contenders
     assert set(decision.verdicts) == set(contenders)
     assert decision.reasons[0] == decision.verdicts[decision.published]
-    if n_users >= 50 and lift >= 0 and decision.published in ("candidate", "current"):
-        assert contenders[decision.published].value > max(lately, overall)
-        assert coverage >= 0.5
+    if n_users < 50 or decision.published not in ("candidate", "current"):
+        return
+    assert coverage >= 0.5 and (lift < 0 or contenders[decision.published].value > max(lately, overall))
+    rival = judge({name: c for name, c in contenders.items() if name != "candidate"} | {"candidate": FEW}, asked)
+    if decision.published == "candidate" and current is not None and rival.published == "current":
+        assert (candidate if interval is None else current + ends[0]) >= current * (1 - tolerance) - 1e-6  # type: ignore[operator]
+        assert of_new is None or -of_new >= -0.5 * (0.5 + of_new) - 1e-6
 
 
 # ---------------------------------------------------------------- the step
@@ -343,6 +403,8 @@ def test_the_same_evaluation_is_decided_once_and_another_policy_anew(store: Stor
     first = decide(store, NIGHT, Promotion(), results)
     assert decide(store, NIGHT, Promotion(), results).reused
     assert decide(store, NIGHT, Promotion(min_lift=0.5), results).version != first.version
+    other = decide(store, NIGHT, Promotion(), results, alone="nobody is there")
+    assert other.version != first.version and Decision.load(other).reasons[0].endswith("; nobody is there.")
 
 
 def test_the_policys_own_metric_and_length_of_list_decide(store: Store) -> None:

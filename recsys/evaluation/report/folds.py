@@ -26,7 +26,6 @@ class FoldsReport:
     folds: Sequence[Mapping[str, Any]]
     means: Sequence[Mapping[str, Any]]
     verdict: str
-    against: str | None  # whom differences are to; None: in every fold to the better baseline
     units: Mapping[str, str] = field(default_factory=dict)
     shares: Shares | None = None
     users: Users | None = None
@@ -44,7 +43,7 @@ class FoldsReport:
         sections += tradeoffs(
             {row["model"]: {key: _value(row[f"{key[0]}@{key[1]}"]) for key in self._keys} for row in self.means}, self.units
         )
-        sections += [self._over_time(), self._asked()]
+        sections += [self._over_time(), *self._slices(), self._asked()]
         newest = self.folds[-1]["name"]
         if self.shares is not None:
             sections.append(self.shares.section({}))
@@ -80,18 +79,39 @@ class FoldsReport:
                     panels[named(*key, self.units)][model] = ([x for x, _ in points], [y for _, y in points])
             alt = f"Of every model a line over the folds, in panels for {', '.join(panels)}."
             blocks.append(Figure(figures.lines(panels, "", self._models, ticks=names), alt))
-        whom = self.against or "the better baseline of the fold"
+        references = list(dict.fromkeys(fold["reference"] for fold in self.folds if fold["test_users"]))
+        whom = references[0] if len(references) == 1 else "whom the second column names, the best baseline there or, without one, the best"
         told = (
             f"{named(*first, self.units)} of each fold; in brackets or small the 95% interval of the difference to {whom}, paired by user "
             "(bootstrap). An interval without 0 is a difference that chance does not explain."
         )
         if len(names) > MAX_FOLDS:
             told += f" These are the newest {MAX_FOLDS} of {len(names)} folds; all are in metrics.parquet."
-        return Section("Fold by fold", [*blocks, Text(told), self._by_fold(first, names[-MAX_FOLDS:])])
+        return Section("Fold by fold", [*blocks, Text(told), self._by_fold(first, self.folds[-MAX_FOLDS:], len(references) > 1)])
 
-    def _by_fold(self, key: Key, names: Sequence[str]) -> Table:
+    def _by_fold(self, key: Key, folds: Sequence[Mapping[str, Any]], with_reference: bool) -> Table:
         cells = {(row["fold"], row["model"]): measured(row) for row in self._rows(key)}
-        return Table(["fold", *self._models], [[name, *(cells.get((name, one), Cell("")) for one in self._models)] for name in names])
+        labels = [[fold["name"], *([fold["reference"]] if with_reference else [])] for fold in folds]
+        columns = ["fold", *(["compared with"] if with_reference else [])]
+        rows = [[*label, *(cells.get((label[0], one), Cell("")) for one in self._models)] for label in labels]
+        return Table([*columns, *self._models], rows, len(columns))
+
+    def _slices(self) -> list[Section]:
+        """The first metric in parts of the test users, as means over folds."""
+        metric, k = self._keys[0]
+        by_slice: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+        for row in self.metrics:
+            if (row["metric"], row["k"]) == (metric, k):
+                by_slice.setdefault(row["slice"], {}).setdefault(row["model"], []).append(row)
+        rows = []
+        for part, models in by_slice.items():
+            of_any = next(iter(models.values()))
+            means = [number(_mean([row["value"] for row in models.get(model, [])])) for model in self._models]
+            rows.append([part, f"{len(of_any):,}", f"{sum(row['n_users'] for row in of_any):,}", *means])
+        if len(rows) < 2:
+            return []
+        told = f"{named(metric, k, self.units)} of parts of the test users: means over the folds that have such users, and how many."
+        return [Section("Slices", (Text(told), Table(["", "folds", "users", *self._models], rows)))]
 
     def _asked(self) -> Section:
         """What was held out, and what became of it."""
@@ -105,7 +125,7 @@ class FoldsReport:
         return Section("What was asked for", (Text(newest), Table(columns, rows)))
 
     def _rows(self, key: Key) -> list[Mapping[str, Any]]:
-        return [row for row in self.metrics if (row["metric"], row["k"]) == key]
+        return [row for row in self.metrics if (row["metric"], row["k"], row["slice"]) == (*key, "all")]
 
     @property
     def _models(self) -> list[str]:
@@ -114,6 +134,28 @@ class FoldsReport:
     @property
     def _keys(self) -> list[Key]:
         return list(dict.fromkeys((row["metric"], row["k"]) for row in self.metrics))
+
+
+def taken(models: Sequence[Mapping[str, Any]]) -> Table:
+    """What each model took: means of seconds over folds, and the most memory, by the names of `recsys.evaluation.backtest.fold_rows`.
+
+    It is no part of the report, which is the same bytes whenever it is made.
+    """
+    rows = [
+        [
+            row["model"],
+            *("" if row[name] is None else f"{row[name]:,.1f}" for name in ("training_seconds", "listing_seconds")),
+            f"{row['peak_memory_bytes'] / 2**30:.2f}",
+        ]
+        for row in models
+    ]
+    return Table(["", "seconds of training", "seconds of listing", "GiB at the peak"], rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are defined."""
+    there = [value for value in values if value == value]
+    return sum(there) / len(there) if there else float("nan")
 
 
 def _value(value: float | None) -> float:

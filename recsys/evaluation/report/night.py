@@ -75,7 +75,7 @@ class Report:
     def _contenders(self) -> str:
         lines = [f"Compared on the same users, items and exclusions: {listed([NAMES[name] for name in self._names])}."]
         if "current" not in self._names:
-            lines.append("There is no current model that was trained before the holdout.")
+            lines.append("There is no current model, or none that may be compared fairly.")
         for name in ("candidate", "current"):
             if fallback := self.counts.get(f"{name}_fallback_users"):
                 whom = counted(fallback, "test user")
