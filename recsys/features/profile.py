@@ -1,7 +1,7 @@
 """What the tables of a night look like: a row per column in profile.parquet, and a row per day of its events in days.parquet.
 
 Equal tables give equal bytes: sums are of integers, distinct values are counted in registers that know no order
-(HyperLogLog), and where quantiles are of a sample it is every n-th row of a sorted table.
+(HyperLogLog), and where quantiles are of a sample, its rows are picked by what is in them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LAST_DAY = "last_day"  # the events of the 24 hours before as_of, which tonight's data added
 TOP = 100  # most frequent values that are kept of a column; numbers with more different ones have quantiles only
-SAMPLE = 100_000  # rows that quantiles are taken of, at least, where a table has more: right to a third of a percent of the rows
+SAMPLE = 100_000  # rows that quantiles are taken of, nearly or more, where a table has more: right to a third of a percent of the rows
 
 PROFILE = pa.schema({
     "table": pa.string(), "column": pa.string(), "type": pa.string(), "rows": pa.int64(), "nulls": pa.int64(), "distinct": pa.int64(),
@@ -148,14 +148,12 @@ def _moments(
 
 
 def _quantiles(con: "DuckDBPyConnection", table: str, rows: int, names: Sequence[str]) -> dict[str, list[float] | None]:
-    """Of every n-th row of the table, in its order, so that at least SAMPLE are read where there are as many."""
+    """Of as many rows as hashes pick, at least SAMPLE or nearly so where there are more: in whatever order a table lies, the same."""
     if not names:
         return {}
     every = max(1, rows // SAMPLE)
-    columns = ", ".join(map(quoted, names))
     numbers = ", ".join(f"{quoted(name)}::double as {quoted(name)}" for name in names)
-    read = f"select {columns}, row_number() over () as place from {quoted(table)}"
-    sample = con.execute(f"select {numbers} from ({read}) where place % {every} = 0").fetchnumpy()
+    sample = con.execute(f"select {numbers} from {quoted(table)} as profiled_row where hash(profiled_row) % {every} = 0").fetchnumpy()
     return {name: _percentiles(np.ma.compressed(sample[name])) for name in names}
 
 

@@ -85,3 +85,9 @@ def test_the_same_however_many_threads_read_it(duck: Duck) -> None:
     duck.execute("set threads = 1")
     found.append(column(duck, number, rows=rows))
     assert found[0] == found[1] and found[0]["quantiles"][50] == pytest.approx(found[0]["mean"], abs=2e7)
+
+
+def test_the_same_in_whatever_order_a_table_lies(duck: Duck) -> None:
+    """What is staged lies as threads and memory would have it."""
+    found = [column(duck, "i * i", rows=f"from range({3 * SAMPLE}) t (i) order by i {order}") for order in ("asc", "desc")]
+    assert found[0] == found[1] and found[0]["quantiles"][50] == pytest.approx((1.5 * SAMPLE) ** 2, rel=0.01)
