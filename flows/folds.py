@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import steps, ui
 from flows.contenders import Contender, name_of
-from flows.steps import Run, progress_of
+from flows.run import Run
 from recsys.config import Backtest, expand
 from recsys.evaluation.backtest import Listed, backtest, fold_rows, model_rows, write_csv
 from recsys.evaluation.folds import list_fold
@@ -38,7 +38,7 @@ def listed(
 @task(name="folds", task_run_name="lists {contender.name} {terms.fold.name}", cache_policy=NO_CACHE)
 def lists(run: Run, terms: Terms, contender: Contender, model: Artifact | None) -> Listed:
     """The contender's lists of the fold's test users."""
-    with progress_of(run, "folds") as progress:
+    with steps.at(run, "folds") as progress:
         made = list_fold(
             run.store, run.as_of, terms, model or contender.baseline, window=contender.window, progress=progress, rebuild=run.rebuild
         )  # fmt: skip

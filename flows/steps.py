@@ -5,7 +5,7 @@ Prefect's caching and results stay off: the store is the cache, and the artifact
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from flows.checks import check
 from flows.progress import Progress
 from flows.run import Run, Winner
 from flows.run import winner as winner_of
-from recsys import published
+from recsys import attempts, published, windows
 from recsys.config import Backtest, Group, Night
 from recsys.errors import ExportError, RecsysError
 from recsys.features.drift import check_drift
@@ -78,8 +78,12 @@ def _differences(groups: Mapping[str, Any]) -> Iterator[str]:
             yield from deployments.differences(group, deployed[name], name)
 
 
-def progress_of(run: Run, what: str) -> Progress:
-    return Progress(what, ui.key(run.store.root.name, f"progress-{what}"))
+@contextmanager
+def at(run: Run, what: str) -> Iterator[Progress]:
+    """A step at work, `what` begins with its name: in the UI how far it is, and in the store why it came to nothing."""
+    step, night = what.split()[0], windows.label(run.as_of)
+    with attempts.noted(run.store.root, step, night), Progress(what, ui.key(run.store.root.name, f"progress-{what}")) as progress:
+        yield progress
 
 
 def may_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
@@ -94,7 +98,7 @@ def may_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
 @task(name="features", task_run_name="features", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 60], retry_condition_fn=may_pass)
 def features(run: Run) -> Artifact:
     """The events, items and users of the night's windows, as tables that kept their contracts and are like the last nights'."""
-    with progress_of(run, "features"):
+    with at(run, "features"):
         tables = run.features()
     ui.show_profile(tables)
     ui.reported(tables)
@@ -107,7 +111,7 @@ def features(run: Run) -> Artifact:
 @task(name="sequences", task_run_name="sequences", cache_policy=NO_CACHE)
 def sequences(run: Run, tables: Artifact) -> Artifact:
     """Every user's history as flat arrays."""
-    with progress_of(run, "sequences"):
+    with at(run, "sequences"):
         return ui.reported(run.sequences(tables))
 
 
@@ -116,7 +120,7 @@ def training(
     run: Run, role: str, histories: Artifact, cut: Cut, *, warm_from: Artifact | None = None, epochs: int | None = None
 ) -> Artifact:
     """A model of what happened before the cut. `epochs` is the exact number of them for a refit."""
-    with progress_of(run, f"training {role}") as progress:
+    with at(run, f"training {role}") as progress:
         model = run.training(histories, cut, warm_from, epochs, progress)
     ui.show_epochs(model, role)
     return ui.reported(model)
@@ -125,7 +129,7 @@ def training(
 @task(name="evaluation", task_run_name="evaluation", cache_policy=NO_CACHE)
 def evaluation(run: Run, histories: Artifact, candidate: Artifact, current: Artifact | None) -> Artifact:
     """The candidate, the current model and popularity, measured on the same users and items of the holdout."""
-    with progress_of(run, "evaluation") as progress:
+    with at(run, "evaluation") as progress:
         comparison = run.evaluation(histories, candidate, current, progress)
     ui.show_report(comparison)
     return ui.reported(comparison)
@@ -134,7 +138,8 @@ def evaluation(run: Run, histories: Artifact, candidate: Artifact, current: Arti
 @task(name="promotion", task_run_name="promotion", cache_policy=NO_CACHE)
 def promotion(run: Run, comparison: Artifact, alone: str) -> Artifact:
     """Which contender's lists are published, and why; `alone` is why no current model was compared with."""
-    decision = run.promotion(comparison, alone)
+    with at(run, "promotion"):
+        decision = run.promotion(comparison, alone)
     ui.show_decision(decision)
     return ui.reported(decision)
 
@@ -144,7 +149,7 @@ def scoring(
     run: Run, histories: Artifact, model: Artifact | None, decision: Decision, users: Sequence[str] = (), others: Artifact | None = None
 ) -> Artifact:
     """Tonight's list of every user, or of those that are named."""
-    with progress_of(run, "scoring") as progress:
+    with at(run, "scoring") as progress:
         lists = run.scoring(histories, model, decision, progress, users, others)
     ui.show_lists(run.store, lists)
     return ui.reported(lists)
@@ -167,11 +172,12 @@ def publishing(
 ) -> Promotion:
     """The lists, once they keep their contracts, are what everybody reads; `others` belong to them."""
     action: Literal["publish", "hold", "backfill"] = "backfill" if not run.publishes else "hold" if decision.held else "publish"
-    checked = publish(
-        run.store, run.as_of, run.night.publishing, run.night.scoring, lists, histories,
-        config=run.configuration, source=decision.published, reasons=(*decision.reasons, *winner.reasons),
-        others={"training": winner.model, "twin": winner.twin, **others}, last=current, action=action, rebuild=run.rebuild,
-    )  # fmt: skip
+    with at(run, "publishing"):
+        checked = publish(
+            run.store, run.as_of, run.night.publishing, run.night.scoring, lists, histories,
+            config=run.configuration, source=decision.published, reasons=(*decision.reasons, *winner.reasons),
+            others={"training": winner.model, "twin": winner.twin, **others}, last=current, action=action, rebuild=run.rebuild,
+        )  # fmt: skip
     ui.show_checks(checked)
     ui.reported(checked)
     promoted = {
