@@ -1,6 +1,7 @@
 """What a night would do, without doing it: the steps that are there and would be reused, the first that is not, and why."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,12 +17,19 @@ STEPS = ("features", "sequences", "training candidate", "evaluation", "promotion
 NOTHING = ("nothing was made for this night yet",)
 
 
+class _Stops(Exception):
+    """The night would stop here."""
+
+
 @dataclass(frozen=True)
 class Line:
-    """What would become of a step. A step that "follows" a run is reused where that comes to the same bytes as before."""
+    """What would become of a step. A step that "follows" a run is reused where that comes to the same bytes as before.
+
+    Drift has a line only where it "stops" the night.
+    """
 
     step: str
-    does: Literal["reused", "runs", "follows"]
+    does: Literal["reused", "runs", "follows", "stops"]
     version: str = ""
     reasons: tuple[str, ...] = ()
 
@@ -45,6 +53,8 @@ def plan(run: Run) -> list[Line]:
 
     try:
         _walk(run, look)
+    except _Stops as why:
+        lines.append(Line("drift", "stops", reasons=why.args))
     except NotMade:
         after = STEPS[STEPS.index(lines[-1].step) + 1 :]
         lines += [Line(step, "follows" if step.split()[0] in made and not run.rebuild else "runs") for step in after]
@@ -55,6 +65,7 @@ def _walk(run: Run, look: Callable[[str, Callable[[], Artifact]], Artifact]) -> 
     """The steps of `flows.nightly`, in its order."""
     current = published.before(run.store, run.as_of)
     tables = look("features", run.features)
+    _check_drift(run, tables)
     histories = look("sequences", lambda: run.sequences(tables))
     rival = comparable(run, current, histories)
     candidate = look("training candidate", lambda: run.training(histories, run.holdout, rival.model))
@@ -72,3 +83,10 @@ def _walk(run: Run, look: Callable[[str, Callable[[], Artifact]], Artifact]) -> 
         "publishing",
         lambda: keep_contracts(run.store, run.as_of, limits, night.scoring, lists, histories, source=decision.published, last=current),
     )
+
+
+def _check_drift(run: Run, tables: Artifact) -> None:
+    """_Stops where the drift of these tables is known and stops a night; where it is not, the run measures it."""
+    with suppress(NotMade):
+        if stops := run.drift(tables).metrics["stops"]:
+            raise _Stops(*stops)
