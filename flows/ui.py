@@ -6,6 +6,8 @@ An artifact's key starts with the name of the store's folder, so that the histor
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,7 +19,8 @@ from recsys.pruning import Waste
 from recsys.store import Artifact, Store
 from recsys.windows import label
 
-MAX_ROWS = 1000  # of a table: the server refuses the events of larger ones
+MAX_ROWS = 1000  # of a table: more are no table for people
+MAX_BYTES = 1_200_000  # of an artifact as the server writes it into an event, which may have 1,500,000
 SAMPLE_USERS = 20
 
 
@@ -40,8 +43,7 @@ def reported(artifact: Artifact) -> Artifact:
 def show_profile(tables: Artifact) -> None:
     """Every column in a line: quantiles and frequent values of it are in the file."""
     columns = pq.read_table(tables.path / "profile.parquet").to_pylist()
-    rows = [_described(column) for column in columns]
-    create_table_artifact(_plain(rows[:MAX_ROWS]), key=_key(tables, "profile"), description=f"Columns of the tables of {tables}")
+    _show(map(_described, columns), _key(tables, "profile"), f"Columns of the tables of {tables}")
 
 
 def show_drift(drift: Artifact) -> None:
@@ -50,7 +52,7 @@ def show_drift(drift: Artifact) -> None:
     rows.sort(key=lambda row: ("stop", "warn", "").index(row["level"]))
     n = drift.counts
     found = f"{n['warnings']} warnings, {n['stops']} stops; compared with {n['nights']} nights"
-    create_table_artifact(_plain(rows[:MAX_ROWS]), key=_key(drift, "drift"), description=f"{drift}: {found}")
+    _show(rows, _key(drift, "drift"), f"{drift}: {found}")
 
 
 def show_epochs(model: Artifact, role: str) -> None:
@@ -59,7 +61,9 @@ def show_epochs(model: Artifact, role: str) -> None:
 
 def show_report(comparison: Artifact) -> None:
     _report(comparison)
-    _table(comparison, "metrics.parquet", "metrics", "Contenders, slices and metrics of")
+    rows = pq.read_table(comparison.path / "metrics.parquet").to_pylist()
+    rows.sort(key=lambda row: row["slice"] != "all")  # of many slices, those of everybody are not left out
+    _show(rows, _key(comparison, "metrics"), f"Contenders, slices and metrics of {comparison}")
 
 
 def show_decision(decision: Artifact) -> None:
@@ -74,7 +78,7 @@ def show_lists(store: Store, scoring: Artifact) -> None:
     for user in lists.sample(SAMPLE_USERS):
         rows += [{"user_id": user, "": "had", **event} for event in reversed(lists.history(user, 5))]
         rows += [{"user_id": user, "": "gets", **item} for item in lists.recommendations(user)]
-    create_table_artifact(_plain(rows[:MAX_ROWS]), key=_key(scoring, "lists"), description=f"Some lists of {scoring}")
+    _show(rows, _key(scoring, "lists"), f"Some lists of {scoring}")
 
 
 def show_backtest(
@@ -83,16 +87,14 @@ def show_backtest(
     """The report, and what each model took, which is in no file of a backtest; means over folds, and the rows of the folds."""
     _report(backtest, f"\n## Time and memory\n\n{taken}\n")
     for name, rows in {"models": models, "folds": folds}.items():
-        create_table_artifact(
-            _plain(list(rows)[:MAX_ROWS]), key=_key(backtest, f"backtest-{name}"), description=f"The {name} of {backtest}"
-        )  # fmt: skip
+        _show(rows, _key(backtest, f"backtest-{name}"), f"The {name} of {backtest}")
 
 
 def show_waste(store: Store, gone: Waste) -> None:
     """What pruning took."""
     rows = [{"night": label(artifact.as_of), "step": artifact.step, "version": artifact.version} for artifact in gone.artifacts]
     kept = ", ".join(map(label, gone.kept_nights)) or "none there are"
-    create_table_artifact(rows[:MAX_ROWS], key=key(store.root.name, "pruned"), description=f"Removed. Nights kept whole: {kept}")
+    _show(rows, key(store.root.name, "pruned"), f"Removed. Nights kept whole: {kept}")
 
 
 def show_checks(publishing: Artifact) -> None:
@@ -110,7 +112,7 @@ def _report(artifact: Artifact, more: str = "") -> None:
     """As text, and a link to the page with the same numbers and drawings."""
     report = (artifact.path / "report.md").read_text() + more
     create_markdown_artifact(
-        report,
+        _cut(report, artifact.path / "report.md"),
         key=_key(artifact, "report" if artifact.step == "evaluation" else f"{artifact.step}-report"),
         description=f"Report of {artifact}",
     )
@@ -133,13 +135,29 @@ def _rows_by_table(artifact: Artifact) -> dict[str, int]:
 
 
 def _table(artifact: Artifact, file: str, name: str, what: str) -> None:
-    rows = _plain(pq.read_table(artifact.path / file).slice(0, MAX_ROWS).to_pylist())
-    create_table_artifact(rows, key=_key(artifact, name), description=f"{what} {artifact}")
+    _show(pq.read_table(artifact.path / file).to_pylist(), _key(artifact, name), f"{what} {artifact}")
 
 
-def _plain(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows as JSON takes them: times as text, numbers that are none as null."""
-    return [{name: _plain_value(value) for name, value in row.items()} for row in rows]
+def _show(rows: Iterable[Mapping[str, Any]], key: str, description: str) -> None:
+    """A table of as many of the rows as may be shown, and how many that is where there are more."""
+    plain = [{name: _plain_value(value) for name, value in row.items()} for row in rows]
+    ends = accumulate(_in_an_event(json.dumps(row)) for row in plain[:MAX_ROWS])
+    shown = sum(end <= MAX_BYTES for end in ends)
+    if shown < len(plain):
+        description += f". The first {shown:,} of {len(plain):,} rows"
+    create_table_artifact(plain[:shown], key=key, description=description)
+
+
+def _in_an_event(text: str) -> int:
+    """Bytes of a text in an event: as JSON, within JSON."""
+    return len(json.dumps(text))
+
+
+def _cut(text: str, path: Path) -> str:
+    """As many lines of a text as may be shown, and how many more there are."""
+    lines = text.splitlines(keepends=True)
+    shown = sum(end <= MAX_BYTES for end in accumulate(map(_in_an_event, lines)))
+    return text if shown == len(lines) else "".join(lines[:shown]) + f"\n… and {len(lines) - shown:,} lines more, in {path}\n"
 
 
 def _plain_value(value: Any) -> Any:
