@@ -16,7 +16,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
-from flows import channel, deployments, vanished
+from flows import channel, deployments, schedules, vanished
 from recsys.errors import ConfigError, RecsysError
 
 ROOT = deployments.FILE.parents[1]
@@ -29,6 +29,7 @@ def deploy(say: Callable[[str], None]) -> None:
         say(f"Work pool {pool}: {'made' if _made_pool(pool) else 'is there'}.")
     _deploy_all()
     say(f"Deployments of {deployments.FILE}: written.")
+    schedules.settle(say)
     for pool, queue in deployments.queues():
         if queue is not None:
             _limit(pool, queue)

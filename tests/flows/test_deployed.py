@@ -22,6 +22,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows import deployments, vanished
 from flows.server import look_for_vanished
 from recsys import turn
+from tests.test_documents import commands
 
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -111,6 +112,29 @@ def test_the_schedule_creates_runs_in_utc(server: Server) -> None:
     assert {(moment.hour, moment.minute) for moment in times} == {(4, 15)}
     assert len({moment.date() for moment in times}) == len(times) >= 3
     assert min(times) > datetime.now(timezone.utc)
+    (listed,) = [words for words in commands(ROOT / "docs" / "operate.md", "prefect") if words[:2] == ["flow-run", "ls"]]
+    last = server.prefect(*listed)
+    assert last.returncode == 0 and "No flow runs found" in last.stdout, "those that are planned are none of the last runs"
+
+
+def test_deploying_again_takes_what_the_file_does_not_have_off_the_schedule(server: Server) -> None:
+    """A schedule of another name, a deployment that is not in the file any more; one of somebody else's checkout is left alone."""
+    ours = {str(d["name"]): d for d in server.ask("deployments/filter", {}) if d["entrypoint"] == "flows/nightly.py:nightly"}
+    schedule = {"schedule": {"cron": "0 1 * * *", "timezone": "UTC"}, "active": True, "slug": "renamed"}
+    elsewhere = [{"prefect.deployments.steps.set_working_directory": {"directory": "/srv/other"}}]
+    for name in ("demo", "globo"):
+        server.ask(f"deployments/{ours[name]['id']}/schedules", [schedule])
+    for name, steps in {"gone": ours["demo"]["pull_steps"], "theirs": elsewhere}.items():
+        server.ask("deployments/", {"name": name, "flow_id": ours["demo"]["flow_id"], "pull_steps": steps, "schedules": [schedule]})
+    again = subprocess.run([RECSYS, "deploy"], env=server.environment, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    there = {
+        str(d["name"]): [schedule["slug"] for schedule in d["schedules"]]  # type: ignore[attr-defined]
+        for d in server.ask("deployments/filter", {"flows": {"name": {"any_": ["nightly"]}}})
+    }
+    assert there == {"demo": ["nightly"], "globo": ["nightly"], "ml-100k": ["nightly"], "gone": [], "theirs": ["renamed"]}
+    assert "Schedule renamed of nightly/demo: removed" in again.stdout
+    assert "Deployment nightly/gone: is not in the file." in again.stdout and "theirs" not in again.stdout
 
 
 @pytest.mark.parametrize(
