@@ -44,7 +44,7 @@ def late(client: SyncPrefectClient, deployment: DeploymentResponse, store: str, 
     label, run = windows.label(nights[-1]), run_of(client, deployment, nights[-1])
     if run is None:
         why = "No run of it is on the server's list."
-        remedy = "Is the schedule on, and does the server make runs of it? `prefect deployment inspect`, `prefect flow-run ls`."
+        remedy = "Is the schedule on? Then `prefect flow-run ls --flow-name nightly --state-type SCHEDULED` lists the runs to come."
     elif run.state is not None and run.state.is_scheduled():
         why, remedy = f"{run.name} is {run.state.name}: nobody has begun it.", "Is a worker up, and has it room? Start one."
     else:
