@@ -28,7 +28,7 @@ from tests.flows.test_deployed import wait_for
 ROOT = Path(__file__).parents[2]
 PREFECT, RECSYS = (str(Path(sys.executable).with_name(name)) for name in ("prefect", "recsys"))
 AS_JSON = {name: json.loads(group.model_dump_json(exclude_unset=True)) for name, group in SMALL.items()}
-SILENCE = "90s"  # the shortest that a healthy run never keeps
+SILENCE = "2m"  # about the shortest that a healthy run never keeps
 
 
 class Machine:
@@ -42,10 +42,9 @@ class Machine:
         self.environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": self.url, "PREFECT_WORKER_QUERY_SECONDS": "1"}
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start_server(self) -> subprocess.Popen[bytes]:
-        server = self._start("server", "start", "--host", "127.0.0.1", "--port", str(self.port))
+    def start_server(self) -> None:
+        self.server = self._start("server", "start", "--host", "127.0.0.1", "--port", str(self.port))
         wait_for(self._answers, 120, "the server answers")
-        return server
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         return self._start("worker", "start", "--pool", "local-process", "--type", "process")
@@ -107,9 +106,7 @@ class Machine:
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as file:
-            self.started.append(
-                subprocess.Popen([PREFECT, *arguments], env=self.environment, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
-            )
+            self.started.append(subprocess.Popen([PREFECT, *arguments], env=self.environment, cwd=ROOT, stdout=file, stderr=file))
         return self.started[-1]
 
 

@@ -20,16 +20,24 @@ pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("machine")]
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    """With the server up."""
-    (tmp_path / "home").mkdir()
-    machine = Machine(tmp_path / "home")
+@pytest.fixture(scope="module")
+def brought_up(server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    machine = Machine(tmp_path_factory.mktemp("machine"))
     try:
         machine.start_server()
+        machine.deploy()
         yield machine
     finally:
         kill(*machine.started)
+
+
+@pytest.fixture
+def machine(brought_up: Machine) -> Iterator[Machine]:
+    """With the server up, and no worker."""
+    if brought_up.server.poll() is not None:
+        brought_up.start_server()
+    yield brought_up
+    kill(*(process for process in brought_up.started if process is not brought_up.server))
 
 
 def assert_made(store: Path, undisturbed: Night) -> None:
@@ -69,14 +77,13 @@ def test_the_server_stays_away(machine: Machine, undisturbed: Night, tmp_path: P
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "with its run"])
 def test_the_worker_is_killed(alone: bool, machine: Machine, undisturbed: Night, tmp_path: Path) -> None:
     """The worker killed while its night trains, alone or with it, and another started: the night asked for again is made by that one"""
-    machine.deploy()
     store, worker = tmp_path / "store", machine.start_worker()
     first = machine.ask_for_a_night(store)
     wait_for(lambda: is_at(store, "training"), 300, "the night trains")
     kill(worker, alone=alone)
     machine.start_worker()
     second = machine.ask_for_a_night(store)
-    assert machine.await_burial(first).is_completed() or not alone
+    assert machine.await_burial(first).is_final()
     assert machine.await_end(second, 300).is_completed(), machine.log.read_text()
     assert_whole(store, undisturbed.store)
 
@@ -84,7 +91,6 @@ def test_the_worker_is_killed(alone: bool, machine: Machine, undisturbed: Night,
 @pytest.mark.cases(1)
 def test_everything_is_killed(machine: Machine, undisturbed: Night, tmp_path: Path) -> None:
     """Server, worker and night killed at once, and brought up again: the night asked for again goes on where the first was"""
-    machine.deploy()
     store, _ = tmp_path / "store", machine.start_worker()
     first = machine.ask_for_a_night(store)
     wait_for(lambda: is_at(store, "training"), 300, "the night trains")
@@ -104,7 +110,6 @@ def test_a_week_of_downtime(machine: Machine, server: None, tmp_path: Path) -> N
     tonight = midnight(datetime.now(timezone.utc))
     last = Night(tmp_path / "store", given={"as_of": tonight - 8 * DAY})
     assert last.run() == 0, last.said()
-    machine.deploy()
     with machine.client() as client:
         deployment = machine.nightly(client).id
         client.update_deployment(deployment, DeploymentUpdate(parameters={"store": str(last.store), **AS_JSON, "catch_up": 7}))
