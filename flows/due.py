@@ -34,6 +34,12 @@ def missing(deployment: DeploymentResponse, store: Store, now: datetime, publish
     return sorted({windows.midnight(moment) for moment in due if _hour(moment, published_by) <= now})
 
 
+def last(deployment: DeploymentResponse, now: datetime, published_by: str) -> datetime | None:
+    """When the newest of its nights whose hour has come was due; None where none was in five weeks, as without a schedule."""
+    due = _dates(deployment, now - 5 * WEEK, now)
+    return max((moment for moment in due if _hour(moment, published_by) <= now), default=None)
+
+
 def last_decided(store: Store) -> datetime | None:
     """The newest night that was published or held, whatever a person made of it since."""
     return max((windows.midnight(line.moment) for line in published.history(store) if line.action != "backfill"), default=None)
@@ -68,7 +74,8 @@ def _dates(deployment: DeploymentResponse, start: datetime, end: datetime) -> li
     """When runs were due from `start` to `end`, by the schedules that are on; by all of them where none is, as of one that is named."""
     on = [one for one in deployment.schedules if one.active] or deployment.schedules
     schedules = [_schedules.validate_python(one.schedule.model_dump()) for one in on]
-    return [moment for schedule in schedules for moment in asyncio.run(schedule.get_dates(start=start, end=end))]
+    due = [moment for schedule in schedules for moment in asyncio.run(schedule.get_dates(start=start, end=end))]
+    return [datetime.fromtimestamp(moment.timestamp(), timezone.utc) for moment in due]  # from Prefect's own type
 
 
 def _hour(moment: datetime, published_by: str) -> datetime:

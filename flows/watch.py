@@ -61,7 +61,7 @@ def watch(
 
     Args:
         published_by: The hour, in UTC, by which a night that is due has to be published.
-        max_age: The newest event that the published lists are made from may be this old.
+        max_age: The newest event that the published lists are made from may be this old when lists are due.
         silence: A run that gave no sign of life for so long has vanished, and is marked as crashed.
         longest: A run that is at work for longer is told, and cancelled where a schedule began it.
         names: Deployments of `nightly` to look after; those whose schedule is on unless given.
@@ -149,8 +149,9 @@ def found_wrong(
     except Exception as error:  # of one store, which silences none of the others
         yield unreadable(deployment, folder, night, error)
         return
-    if newest is not None and now - newest > max_age:
-        yield stale(deployment, folder, night, now, newest, max_age)
+    asked = due.last(deployment, now, published_by) or now
+    if newest is not None and asked - newest > max_age:
+        yield stale(deployment, folder, night, asked, newest, max_age)
 
 
 def unreadable(deployment: DeploymentResponse, store: str, night: datetime, error: Exception) -> Alert:
@@ -160,10 +161,11 @@ def unreadable(deployment: DeploymentResponse, store: str, night: datetime, erro
     return Alert(store, windows.label(night), "store unreadable", f"{deployment.name}: its store is unreadable.", str(error), remedy, look)
 
 
-def stale(deployment: DeploymentResponse, store: str, night: datetime, now: datetime, newest: datetime, max_age: timedelta) -> Alert:
-    """Of lists that are made from old data."""
-    hours = (now - newest) / timedelta(hours=1)
-    why = f"Their newest event is of {newest:%Y-%m-%d %H:%M} UTC, {hours:.0f} hours ago; {windows.spelt(max_age)} are allowed."
+def stale(deployment: DeploymentResponse, store: str, night: datetime, asked: datetime, newest: datetime, max_age: timedelta) -> Alert:
+    """Of lists that are made from old data, by when lists were asked for last."""
+    hours = (asked - newest) / timedelta(hours=1)
+    since = f"{hours:.0f} hours before lists were due last, at {asked:%Y-%m-%d %H:%M}"
+    why = f"Their newest event is of {newest:%Y-%m-%d %H:%M} UTC, {since}; {windows.spelt(max_age)} are allowed."
     remedy = "Has the data stopped coming in, or are nights not published? Then readers get what was right days ago."
     what = f"{deployment.name}: the published lists are made from old data. {alerts.stays(store)}"
     return Alert(store, windows.label(night), "stale data", what, why, remedy, alerts.places(None, store, "The morning"))

@@ -87,8 +87,8 @@ def verify(deployment: Deployment = None, config: Config = None, store: Folder =
 @app.command()
 @answering
 def watch(
-    published_by: Annotated[str, typer.Option(help="The hour, in UTC, by which tonight has to be published: 06:00.")] = "06:00",
-    max_age: Annotated[str, typer.Option(help="The newest event that the published lists are made from may be this old: 2d.")] = "2d",
+    published_by: Annotated[str, typer.Option(help="The hour, in UTC, by which a night that is due has to be published: 06:00.")] = "06:00",
+    max_age: Annotated[str, typer.Option(help="The newest event of the published lists may be this old when lists are due: 2d.")] = "2d",
     silence: Annotated[str, typer.Option(help="A run without a sign of life for so long has vanished: 10m.")] = "10m",
     longest: Annotated[str, typer.Option(help="A run that is at work for longer is told; one of a schedule is cancelled: 6h.")] = "6h",
     names: Annotated[list[str] | None, typer.Option("--deployment", help="One of `nightly` to look after; those on schedule else.")] = None,

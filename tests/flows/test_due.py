@@ -88,6 +88,20 @@ def test_a_new_deployment_has_missed_nothing(shop: Store) -> None:
     assert missing(new, store, "2026-03-02T06:00") == ["2026-03-02"]
 
 
+@pytest.mark.parametrize(
+    ("deployment", "now", "last"),
+    [
+        (DAILY, "2026-03-02T05:59", "2026-03-01T04:15"),
+        (DAILY, "2026-03-02T06:00", "2026-03-02T04:15"),
+        (on_schedule("15 4 * * 1"), "2026-03-08T23:00", "2026-03-02T04:15"),
+        (on_schedule("15 4 1 * *"), "2026-04-01T05:00", "2026-03-01T04:15"),
+        (on_schedule(), "2026-03-02T06:00", None),
+    ],
+)
+def test_when_lists_were_due_last(deployment: DeploymentResponse, now: str, last: str | None) -> None:
+    assert due.last(deployment, parse_as_of(now), "06:00") == (parse_as_of(last) if last else None)
+
+
 def test_why_a_night_is_late_is_what_its_run_is_at(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
     deployment, folder, tonight = client.read_deployment(deployed), str(shop.root), midnight(datetime.now(timezone.utc))
 

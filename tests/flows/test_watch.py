@@ -94,13 +94,14 @@ def causes(client: SyncPrefectClient, deployment: UUID, now: str, max_age: timed
 
 def test_lists_are_stale_by_their_newest_event(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
     two_days = timedelta(days=2)
-    assert causes(client, deployed, "2026-03-01T05:00", two_days) == []
-    assert causes(client, deployed, "2026-03-01T23:01", two_days) == ["not published by 06:00", "stale data"]
-    (_, stale) = watch.found_wrong(client, client.read_deployment(deployed), parse_as_of("2026-03-01T23:01"), "06:00", two_days)
-    assert stale.why == "Their newest event is of 2026-02-27 23:00 UTC, 48 hours ago; 2d are allowed."
-    night(shop, "2026-03-01", None)  # of data without times
-    assert causes(client, deployed, "2026-03-02T05:00", two_days) == []
-    assert causes(client, deployed, "2026-03-03T00:01", two_days) == ["not published by 06:00", "stale data"], "the night before"
+    assert causes(client, deployed, "2026-03-02T05:59", two_days) == ["not published by 06:00"]
+    assert causes(client, deployed, "2026-03-02T06:00", two_days) == ["not published by 06:00", "stale data"]
+    (_, stale) = watch.found_wrong(client, client.read_deployment(deployed), parse_as_of("2026-03-02T06:00"), "06:00", two_days)
+    told = "Their newest event is of 2026-02-27 23:00 UTC, 49 hours before lists were due last, at 2026-03-02 00:00; 2d are allowed."
+    assert stale.why == told
+    night(shop, "2026-03-02", None)  # of data without times: as old as its night
+    assert causes(client, deployed, "2026-03-04T06:00", two_days) == ["not published by 06:00"]
+    assert causes(client, deployed, "2026-03-05T06:00", two_days) == ["not published by 06:00", "stale data"]
 
 
 def test_a_store_that_cannot_be_read_is_told(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
