@@ -2,6 +2,7 @@
 
 import json
 import resource
+import sys
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -173,6 +174,13 @@ def test_places_come_from_the_environment(store: Store, tmp_path: Path, monkeypa
     ]
     with pytest.raises(ConfigError, match="RECSYS_TEST_NOWHERE, which is not set"):
         places(store, [Export(format="csv", path="${RECSYS_TEST_NOWHERE}")])
+
+
+def test_a_driver_that_is_not_there_is_named_with_the_way_to_the_pinned_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "recsys.publishing.postgres", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match=r"postgres needs its driver .*: pip install -c constraints.txt -e '\.\[postgres\]'"):
+        places(store, [Export(format="postgres", path="postgresql://db/shop")])
 
 
 def test_places_that_cannot_be_one_are_refused(store: Store, tmp_path: Path) -> None:
