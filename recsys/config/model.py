@@ -85,7 +85,9 @@ class Training(Group):
         description='Learning rate by step, e.g. "WarmupCosine(warmup=0.1)" or "TorchSchedule(scheduler=OneCycleLR(max_lr=0.01))".',
     )
     patience: int = Field(3, ge=1, description="Epochs without a better validation NDCG@10 before it stops.")
-    n_validation_users: int = Field(2048, ge=1, description="Users whose newest event before train_end validates.")
+    n_validation_users: int = Field(
+        2048, ge=0, description="Users whose newest event before train_end validates; 0: nobody, and all of max_epochs are trained."
+    )
     validation_users: Part = Field("RandomUsers()", description='Who they are: drawn by seed, or "SameUsers()" night after night.')
     min_user_events: int = Field(2, ge=2, description="Users with fewer events are not trained on; they are scored all the same.")
     min_item_events: int = Field(1, ge=1, description="Items with fewer events before train_end are unknown to the model.")

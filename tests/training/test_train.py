@@ -115,6 +115,11 @@ def test_ctrl_c_stays_a_keyboard_interrupt(fit: Fit, sequences: Artifact) -> Non
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_without_people_who_validate_all_epochs_are_trained_on_everything(fit: Fit, sequences: Artifact) -> None:
+    made = fit(sequences, training={"n_validation_users": 0, "max_epochs": 3, "patience": 1})
+    assert made.metrics["n_epochs"] == 3 and made.metrics["ndcg_at_10"] is None and made.counts["validation_users"] == 0
+
+
 def test_a_refit_trains_exactly_so_long_on_everything(fit: Fit, sequences: Artifact, as_of: datetime) -> None:
     night = fit(sequences, cut=holdout(as_of, "3h"))
     refit = fit(sequences, epochs=2)

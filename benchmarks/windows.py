@@ -1,0 +1,180 @@
+"""Sessions of a news portal, hour by hour, by the protocol of Transformers4Rec (Moreira et al. 2021, RecSys, section 5).
+
+    python -m benchmarks.windows --data data --folder windows                                  24 windows
+    python -m benchmarks.windows --data data --folder windows --n-windows 380                   all
+    python -m benchmarks.windows --data data --folder windows --models popular_6h sasrec
+
+A session counts in the hour in which it started. A model trains on the sessions of an hour, begins with what it learnt in the hour
+before, and is asked for the last click of each session of the next hour, among all articles. Repeats of an article in a session and
+sessions of one click are left out; of long ones the first 20 clicks count. A run that was stopped goes on with the same command.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from benchmarks import report, vsknn
+from benchmarks.sides import machine
+
+RESULTS = Path(__file__).parent / "results"
+TITLE = "Sessions hour by hour: the protocol of Transformers4Rec on globo"
+K = 20
+MAX_CLICKS = 20
+FIRST = datetime(2017, 10, 10)  # the first window that is asked for: nine days of sessions lie before
+ALL_FROM, ALL = datetime(2017, 10, 1, 4), 380  # the paper's windows: the events begin an hour earlier
+BEFORE = timedelta(days=1)  # what neighbours and popularity may look back on
+CONTEXT = "['region', 'country', 'environment', 'device_group', 'os', 'hour', 'weekday', 'item_age_seconds']"  # as the paper has
+MODELS = {
+    "popular_6h": 'popular_lately(window="6h")',
+    "sasrec": "sasrec(width=128, max_events=20)",
+    "xlnet_mlm": "xlnet_mlm()",
+    "xlnet_mlm_features": f"xlnet_mlm(inputs=Inputs(features={CONTEXT}))",
+}
+PUBLISHED = {  # mean over all 380 windows, of the paper: NDCG@20, HR@20
+    "vsknn": (0.3511, 0.6601),
+    "xlnet_mlm": (0.3607, 0.6605),
+    "xlnet_mlm_features": (0.3652, 0.6714),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder with globo/")
+    parser.add_argument("--folder", type=Path, required=True, help="for the store and for what was measured")
+    parser.add_argument("--n-windows", type=int, default=24, help=f"from {FIRST:%Y-%m-%d %H:%M} on; {ALL}: all of the paper's")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--epochs", type=int, default=5, help="in each hour")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    given = parser.parse_args()
+    first = ALL_FROM if given.n_windows == ALL else FIRST
+    end = first + given.n_windows * timedelta(hours=1)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    sessions = write_sessions(given.data, given.folder / f"sessions-{given.n_windows}.parquet", first - BEFORE, end)
+    found = backtest(sessions, given, end)
+    found["vsknn"] = neighbours(sessions, first, given.n_windows, given.folder / f"vsknn-{given.n_windows}.json")
+    (given.folder / "windows.json").write_text(json.dumps(found))
+    text = section(found, given, first, end)
+    print(text)
+    if set(given.models) == set(MODELS):
+        RESULTS.mkdir(exist_ok=True)
+        rows = [{"model": name, **window} for name, windows in found.items() for window in windows]
+        pq.write_table(pa.Table.from_pylist(rows), RESULTS / "windows.parquet")
+        report.put(RESULTS.with_name("results.md"), TITLE, text)
+
+
+def write_sessions(data: Path, file: Path, begin: datetime, end: datetime) -> Path:
+    """A row per click that counts: its session, article, place from 1, and when: all clicks of a session are of its first hour."""
+    if not file.exists():
+        duckdb.sql(f"""
+            with clicks as (
+                select * from read_parquet('{data}/globo/events/*/*.parquet')
+                where session_started_at >= '{begin}' and session_started_at < '{end}'
+                qualify row_number() over (partition by session_id, item_id order by clicked_at) = 1
+            ),
+            placed as (
+                select *, row_number() over (partition by session_id order by clicked_at, item_id) as place,
+                    count(*) over (partition by session_id) as n_clicks
+                from clicks
+            )
+            select session_id, item_id, place, session_started_at::timestamp as started_at,
+                session_started_at::timestamp + to_microseconds(place) as clicked_at,
+                region, country, environment, device_group, os
+            from placed where n_clicks > 1 and place <= {MAX_CLICKS}
+            order by started_at, session_id, place
+        """).write_parquet(f"{file}.part")
+        Path(f"{file}.part").replace(file)
+    return file
+
+
+def backtest(sessions: Path, given: argparse.Namespace, end: datetime) -> dict[str, list[dict[str, Any]]]:
+    """The models' results, window by window, from a backtest as a process of its own."""
+    settings = given.folder / "backtest.yaml"
+    settings.write_text(yaml.safe_dump(configuration(given.models, given.n_windows, given.epochs)))
+    command: list[str | Path] = [Path(sys.executable).with_name("recsys"), "backtest", "--config", settings, "--csv", given.folder]
+    command += ["--store", given.folder / "store", "--as-of", end.isoformat(), "--set", f"training.threads={given.threads}"]
+    places = {"SESSIONS": str(sessions.resolve()), "OMP_NUM_THREADS": str(given.threads)}
+    subprocess.run(command, check=True, env=os.environ | places)
+    found: dict[str, list[dict[str, Any]]] = {}
+    with (given.folder / "folds.csv").open() as lines:
+        for row in csv.DictReader(lines):
+            measured = {"window": row["fold"], "ndcg_at_20": float(row[f"NDCG@{K}"]), "hit_rate_at_20": float(row[f"HitRate@{K}"])}
+            found.setdefault(row["model"], []).append({**measured, "sessions": int(row["test_users"])})
+    return found
+
+
+def configuration(models: list[str], n_windows: int, epochs: int) -> dict[str, Any]:
+    """The protocol as a backtest. A session is what a user is elsewhere; nobody is too new, and nothing is left out of a list."""
+    context = ["region", "country", "environment", "device_group", "os"]
+    events = {"path": "${SESSIONS}", "user": "session_id", "item": "item_id", "time": "clicked_at", "categorical": context}
+    return {
+        "seed": 1,
+        "data": {"events": events, "history": "30d", "seen": "30d"},
+        "features": {"max_age": "30d", "min_day_volume": 0},  # the last day may be an hour
+        "training": {"max_epochs": epochs, "n_validation_users": 0, "users_per_batch": 128},
+        "evaluation": {"k": [K], "metrics": ["NDCG", "HitRate"]},
+        "scoring": {"k": K, "exclude_seen": False},
+        "backtest": {
+            "models": [f"{name}={MODELS[name]}" for name in models],
+            "split": "1h",
+            "n_folds": n_windows,
+            "train_window": "1h",
+            "continuing": True,
+            "last_only": True,
+            "cold_users": True,
+            "cold_items": True,
+        },
+    }
+
+
+def neighbours(sessions: Path, first: datetime, n_windows: int, file: Path) -> list[dict[str, Any]]:
+    """V-SkNN's results, window by window; those that are in the file are not made again."""
+    found = json.loads(file.read_text()) if file.exists() else []
+    for number in range(len(found), n_windows):
+        begin, end = (f"{first + timedelta(hours=hour)}" for hour in (number, number + 1))
+        listed = vsknn.lists(sessions, begin, end, K).to_arrow_table()  # noqa: F841 (the query reads it)
+        ndcg, hits, n = duckdb.execute(f"""
+            with last as (
+                select session_id, arg_max(item_id, place) as item_id from read_parquet('{sessions}')
+                where started_at >= '{begin}' and started_at < '{end}' group by session_id
+            )
+            select avg(coalesce(1 / log2(1 + rank), 0)), avg((rank is not null)::int), count(*)
+            from last left join listed using (session_id, item_id)
+        """).fetchone()  # type: ignore[misc]
+        found.append({"window": begin, "ndcg_at_20": ndcg, "hit_rate_at_20": hits, "sessions": n})
+        file.write_text(json.dumps(found))
+    return found
+
+
+def section(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace, first: datetime, end: datetime) -> str:
+    """The means over the windows as markdown."""
+    rows = ["| model | NDCG@20 | HR@20 | of the paper, all windows |", "|---|---|---|---|"]
+    for name, windows in found.items():
+        ndcg, hits = (sum(w[metric] for w in windows) / len(windows) for metric in ("ndcg_at_20", "hit_rate_at_20"))
+        theirs = ", ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()))
+        rows.append(f"| {name} | {ndcg:.4f} | {hits:.4f} | {theirs} |")
+    windows = next(iter(found.values()))
+    sessions = sum(w["sessions"] for w in windows)
+    whole = len(windows) == ALL
+    facts = machine()
+    command = f"python -m benchmarks.windows --data data --folder FOLDER --n-windows {given.n_windows} --epochs {given.epochs}"
+    told = [
+        f"`{command}`; {date.today()}, {facts['cpu']}, {facts['cores']} cores, commit {facts['commit'][:10]}.",
+        f"{len(windows)} windows of an hour, {first:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {sessions:,} sessions; means over them.",
+        *([] if whole else [f"**Not comparable with the paper's numbers**, which are means over {ALL} windows; these are {len(windows)}."]),
+    ]
+    return "\n".join([*told, "", *rows])
+
+
+if __name__ == "__main__":
+    main()
