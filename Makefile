@@ -27,7 +27,7 @@ test-all: .venv/installed-dev
 	$(PYTEST) -m "not chaos" $(ARGS)
 
 chaos: .venv/installed-dev
-	$(BIN)/pytest -q -m chaos tests/chaos --numprocesses=2 --dist=loadgroup $(ARGS)
+	$(BIN)/pytest -q -m chaos tests/chaos --numprocesses=2 $(ARGS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check

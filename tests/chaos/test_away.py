@@ -15,7 +15,7 @@ from tests.chaos.machine import AS_JSON, Machine, is_at, kill
 from tests.chaos.nights import Night, assert_whole, damaged
 from tests.flows.test_deployed import wait_for
 
-pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("machine")]
+pytestmark = pytest.mark.chaos
 
 DAY = timedelta(days=1)
 
