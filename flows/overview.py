@@ -41,7 +41,7 @@ def show_status(store: Store, nights: int) -> None:
         say("No night has left anything here yet.")
     if missed:
         say(
-            f"Of {len(missed)} on the schedule since there is nothing: no run began, or it stopped before its first step. "
+            f"Nights on the schedule since of which there is nothing: {len(missed)}. No run began, or it stopped before its first step. "
             "`prefect flow-run ls --flow-name nightly --state-type FAILED --state-type CRASHED` names those that stopped."
         )
     if (run := turn.at_work(store.root)) is not None:
