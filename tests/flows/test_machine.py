@@ -49,7 +49,7 @@ class Up:
     def said(self) -> str:
         return self.log.read_text()
 
-    def wait_until_it_says(self, what: str, seconds: float = 400) -> None:
+    def wait_until_it_says(self, what: str, seconds: float = 900) -> None:
         until = time.monotonic() + seconds
         while what not in self.said:
             assert self.process.poll() is None and time.monotonic() < until, self.said
