@@ -19,7 +19,8 @@ def nights_late() -> int | None:
         run = client.read_flow_run(runtime.flow_run.id)
     if not run.auto_scheduled or run.run_count > 1 or run.expected_start_time is None:
         return None
-    return max((datetime.now(timezone.utc) - run.expected_start_time) // NIGHT, 0)
+    late = datetime.now(timezone.utc).timestamp() - run.expected_start_time.timestamp()  # the client's times are no plain datetimes
+    return max(int(late // NIGHT.total_seconds()), 0)
 
 
 def nights(store: Store, as_of: datetime, at_most: int) -> list[datetime]:

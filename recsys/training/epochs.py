@@ -21,7 +21,8 @@ class CheckpointFile(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         written = Path(f"{path}.part")
-        torch.save(checkpoint, written)
+        with written.open("wb") as file:  # of a path torch opens a stream of its own, whose errors do not say that a disk is full
+            torch.save(checkpoint, file)
         disk.sync(written)  # before it has the name: a power cut must not leave half of it there
         written.replace(path)
 

@@ -6,8 +6,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun
 from prefect.states import State
 
 from flows import missed
@@ -75,12 +77,16 @@ def test_missed_are_the_nights_since_the_last_on_record(tmp_path: Path) -> None:
     ],
 )
 def test_how_late_a_run_of_the_schedule_is(monkeypatch: pytest.MonkeyPatch, run: dict[str, Any], nights: int | None) -> None:
+    due = datetime.now(timezone.utc) - run["due"] * DAY
+    as_read = {"flow_id": uuid4(), "expected_start_time": due, **{name: run[name] for name in ("auto_scheduled", "run_count")}}
+
     class Client:
         __enter__ = lambda self: self  # noqa: E731
         __exit__ = lambda self, *_: None  # noqa: E731
 
-        def read_flow_run(self, _: object) -> SimpleNamespace:
-            return SimpleNamespace(**run, expected_start_time=datetime.now(timezone.utc) - run["due"] * DAY)
+        def read_flow_run(self, _: object) -> FlowRun:
+            """As a client reads it: its times are of a class of their own."""
+            return FlowRun.model_validate(as_read)
 
     monkeypatch.setattr(missed, "get_client", lambda sync_client: Client())
     monkeypatch.setattr(missed, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id="x")))
