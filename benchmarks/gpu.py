@@ -24,9 +24,10 @@ from benchmarks.inputs import INPUTS, write
 from benchmarks.measuring import Task
 from benchmarks.sides import Failed, measured
 from recsys.config import Model, Sequences, Training
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.frames import Past, read
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model.blocks import build
 from recsys.model.catalogue import Catalogue
 from recsys.model.device import device_of

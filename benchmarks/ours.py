@@ -23,9 +23,10 @@ import pyarrow.parquet as pq
 from benchmarks.measuring import Clock, K, Task, epoch_facts, run
 from recsys import recommender
 from recsys.config import Data, Events, Features, Model, Scoring, Sequences, Training
+from recsys.dictionary import Dictionary
 from recsys.features.tables import build_features
 from recsys.frames import Past
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model.blocks import build
 from recsys.model.vocabulary import Vocabulary
 from recsys.recipes import resolve

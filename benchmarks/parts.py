@@ -18,14 +18,15 @@ import torch
 
 from recsys import recipes
 from recsys.config import Features, Model, Sequences
+from recsys.dictionary import Dictionary
 from recsys.frames import read
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model.blocks import build
 from recsys.model.catalogue import Catalogue
 from recsys.model.losses import Loss
 from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import choices
+from recsys.slots import choices
 from recsys.training.buckets import Batches
 
 N, D, V = 4096, 128, 100_000  # predictions, width and items of the losses

@@ -14,23 +14,18 @@ A constructor that hands `**others` on to the class it derives from takes what t
 """
 
 import ast
-import importlib
 import inspect
 import json
-import pkgutil
-import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from types import ModuleType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from recsys import trust
 from recsys.errors import ConfigError
 from recsys.grammar import JSON_NAMES, call, dotted, key_of, literal
+from recsys.slots import choices, class_named, is_foreign, name_of
 from recsys.validation import closest
 
 T = TypeVar("T")
@@ -65,7 +60,7 @@ class Spec(Generic[T]):
                     known[name] = supplied[name]
                 elif parameter.default is inspect.Parameter.empty:
                     there = ", ".join(supplied) or "nothing"
-                    remedy = " Set it, or name a class of your own that does." if _is_foreign(self.cls) else ""
+                    remedy = " Set it, or name a class of your own that does." if is_foreign(self.cls) else ""
                     raise ConfigError(f"{self.cls.__name__} needs {name!r}; its place in the network supplies {there}.{remedy}")
         hints = annotations(self.cls)
         chosen = {name: _built(value, hints.get(name), supplied) for name, value in self.arguments.items()}
@@ -95,56 +90,6 @@ def parse(text: str, slot: type[T], field: str = "") -> Spec[T]:
         raise ConfigError(f"{field}: {error}" if field else str(error)) from error.__cause__
 
 
-def choices(slot: type) -> dict[str, type[Any]]:
-    """Public classes of the slot's module that meet its contract, by name; of a package, those of all its files."""
-    home = _home(slot)
-    found = {name: value for module in (home, *_files(home)) for name, value in vars(module).items() if isinstance(value, type)}
-    members = {
-        name: cls
-        for name, cls in sorted(found.items())
-        if issubclass(cls, slot)
-        and f"{cls.__module__}.".startswith(f"{home.__name__}.")
-        and not name.startswith("_")
-        and not inspect.isabstract(cls)
-        and (cls is not slot or not _is_foreign(cls))
-    }
-    # Another library's contract is rarely marked as abstract; where nothing derives from it, as from Lightning's Trainer, it is none.
-    return members or ({slot.__name__: slot} if _is_foreign(slot) else {})
-
-
-def class_named(name: str, slot: type, text: str) -> type:
-    """The part of a slot with this name, a public one's own or a dotted one; `text` is what an error quotes."""
-    return _imported(name, slot, text) if "." in name else _named(name, slot, text)
-
-
-def name_of(cls: type) -> str:
-    """The shortest name that reads back as the class. A notebook's class, of `__main__`, does so in its own process."""
-    listed = any(choices(base).get(cls.__name__) is cls for base in cls.__mro__ if base.__module__.startswith("recsys."))
-    if "<locals>" in cls.__qualname__:
-        raise ConfigError(f"{cls.__qualname__} is written inside a function, where no configuration can name it: write it outside.")
-    return cls.__name__ if listed else f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _home(slot: type) -> ModuleType:
-    """The module that lists a slot's members: its own, or the package that hands it on, as torch.optim does."""
-    package = sys.modules.get(slot.__module__.rpartition(".")[0])
-    return package if package is not None and getattr(package, slot.__name__, None) is slot else sys.modules[slot.__module__]
-
-
-@cache
-def _files(package: ModuleType) -> tuple[ModuleType, ...]:
-    """The modules of one of our packages, imported."""
-    if not package.__name__.startswith("recsys."):
-        return ()
-    found = pkgutil.iter_modules(getattr(package, "__path__", ()))
-    return tuple(importlib.import_module(f"{package.__name__}.{module.name}") for module in found)
-
-
-def _is_foreign(cls: type) -> bool:
-    """Whether a class comes from another library: none of its bases is one of our contracts."""
-    return not any(inspect.isabstract(base) or base.__module__.startswith("recsys.") for base in cls.__mro__)
-
-
 def _resolve(node: ast.Call, slot: Any, text: str) -> Spec[Any]:
     cls = class_named(dotted(node.func, text), slot, text)
     _settable(cls, [k.arg for k in node.keywords if k.arg], text)  # before the values, whose slots are those of the arguments
@@ -169,40 +114,6 @@ def _value(node: ast.expr, annotation: Any, text: str) -> Any:
     return literal(node, text)
 
 
-def _named(name: str, slot: type, text: str) -> type:
-    known = choices(slot)
-    if name in known:
-        return known[name]
-    hint = f"{closest(name, sorted(known))} A class of your own is named with its module."
-    raise ConfigError(f"{text!r}: there is no {slot.__name__} {name!r}. {hint}")
-
-
-def _imported(name: str, slot: type, text: str) -> type:
-    module, _, attribute = name.rpartition(".")
-    trust.check_module(module, slot, text)
-    try:
-        there = importlib.import_module(module)
-        if not hasattr(there, attribute) and module != "__main__":
-            own = [n for n, value in vars(there).items() if isinstance(value, type) and value.__module__ == module]
-            raise ConfigError(f"{text!r}: the module {module} has no {attribute!r}. {closest(attribute, own)}")
-        found = getattr(there, attribute)
-    except ConfigError:
-        raise
-    except (Exception, SystemExit) as error:  # somebody's module: anything can happen while it is imported
-        missing = isinstance(error, ModuleNotFoundError) and module.split(".")[0] == (error.name or "").split(".")[0]
-        remedy = "Is its folder given as model.code?" if missing else "That is for its author to put right."
-        if module == "__main__":
-            remedy = (
-                "It was written in a notebook or a script: move it into a file, name it with its module, and give its folder as model.code."
-            )
-        raise ConfigError(f"{text!r}: {name} cannot be imported ({error!r}). {remedy}") from error
-    if not (isinstance(found, type) and issubclass(found, slot)):
-        raise ConfigError(f"{text!r}: {name} is no {slot.__module__}.{slot.__name__}: derive it from that class.")
-    if inspect.isabstract(found):
-        raise ConfigError(f"{text!r}: {name} is abstract: name a class that derives from it.")
-    return found
-
-
 def _constructors(cls: type) -> Iterator[Callable[..., None]]:
     """The class's `__init__`, and those that it hands what it does not name itself, as `**others`."""
     for base in cls.__mro__:
@@ -224,7 +135,7 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 def annotations(cls: type) -> dict[str, Any]:
     """Type annotations of a part's constructor, by parameter; none of another library's class, whose types are its own affair."""
-    if _is_foreign(cls):
+    if is_foreign(cls):
         return {}
     found: dict[str, Any] = {}
     for init in _constructors(cls):
@@ -267,7 +178,7 @@ def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
         problem = _misfit(value, hints.get(name, Any))
         if problem:
             raise ConfigError(f"{text!r}: {name}={value!r} does not fit {cls.__name__}: {problem}.")
-    missing = [] if _is_foreign(cls) else [n for n, p in settable.items() if p.default is inspect.Parameter.empty and n not in arguments]
+    missing = [] if is_foreign(cls) else [n for n, p in settable.items() if p.default is inspect.Parameter.empty and n not in arguments]
     if missing:
         raise ConfigError(f"{text!r}: {cls.__name__} needs {', '.join(missing)}.")
     return arguments
@@ -275,7 +186,7 @@ def _checked(cls: type, arguments: dict[str, Any], text: str) -> dict[str, Any]:
 
 def _settable(cls: type, names: Iterable[str], text: str) -> dict[str, inspect.Parameter]:
     """The parameters that a configuration may set. ConfigError where one of the names is none of them."""
-    settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY or _is_foreign(cls)}
+    settable = {n: p for n, p in _parameters(cls).items() if p.kind is inspect.Parameter.KEYWORD_ONLY or is_foreign(cls)}
     for name in names:
         if name not in settable:
             raise ConfigError(f"{text!r}: {cls.__name__} has no argument {name!r}. {closest(name, settable)}")

@@ -27,10 +27,11 @@ import pyarrow.compute as pc
 from recsys import frames
 from recsys.arrays import Ints
 from recsys.config import Model, Sequences, Table, Training
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, StoreError
 from recsys.features.columns import DERIVED
 from recsys.frames import Past
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import own_parts, saving
 from recsys.model.blocks import Blocks
 from recsys.model.device import device_of

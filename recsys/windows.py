@@ -14,6 +14,7 @@ from pydantic import AfterValidator
 from recsys.errors import ConfigError
 
 HOUR = 3_600_000_000  # µs
+NEVER = 2**63 - 1  # µs: the moment of what has not happened, as the first event of an item that has none
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from recsys import fit, recipes
 from recsys.histories import Histories
-from recsys.parts import choices
+from recsys.slots import choices
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "customise.md").read_text()

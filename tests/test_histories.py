@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.arrays import Ragged
 from recsys.errors import ConfigError
-from recsys.histories import Histories, Ragged, Seen
+from recsys.histories import Histories, Seen
 from recsys.schema import Schema
 from recsys.windows import Cut
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from recsys.errors import ConfigError
 from recsys.grammar import check_grammar
-from recsys.parts import Spec, choices, parse, part
+from recsys.parts import Spec, parse, part
+from recsys.slots import choices
 
 
 class Loss(ABC):

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.histories import Histories, Ragged, Seen
+from recsys.arrays import Ragged
+from recsys.histories import Histories, Seen
 from recsys.schema import Schema
 from recsys.splits import drawn, held_out, learnt_from, readable, without
 from recsys.windows import Cut, Drawn, folds

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from recsys.config.groups import Free, Group
 from recsys.errors import ConfigError
 from recsys.grammar import check_grammar
-from recsys.parts import Spec, name_of
+from recsys.parts import Spec
+from recsys.slots import name_of
 
 
 def _as_text(given: Any) -> Any:

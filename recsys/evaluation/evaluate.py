@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config import Evaluation
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import Tried, try_windows
 from recsys.evaluation.comparison import Comparison
@@ -19,7 +20,7 @@ from recsys.evaluation.report.popularity import Shares
 from recsys.evaluation.report.training import read_epochs
 from recsys.evaluation.report.users import Users
 from recsys.evaluation.slices import check_columns, slices, user_columns
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import own_parts, saving
 from recsys.model.device import device_of
 from recsys.ranking.lists import Lists, Source, counting, make_lists

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.arrays import to_numpy
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.evaluation.terms import Terms
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.device import device_of
 from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.arrays import Ints
-from recsys.histories import Dictionary, Histories
+from recsys.dictionary import Dictionary
+from recsys.histories import Histories
 from recsys.ranking.exclusions import Pairs, flat
 from recsys.ranking.popularity import count_events
 from recsys.splits import held_out, readable

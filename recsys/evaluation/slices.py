@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from recsys import cohorts
 from recsys.arrays import Array, Ints, Ragged
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.evaluation.ground import Ground
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.ranking.exclusions import flat
 from recsys.schema import Column, Role, Schema, Table
 from recsys.validation import closest

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Evaluation
+from recsys.dictionary import Dictionary
 from recsys.evaluation.baselines import try_windows
 from recsys.evaluation.ground import Ground, Kept, fold_ground
 from recsys.evaluation.slices import user_columns
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import own_parts
 from recsys.ranking.metrics import Metric, named
 from recsys.ranking.popularity import Popular, Popularity

@@ -10,7 +10,7 @@ from recsys.model.heads.next_item import NextItem
 from recsys.model.inputs import InputBlock
 from recsys.model.objectives import Objective
 from recsys.model.priors import Prior
-from recsys.parts import choices
+from recsys.slots import choices
 
 
 def check_heads(inputs: InputBlock, objective: Objective, encoders: Sequence[Encoder], heads: Sequence[Head]) -> None:

@@ -20,7 +20,8 @@ from recsys.errors import ConfigError
 from recsys.model import own_parts
 from recsys.model.blocks import ONE, OPTIONAL, SEVERAL, USUAL
 from recsys.model.losses import Loss
-from recsys.parts import Spec, annotations, class_named, name_of, parse, part, slot_of
+from recsys.parts import Spec, annotations, parse, part, slot_of
+from recsys.slots import class_named, name_of
 from recsys.validation import closest, validated
 
 # By field of the `model` group.

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model.batching import Batching, ByLength, FixedEdges
 from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue

@@ -11,7 +11,7 @@ from recsys.errors import ConfigError
 from recsys.model.attention import Attention
 from recsys.model.encoders import Encoder
 from recsys.model.items import INITIAL_STD
-from recsys.parts import choices
+from recsys.slots import choices
 
 
 class Positions(nn.Module, ABC):

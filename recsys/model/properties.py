@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from recsys.config import Model
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, ContractError
 from recsys.grammar import call, dotted
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import contracts, network_contracts, saving
 from recsys.model.aggregation import Aggregation
 from recsys.model.blocks import SEVERAL, build
@@ -45,8 +46,9 @@ from recsys.model.reader import Reader, Spans
 from recsys.model.sample import sample
 from recsys.model.similarity import Similarity
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import Spec, choices, class_named, parse
+from recsys.parts import Spec, parse
 from recsys.recipes import resolve
+from recsys.slots import choices, class_named
 from recsys.validation import closest
 from recsys.windows import HOUR
 

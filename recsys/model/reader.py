@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from recsys.arrays import Array, Ints
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
-from recsys.histories import NEVER, Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model.bucket import Bucket, Column, each_column, group_by_length, to_torch
 from recsys.model.vocabulary import UNKNOWN, USER, Vocabulary, index_in, rows_of
+from recsys.windows import NEVER
 
 
 @dataclass(frozen=True)

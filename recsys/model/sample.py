@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.arrays import Array, Ragged
-from recsys.histories import Dictionary, Histories, ItemActivity
+from recsys.dictionary import Dictionary, ItemActivity
+from recsys.histories import Histories
 from recsys.schema import Column, Schema
 from recsys.windows import HOUR
 

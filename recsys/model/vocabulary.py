@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.arrays import Array, Codes, Ints, Ragged, read_table, single, to_array
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, ContractError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.schema import Column, Role, Scale, Schema, Table, file_name
 
 UNKNOWN = 0  # index of a category's null and of values that the model has never seen; known ones are 1 …

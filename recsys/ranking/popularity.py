@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from recsys.arrays import Codes, Ints
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model.catalogue import Catalogue
 from recsys.ranking import exclusions
 from recsys.ranking.topk import top_k

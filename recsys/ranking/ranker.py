@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from recsys.arrays import Ints
+from recsys.dictionary import Dictionary
 from recsys.errors import RecsysError
-from recsys.histories import Dictionary, Histories, Key
+from recsys.histories import Histories, Key
 from recsys.model import saving
 from recsys.model.catalogue import Catalogue
 from recsys.model.inference import read

@@ -21,8 +21,9 @@ import torch
 
 from recsys.arrays import Ints
 from recsys.config import Scoring
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, RecsysError
-from recsys.histories import Dictionary, Histories, shards_of
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.device import device_of
 from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists
@@ -32,6 +33,7 @@ from recsys.scoring import vectors
 from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
 from recsys.scoring.predictions import predictions
 from recsys.scoring.selection import Selection, joined
+from recsys.shards import shards_of
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Cut, everything, microseconds
 

@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from recsys.arrays import Ints
-from recsys.histories import Dictionary, Histories, shards_of
+from recsys.dictionary import Dictionary
+from recsys.histories import Histories
 from recsys.model.catalogue import Catalogue
 from recsys.model.device import device_of
 from recsys.ranking.ranker import Ranker, Reading
 from recsys.ranking.topk import top_k
 from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
+from recsys.shards import shards_of
 from recsys.windows import Cut, microseconds
 
 

@@ -21,8 +21,9 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from recsys.config import Model, Training
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
-from recsys.histories import Dictionary, Histories, Key
+from recsys.histories import Histories, Key
 from recsys.model import own_parts, saving
 from recsys.model.blocks import Blocks, build
 from recsys.model.device import device_of

@@ -21,9 +21,10 @@ from flows.checks import check
 from flows.contenders import checked
 from recsys import windows
 from recsys.config import Backtest, Features, Night
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.features.tables import build_features
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary
 from recsys.recipes import resolve

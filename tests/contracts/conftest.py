@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from recsys.config import Model
-from recsys.histories import Dictionary, Histories
+from recsys.dictionary import Dictionary
+from recsys.histories import Histories
 from recsys.model.blocks import build
 from recsys.model.network import Network
 from recsys.model.reader import Reader, Spans

@@ -11,7 +11,7 @@ from recsys.arrays import Ints
 from recsys.errors import ConfigError, ContractError
 from recsys.model.batching import Batching, ByLength, FixedEdges, Padded
 from recsys.model.inference import encode
-from recsys.parts import choices
+from recsys.slots import choices
 
 members = pytest.mark.parametrize("batching", choices(Batching).values(), ids=choices(Batching))
 

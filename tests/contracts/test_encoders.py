@@ -11,7 +11,8 @@ from recsys.errors import ConfigError, ContractError
 from recsys.model import contracts
 from recsys.model.encoders import LEFT_TO_RIGHT, Encoder, View
 from recsys.model.encoders.huggingface import ARCHITECTURES
-from recsys.parts import choices, parse
+from recsys.parts import parse
+from recsys.slots import choices
 
 WIDTH = 16
 HOUR = 3_600_000_000

@@ -15,7 +15,7 @@ from recsys.model.fusion import Fusion
 from recsys.model.fusion.user_features import UserFeatures
 from recsys.model.inference import encode
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import choices
+from recsys.slots import choices
 
 SETTINGS = {
     "UserFeatures": [

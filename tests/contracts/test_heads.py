@@ -11,7 +11,7 @@ from recsys.model.heads import Head
 from recsys.model.heads.label import LabelHead
 from recsys.model.heads.next_item import NextItem
 from recsys.model.similarity import Cosine, Similarity
-from recsys.parts import choices
+from recsys.slots import choices
 
 NEXT_ITEM = [
     f"NextItem(similarity={similarity}(), tied={tied}, bias={bias})"

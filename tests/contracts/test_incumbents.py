@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from recsys import recipes
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import network_contracts, saving
 from recsys.model.blocks import build
 from recsys.model.inference import encode

@@ -8,7 +8,7 @@ from torch import nn
 
 from recsys.errors import ConfigError
 from recsys.model.initialisation import AsBuilt, Initialisation, Normal
-from recsys.parts import choices
+from recsys.slots import choices
 
 members = pytest.mark.parametrize("name", choices(Initialisation))
 

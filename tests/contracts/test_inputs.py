@@ -14,7 +14,8 @@ from recsys.model.inputs import InputBlock
 from recsys.model.items.ids import IdEmbedding
 from recsys.model.reader import Reader, Spans
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import choices, parse
+from recsys.parts import parse
+from recsys.slots import choices
 
 FEATURES = ["[]", '"all"', '["device", "age"]', '["shelves", "genres", "hobbies"]', '["gap_seconds", "price"]', '["picture", "text"]']
 EMBEDDINGS = [  # an embedding in each of its settings, with numbers of widths that have to be projected

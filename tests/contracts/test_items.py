@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_leaves
 from recsys.model import contracts, saving
 from recsys.model.inference import encode
 from recsys.model.items import ItemTable
-from recsys.parts import choices, parse
+from recsys.parts import parse
+from recsys.slots import choices
 
 SETTINGS = {
     "IdEmbedding": ["IdEmbedding()", "IdEmbedding(std=0.5)"],

@@ -26,7 +26,8 @@ from recsys.model.pooling import Attention, First, Last, Mean, Pooling
 from recsys.model.reader import Reader
 from recsys.model.sample import START, sample
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import choices, part
+from recsys.parts import part
+from recsys.slots import choices
 from recsys.training.labels import measure
 from recsys.windows import Cut
 

@@ -24,7 +24,8 @@ from recsys.model.negatives import Negatives
 from recsys.model.negatives.in_batch import InBatch
 from recsys.model.negatives.mixed import Mixed
 from recsys.model.negatives.uniform import Uniform
-from recsys.parts import choices, parse
+from recsys.parts import parse
+from recsys.slots import choices
 
 MEMBERS = choices(Loss)
 N, V, D, T = 300, 37, 8, 3

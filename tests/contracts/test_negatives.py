@@ -16,7 +16,8 @@ from recsys.model.negatives.in_batch import InBatch
 from recsys.model.negatives.mixed import Mixed
 from recsys.model.negatives.popularity import Popularity
 from recsys.model.negatives.uniform import Uniform
-from recsys.parts import choices, parse
+from recsys.parts import parse
+from recsys.slots import choices
 
 V = 30
 CASES = [

@@ -10,7 +10,8 @@ from recsys.errors import ConfigError, ContractError
 from recsys.model import contracts
 from recsys.model.bucket import Bucket, Ragged
 from recsys.model.noise import Noise
-from recsys.parts import choices, part
+from recsys.parts import part
+from recsys.slots import choices
 
 MEMBERS = choices(Noise)
 over_all = pytest.mark.parametrize("name", MEMBERS)

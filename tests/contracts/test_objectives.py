@@ -16,7 +16,8 @@ from recsys.model.objectives.actions import AllAction, DenseAllAction
 from recsys.model.objectives.causal import CausalLM
 from recsys.model.objectives.masked import MaskedLM, NextAction
 from recsys.model.objectives.permutation import PermutationLM
-from recsys.parts import choices, parse
+from recsys.parts import parse
+from recsys.slots import choices
 
 MEMBERS = choices(Objective)
 SETTINGS = {

@@ -8,7 +8,8 @@ from recsys.model import contracts
 from recsys.model.encoders.preln import PreLN
 from recsys.model.encoders.recurrent import GRU
 from recsys.model.positions import LearnedInverse, Positions, Rotary, Sinusoidal
-from recsys.parts import choices, parse, part
+from recsys.parts import parse, part
+from recsys.slots import choices
 
 MEMBERS = choices(Positions)
 ADDED = [name for name in MEMBERS if name not in ("NoPositions", "Rotary")]  # Rotary works inside attention: see test_encoders.py

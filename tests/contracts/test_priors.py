@@ -12,8 +12,8 @@ from recsys.model import contracts, network_contracts, saving
 from recsys.model.bucket import Bucket
 from recsys.model.network import Network
 from recsys.model.priors import Prior
-from recsys.parts import choices
 from recsys.ranking.ranker import Ranker
+from recsys.slots import choices
 from recsys.windows import HOUR
 
 CASES = {"Activity": "Activity(every='1h')"}

@@ -26,7 +26,7 @@ from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
 from recsys.model.projection import Projection
 from recsys.model.similarity import Similarity
-from recsys.parts import choices
+from recsys.slots import choices
 
 SLOTS = (
     Loss, Encoder, InputBlock, Positions, Objective, Head, ItemTable, Similarity, Aggregation, Negatives, Pooling,

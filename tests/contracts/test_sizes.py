@@ -11,7 +11,8 @@ from recsys.model.encoders import Encoder
 from recsys.model.items import ItemTable
 from recsys.model.losses import Loss
 from recsys.model.objectives import Objective
-from recsys.parts import choices, part
+from recsys.parts import part
+from recsys.slots import choices
 
 REQUIRED = {"HuggingFace": {"name": "bert"}, "Number": {"columns": ["price"]}, "SoftOneHot": {"columns": ["price"]}}
 SIZES = [

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.histories import NEVER, Dictionary, Histories, Seen
+from recsys.dictionary import Dictionary
+from recsys.histories import Histories, Seen
 from recsys.schema import Schema
-from recsys.windows import microseconds
+from recsys.windows import NEVER, microseconds
 
 AS_OF = datetime(2025, 3, 2, tzinfo=timezone.utc)
 

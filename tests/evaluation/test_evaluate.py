@@ -11,18 +11,19 @@ import torch
 
 from recsys import demo
 from recsys.config import Data, Evaluation, Features, Model, Scoring, Sequences, Shop
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluate import check_evaluation, evaluate
 from recsys.features.tables import build_features
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import choices
 from recsys.ranking.metrics import Metric, named
 from recsys.recipes import resolve
 from recsys.scoring.recommend import recommend
 from recsys.sequences.build import build_sequences
+from recsys.slots import choices
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Cut
 

@@ -17,6 +17,7 @@ import torch
 
 from recsys import demo
 from recsys.config import Data, Evaluation, Features, Model, Sequences, Shop
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.evaluation import terms as shared
 from recsys.evaluation.backtest import Listed, backtest, fold_rows, model_rows, verdict, write_csv
@@ -25,7 +26,7 @@ from recsys.evaluation.folds import list_fold, read_lists
 from recsys.evaluation.ground import Kept
 from recsys.evaluation.terms import Rules, Tables, Terms
 from recsys.features.tables import build_features
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary

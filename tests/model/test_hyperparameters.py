@@ -23,8 +23,9 @@ from recsys.model.losses import Loss
 from recsys.model.losses.softmax import CrossEntropy
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import Spec, annotations, choices, part, slot_of
+from recsys.parts import Spec, annotations, part, slot_of
 from recsys.recipes import resolve
+from recsys.slots import choices
 
 TWO_HEADS = Model(width=64, encoder="PreLN(n_blocks=4)", heads=("NextItem(loss=CrossEntropy(temperature=0.5))", "NextItem"))
 

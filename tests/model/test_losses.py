@@ -16,7 +16,8 @@ from recsys.model.losses.sampled import Sampled
 from recsys.model.losses.sampled_softmax import SampledSoftmax
 from recsys.model.losses.softmax import CrossEntropy
 from recsys.model.negatives import Negatives
-from recsys.parts import choices, parse
+from recsys.parts import parse
+from recsys.slots import choices
 
 N, V, D = 300, 37, 8
 SAMPLED = [cls for cls in choices(Loss).values() if issubclass(cls, Sampled)]

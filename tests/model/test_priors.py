@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.dictionary import ItemActivity
 from recsys.errors import ConfigError
-from recsys.histories import ItemActivity
 from recsys.model.priors.activity import Activity
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary

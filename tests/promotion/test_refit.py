@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from recsys.config import Model
-from recsys.histories import Dictionary, Histories
+from recsys.dictionary import Dictionary
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.blocks import build
 from recsys.model.network import Network

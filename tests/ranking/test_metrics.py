@@ -8,11 +8,11 @@ import pytest
 import recsys.ranking.metrics
 from recsys.arrays import Ragged
 from recsys.errors import ConfigError
-from recsys.parts import choices
 from recsys.ranking.metrics import Metric, Past, UserMetric, judge, named
 from recsys.ranking.metrics.debiased import Debiased
 from recsys.ranking.metrics.ranking import NDCG
 from recsys.schema import Column, Schema
+from recsys.slots import choices
 
 LOG = np.log2
 

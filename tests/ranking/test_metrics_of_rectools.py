@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from recsys.arrays import Ragged
-from recsys.parts import choices
 from recsys.ranking.metrics import Judged, Metric, Past, UserMetric, judge, named
 from recsys.ranking.metrics.debiased import Debiased
+from recsys.slots import choices
 
 RECTOOLS = json.loads((Path(__file__).parent / "metrics_of_rectools.json").read_text())
 GIVEN, DEBIASED = RECTOOLS["given"], RECTOOLS["debiased"]

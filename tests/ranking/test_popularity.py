@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.ranking.lists import make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.schema import Column, Schema

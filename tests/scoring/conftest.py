@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from recsys.config import Model
-from recsys.histories import Dictionary, Histories
+from recsys.dictionary import Dictionary
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.blocks import Blocks, build
 from recsys.model.vocabulary import Vocabulary

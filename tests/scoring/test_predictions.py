@@ -11,9 +11,10 @@ from recsys.model.heads import Head
 from recsys.model.heads.label import LabelHead
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import choices, part
+from recsys.parts import part
 from recsys.scoring.parts import PartWriter
 from recsys.scoring.predictions import predictions
+from recsys.slots import choices
 
 
 def head(kind: str, **settings: str) -> LabelHead:

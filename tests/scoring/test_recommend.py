@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from recsys.config import Scoring
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.ranking import topk
 from recsys.scoring import recommend as module

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from recsys.config import Model, Scoring
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, RecsysError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.blocks import build
 from recsys.model.vocabulary import Vocabulary

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from recsys.arrays import Ragged
 from recsys.config import Sequences
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, ContractError, StoreError
-from recsys.histories import NEVER, Dictionary, Histories, shards_of
+from recsys.histories import Histories
 from recsys.schema import Column
+from recsys.shards import shards_of
 from recsys.store import Artifact
-from recsys.windows import Cut, microseconds
+from recsys.windows import NEVER, Cut, microseconds
 
 Build = Callable[..., Artifact]
 

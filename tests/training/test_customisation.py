@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from flows.checks import check
 from recsys import load as load_recommender
 from recsys.config import Night, Training
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, ContractError
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.inference import encode
 from recsys.model.reader import Spans

@@ -11,9 +11,10 @@ import torch
 
 from recsys.config import Data, Features, Model, Sequences, Shop, Training
 from recsys.demo import prepare
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.features.tables import build_features
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.blocks import Blocks, build
 from recsys.model.inference import encode, read

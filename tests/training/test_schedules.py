@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from recsys.errors import ConfigError
-from recsys.parts import choices, parse
+from recsys.parts import parse
+from recsys.slots import choices
 from recsys.training.schedules import Factor, Schedule, Warmup, WarmupCosine, WarmupLinear
 
 

@@ -24,8 +24,8 @@ from recsys.model.network import Network
 from recsys.model.objectives.causal import CausalLM
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
-from recsys.parts import choices
 from recsys.recipes import resolve
+from recsys.slots import choices
 
 HISTORIES, DICTIONARY = sample(n_users=40)
 VOCABULARY = Vocabulary.fit(HISTORIES, DICTIONARY, HISTORIES.offsets[1:])

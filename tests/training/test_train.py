@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, ContractError, Diverged
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 from recsys.model.saving import key_of, load
 from recsys.store import Artifact, Store
 from recsys.training.warm_start import warm_start

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from recsys.histories import Dictionary, Histories
+from recsys.dictionary import Dictionary
+from recsys.histories import Histories
 from recsys.model.saving import load
 from recsys.model.vocabulary import USER
 from recsys.ranking.ranker import Ranker, misfit

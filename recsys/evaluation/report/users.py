@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.arrays import Ints
+from recsys.dictionary import Dictionary
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.report.document import Cell, Section, Table, Text
 from recsys.evaluation.report.wording import counted
-from recsys.histories import Dictionary, Histories
+from recsys.histories import Histories
 
 N_USERS = 6
 N_EVENTS = 10  # of a history, the newest

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from recsys.histories import Dictionary
+from recsys.dictionary import Dictionary
 from recsys.model.vocabulary import Vocabulary
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
-from recsys.histories import NEVER, Dictionary
 from recsys.model.priors import Prior
 from recsys.model.vocabulary import Vocabulary
-from recsys.windows import HOUR, duration
+from recsys.windows import HOUR, NEVER, duration
 
 WINDOWS = ("1h", "6h", "1d", "7d")
 

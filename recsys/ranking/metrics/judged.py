@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import Array, Ints
-from recsys.histories import Dictionary, Histories
+from recsys.dictionary import Dictionary
+from recsys.histories import Histories
 from recsys.ranking.exclusions import flat
 
 Floats = NDArray[np.float64]
