@@ -40,7 +40,9 @@ SMALL: dict[str, Any] = {
     "model": Model(width=16, max_events=20),
     "training": Training(max_epochs=3, deterministic=True, threads=1),
     "evaluation": Evaluation(n_bootstrap=100),
-    "promotion": Promotion(min_users=1, min_lift=-1.0, min_refit_overlap=0.0),  # the candidate is published: all steps take part
+    "promotion": Promotion(
+        min_users=1, min_lift=-1.0, min_refit_overlap=0.0, tolerance=1.0
+    ),  # the candidate is published: all steps take part
 }
 STEPS = ("features", "sequences", "training", "evaluation", "promotion", "scoring", "publishing")
 TOUCHING = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}  # audit events of Python, whose first argument is the path
