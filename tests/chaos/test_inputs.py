@@ -17,7 +17,7 @@ from recsys.parts import parse
 from recsys.store import Store
 from tests.chaos.nights import REFUSED, Night, contents, damaged
 from tests.features.conftest import AS_OF, QUIET
-from tests.features.test_sources import MALFORMED
+from tests.features.malformed import MALFORMED
 from tests.test_parts import Loss, tokens
 
 pytestmark = pytest.mark.chaos

@@ -1,47 +1,16 @@
 """The gate, on hand-made results: what is published, and in which words."""
 
-import json
-from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from dataclasses import replace
 from math import nan
-from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import Promotion
-from recsys.errors import StoreError
-from recsys.promotion.page import PLACE
-from recsys.promotion.policy import Decision, decide, judge
+from recsys.promotion.policy import judge
 from recsys.promotion.results import Measured
-from recsys.store import Artifact, Draft, Store
-
-NIGHT = datetime(2017, 10, 17, tzinfo=timezone.utc)
-USERS = 1234
-FEW = Measured(0.1, 0.4, 3)
-
-
-def measured(value: float, coverage: float = 0.4, n_users: int = USERS, paired_with: float | None = None) -> Measured:
-    """A result, with an interval of ±0.004 around the difference to whom it was paired with."""
-    if paired_with is None:
-        return Measured(value, coverage, n_users)
-    difference = value - paired_with
-    return Measured(value, coverage, n_users, difference, difference - 0.004, difference + 0.004)
-
-
-def evening(
-    candidate: float, current: float | None = None, lately: float = 0.1, overall: float = 0.05, **changes: Any
-) -> dict[str, Measured]:
-    reference = max(lately, overall) if current is None else current
-    found = {"candidate": measured(candidate, paired_with=reference, **changes)}
-    if current is not None:
-        found["current"] = measured(current)
-    return {**found, "popular_lately": measured(lately), "popular": measured(overall)}
-
+from tests.promotion.evenings import FEW, NEW, USERS, better_on_average, evening, measured
 
 # ---------------------------------------------------------------- every outcome, word for word
 
@@ -246,16 +215,6 @@ def test_too_few_users_for_an_interval_are_judged_by_their_difference() -> None:
 
 # ---------------------------------------------------------------- slices of users and items
 
-NEW = "users known for less than a day"
-
-
-def better_on_average(new_users: float, half_interval: float = 0.01) -> dict[str, Measured]:
-    """A candidate that gains over a current model of 0.11, which has 0.08 for new users."""
-    found = evening(0.12, current=0.11)
-    of_new = Measured(new_users, nan, 210, new_users - 0.08, new_users - 0.08 - half_interval, new_users - 0.08 + half_interval)
-    slices = {NEW: of_new, "users known for 7 days and more": Measured(0.13, nan, 900, 0.02, 0.01, 0.03)}
-    return {**found, "candidate": replace(found["candidate"], slices=slices)}
-
 
 def test_better_on_average_and_worse_for_new_users_is_rejected_where_a_limit_says_so() -> None:
     decision = judge(better_on_average(0.06), Promotion(slice_tolerance={"users known for": 0.1}))
@@ -342,93 +301,3 @@ def test_whatever_the_results_something_is_published_with_a_verdict_on_everybody
     if decision.published == "candidate" and current is not None and rival.published == "current":
         assert (candidate if interval is None else current + ends[0]) >= current * (1 - tolerance) - 1e-6  # type: ignore[operator]
         assert of_new is None or -of_new >= -0.5 * (0.5 + of_new) - 1e-6
-
-
-# ---------------------------------------------------------------- the step
-
-
-def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, window: str | None = "6h", metric: str = "NDCG") -> Artifact:
-    """An evaluation artifact with these results, and with others that must not be read instead."""
-
-    def build(draft: Draft) -> None:
-        rows = []
-        for name, c in contenders.items():
-            decoy = {"contender": name, "n_users": 7, "difference": None, "low": None, "high": None, "value": 0.99}
-            paired = {"difference": c.difference, "low": c.low, "high": c.high}
-            rows += [
-                {**decoy, "slice": "all", "metric": "MRR", "k": k},
-                {**decoy, "slice": "all", "metric": metric, "k": k + 10},
-                {**decoy, "slice": "new users", "metric": metric, "k": k},
-                {**decoy, **paired, "slice": "all", "metric": metric, "k": k, "value": c.value, "n_users": c.n_users},
-                {**decoy, "slice": "all", "metric": "CatalogCoverage", "k": k, "value": c.coverage, "n_users": c.n_users},
-            ]
-            for part, of_part in c.slices.items():
-                paired = {"difference": of_part.difference, "low": of_part.low, "high": of_part.high}
-                rows.append(
-                    {**decoy, **paired, "slice": part, "metric": metric, "k": k, "value": of_part.value, "n_users": of_part.n_users}
-                )
-        pq.write_table(pa.Table.from_pylist(rows), draft.path / "metrics.parquet")
-        windows = [{"window": w, "ndcg_at_10": 0.1, "chosen": w == window} for w in ("1h", "6h")]
-        pq.write_table(pa.Table.from_pylist(windows), draft.path / "baselines.parquet")
-        (draft.path / "report.html").write_text(f"<h1>Tonight</h1>{PLACE}")
-
-    config = {name: asdict(c) for name, c in contenders.items()}
-    return store.ensure("evaluation", NIGHT, {**config, "k": k, "window": window}, {}, build, code="recsys.windows")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
-
-
-def test_a_decision_is_an_artifact_that_reads_back(store: Store) -> None:
-    contenders = evening(0.105, current=0.11)
-    artifact = decide(store, NIGHT, Promotion(), evaluation(store, contenders))
-    decision = Decision.load(artifact)
-    assert decision == judge(contenders, Promotion(), popular_window="6h")
-    assert artifact.metrics == {"published": "current", "held": False}
-    table = pq.read_table(artifact.path / "decision.parquet").to_pylist()
-    assert [(row["contender"], row["published"]) for row in table] == [
-        ("current", True),
-        ("candidate", False),
-        ("popular_lately", False),
-        ("popular", False),
-    ]
-    assert [row["reasons"] for row in table] == list(decision.reasons)
-    assert json.loads((artifact.path / "decision.json").read_text())["popular_window"] == "6h"
-
-
-def test_the_same_evaluation_is_decided_once_and_another_policy_anew(store: Store) -> None:
-    results = evaluation(store, evening(0.12))
-    first = decide(store, NIGHT, Promotion(), results)
-    assert decide(store, NIGHT, Promotion(), results).reused
-    assert decide(store, NIGHT, Promotion(min_lift=0.5), results).version != first.version
-    other = decide(store, NIGHT, Promotion(), results, alone="nobody is there")
-    assert other.version != first.version and Decision.load(other).reasons[0].endswith("; nobody is there.")
-
-
-def test_the_policys_own_metric_and_length_of_list_decide(store: Store) -> None:
-    artifact = decide(store, NIGHT, Promotion(metric="Recall()", k=20), evaluation(store, evening(0.12), k=20, metric="Recall"))
-    assert Decision.load(artifact).reasons[0].startswith("The candidate is published: on 1,234 test users its Recall@20 of 0.1200 is")
-
-
-def test_limits_of_slices_are_of_the_evaluations_slices(store: Store) -> None:
-    results = evaluation(store, better_on_average(0.06))
-    assert Decision.load(decide(store, NIGHT, Promotion(slice_tolerance={"users known for less": 0.1}), results)).published == "current"
-    assert Decision.load(decide(store, NIGHT, Promotion(slice_tolerance={"users known for 7": 0.1}), results)).published == "candidate"
-
-
-def test_data_without_times_has_no_window(store: Store) -> None:
-    contenders = evening(0.12)
-    del contenders["popular_lately"]
-    decision = Decision.load(decide(store, NIGHT, Promotion(), evaluation(store, contenders, window=None)))
-    assert (decision.published, decision.popular_window) == ("candidate", "")
-
-
-@pytest.mark.parametrize("kept", [(), ("popular",), ("candidate",), ("candidate", "popular", "stranger")])
-def test_an_evaluation_that_lacks_a_contender_is_no_ground_for_a_decision(store: Store, kept: tuple[str, ...]) -> None:
-    contenders = {name: c for name, c in {**evening(0.12), "stranger": measured(0.1)}.items() if name in kept}
-    broken = evaluation(store, contenders or {"candidate": measured(0.1)}, k=10 if kept else 30)
-    with pytest.raises(StoreError, match="NDCG at 10 is needed for the candidate, a baseline"):
-        decide(store, NIGHT, Promotion(), broken)
-    assert store.artifacts("promotion") == []
