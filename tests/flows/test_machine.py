@@ -184,9 +184,8 @@ def test_no_server_is_started_for_another_machine(monkeypatch: pytest.MonkeyPatc
 def test_who_asks_gives_the_password_that_the_server_asks_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", PASSWORD)
-    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    for settled in ("PREFECT_API_AUTH_STRING", "PREFECT_API_URL"):
+        monkeypatch.setenv(settled, "")  # a variable that monkeypatch set goes when the test ends, whoever sets it again
+        monkeypatch.delenv(settled)
     assert machine.settle(4321) == tmp_path
     assert os.environ["PREFECT_API_AUTH_STRING"] == PASSWORD and os.environ["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
-    monkeypatch.delenv("PREFECT_API_AUTH_STRING")
-    monkeypatch.delenv("PREFECT_API_URL")
