@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 
 from benchmarks import inputs, report
 from benchmarks.measuring import Task
-from benchmarks.rows import SHARED_NEGATIVES
 from benchmarks.sides import machine, measured, ndcg_at_10
 
 # By name of a contender: its side, and how its task differs.
@@ -46,21 +45,13 @@ def main() -> None:
     parser.add_argument("--max-events", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--loss", default="softmax", choices=["softmax", "sampled"])
-    parser.add_argument(
-        "--shared-negatives", type=int, default=SHARED_NEGATIVES, help="of ours a step, where the loss is sampled; theirs 256"
-    )
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     file, origin = inputs.write(given.input, given.folder, given.data)
     earlier, last = inputs.leave_one_out(file)
     task = Task("train", earlier, **{name: getattr(given, name) for name in ("width", "max_events", "epochs", "loss", "threads")})
-    found = [
-        result(given.folder, name, seed, task, last, given.shared_negatives)
-        for seed in given.seeds
-        for name in CONTENDERS
-        if name in given.contenders
-    ]
+    found = [result(given.folder, name, seed, task, last) for seed in given.seeds for name in CONTENDERS if name in given.contenders]
     text = section(found, origin)
     print(text)
     if given.input == "ml-1m" and given.data and {REFERENCE, "ours"} <= set(given.contenders):
@@ -69,11 +60,10 @@ def main() -> None:
         report.put(RESULTS.with_name("results.md"), TITLES[given.loss], text)
 
 
-def result(folder: Path, name: str, seed: int, task: Task, last: Path, shared_negatives: int) -> dict[str, Any]:
+def result(folder: Path, name: str, seed: int, task: Task, last: Path) -> dict[str, Any]:
     """What is known of a contender with a seed: measured now, unless it was before."""
     side, differences = CONTENDERS[name]
-    negatives: dict[str, Any] = {"n_negatives": shared_negatives} if task.loss == "sampled" and side == "ours" else {}
-    own = replace(task, seed=seed, **negatives, **differences)
+    own = replace(task, seed=seed, **differences)
     file = folder / f"{own.digest}-{side}.json"
     if not file.exists():
         lists = file.with_suffix(".parquet")
@@ -95,8 +85,7 @@ def section(found: list[dict[str, Any]], origin: str) -> str:
         by_seed = ", ".join(f"{value:.4f}" for value in values)
         rows.append(f"| {name} | {by_seed} | {statistics.mean(values):.4f} | {compared(name, values, reference)} |")
     first = found[0]
-    drawn = sorted({f"{r['side']} {r['n_negatives']}" for r in found}) if first["loss"] == "sampled" else []
-    loss = f"sampled softmax (negatives: {', '.join(drawn)})" if drawn else "full softmax"
+    loss = f"sampled softmax, {first['n_negatives']} negatives" if first["loss"] == "sampled" else "full softmax"
     settings = f"d={first['width']}, L={first['max_events']}, {first['epochs']} epochs, {loss}"
     commits = ", ".join(dict.fromkeys(r["commit"][:10] for r in found))
     told = f"{origin}; {settings}; leave-one-out, all items ranked, seen ones left out; commit {commits}."

@@ -32,15 +32,13 @@ class Row:
 
 
 def _training(title: str, table: str, reach: str, theirs: str = "train", **settings: Any) -> Row:
-    sampled = settings.get("loss") == "sampled"
     sides = (
-        Side("ours", "ours", "train", {"n_negatives": SHARED_NEGATIVES} if sampled else {}),
+        Side("ours", "ours", "train"),
         Side("FlatSASRecNet" if theirs == "train-flat" else "SASRecModel", "RecTools", theirs),
     )
     return Row(title, table, sides, (reach,), settings=settings, takes_share=True)
 
 
-SHARED_NEGATIVES = 1024  # of ours, for all predictions of a step; theirs draw 256 for each
 RECOMMEND = (Side("ours", "ours", "recommend"), Side("SASRecModel", "RecTools", "recommend"))
 WHOLE = (Side("ours", "ours", "whole"), Side("SASRecModel", "RecTools", "whole"))
 SEQUENCES = (

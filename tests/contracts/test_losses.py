@@ -51,8 +51,9 @@ def sampled(each: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A formula from one over a prediction's own negatives: score of the target, scores (n,) and items (n,) of the negatives."""
 
     def formula(loss: Sampled, scores: Tensor, target: Tensor, catalogue: Catalogue, weight: Tensor) -> Tensor:
-        items, scores = loss.negatives.draw(loss.n_negatives, catalogue, target, weight), scores / loss.temperature
-        own = [items[items != y] for y in target]
+        sets, scores = loss.negatives.draw(-(-N // loss.shared_by), loss.n_negatives, catalogue, target, weight), scores / loss.temperature
+        own = [sets[row // loss.shared_by] for row in range(N)]
+        own = [items[items != y] for items, y in zip(own, target, strict=True)]
         return torch.stack([each(loss, row[y], row[j], j, catalogue) for row, y, j in zip(scores, target, own, strict=True)])
 
     return formula
@@ -133,6 +134,7 @@ CASES = [  # with fewer negatives than items, so that the formulas of the papers
         for negatives in ("Uniform()", "Popularity(exponent=0.5)", "InBatch()", "Mixed(shares=[0.6, 0.4])")
     ),
     "SampledSoftmax(n_negatives=20, temperature=0.1)",
+    *(f"SampledSoftmax(n_negatives=20, shared_by={n})" for n in (1, 7, N, 2 * N)),
     *(f"{name}(n_negatives=20)" for name in ("BCE", "GBCE", "BPR", "TOP1", "TOP1Max", "BPRMax")),
     "BCE(n_negatives=20, temperature=0.5, negatives=InBatch())",
     "GBCE(n_negatives=9, t=1.0, negatives=Popularity())",
@@ -285,6 +287,7 @@ def test_broken_losses_are_found_out() -> None:
         ("CrossEntropy(temperature=0)", "temperature=0 has to be above 0"),
         ('CrossEntropy(smoothed_over="some")', "'all' or 'others'"),
         ("SampledSoftmax(n_negatives=0)", "SampledSoftmax: n_negatives=0 has to be 1 or more"),
+        ("BCE(shared_by=0)", "BCE: shared_by=0 has to be 1 or more"),
         ("TOP1(temperature=-1.0)", "TOP1: temperature=-1.0 has to be above 0"),
         ("BPR(negatives=Unifrom())", "Did you mean Uniform"),
         ("GBCE(t=1.5)", "GBCE: t=1.5 is outside"),

@@ -38,7 +38,7 @@ def built(text: str) -> Negatives:
 
 def drawn(negatives: Negatives, n: int, *, target: list[int], weight: list[float] | None = None) -> list[int]:
     weights = [1.0] * len(target) if weight is None else weight
-    return negatives.draw(n, catalogue(), torch.tensor(target, dtype=torch.long), torch.tensor(weights)).tolist()
+    return negatives.draw(1, n, catalogue(), torch.tensor(target, dtype=torch.long), torch.tensor(weights))[0].tolist()
 
 
 @pytest.mark.parametrize("text", CASES)
@@ -51,7 +51,7 @@ def test_a_seed_gives_one_set(text: str) -> None:
     items, sets = catalogue(), []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        sets.append(built(text).draw(200, items, torch.arange(V), torch.ones(V)))
+        sets.append(built(text).draw(3, 200, items, torch.arange(V), torch.ones(V)))
     assert torch.equal(sets[0], sets[1]) and not torch.equal(sets[0], sets[2])
 
 
@@ -84,7 +84,7 @@ def test_popularity_by_hand() -> None:
     """16, 1 and 0 events: with exponent 0.5 the weights are 4, 1 and 0, and of 10 strata 8 belong to the first item."""
     items = Catalogue(torch.randn(3, 1), counts=torch.tensor([16, 1, 0]))
     sampler = Popularity(exponent=0.5)
-    assert torch.bincount(sampler.draw(10, items, torch.zeros(1), torch.ones(1)), minlength=3).tolist() == [8, 2, 0]
+    assert torch.bincount(sampler.draw(1, 10, items, torch.zeros(1), torch.ones(1))[0], minlength=3).tolist() == [8, 2, 0]
     torch.testing.assert_close(sampler.log_expected(torch.arange(3), 10, items).exp(), torch.tensor([8.0, 2.0, 0.0]))
 
 
@@ -109,8 +109,8 @@ class _Mistaken(Popularity):
 class _Beyond(Uniform):
     """Begins to count at 1, as where item 0 is padding."""
 
-    def draw(self, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
-        return super().draw(n, catalogue, target, weight) + 1
+    def draw(self, n_sets: int, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
+        return super().draw(n_sets, n, catalogue, target, weight) + 1
 
 
 def test_broken_samplers_are_found_out() -> None:
@@ -137,7 +137,7 @@ def test_settings_that_make_no_sense_are_refused(text: str, problem: str) -> Non
 def test_popularity_without_counts_says_so() -> None:
     nothing_counted = Catalogue(torch.randn(V, 4))
     with pytest.raises(ConfigError, match="Popularity needs the events of each item, and this catalogue has no counts"):
-        Popularity().draw(3, nothing_counted, torch.zeros(1), torch.ones(1))
+        Popularity().draw(1, 3, nothing_counted, torch.zeros(1), torch.ones(1))
     with pytest.raises(ConfigError, match="InBatch with log_q needs the events"):
         InBatch().log_expected(torch.arange(3), 3, nothing_counted)
 

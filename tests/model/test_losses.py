@@ -59,11 +59,11 @@ class _Fixed(Negatives):
         super().__init__()
         self.items = torch.tensor(items)
 
-    def draw(self, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
-        return self.items
+    def draw(self, n_sets: int, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
+        return self.items.expand(n_sets, n)
 
     def log_expected(self, items: Tensor, n: int, catalogue: Catalogue) -> Tensor:
-        return torch.zeros(len(items))
+        return torch.zeros(items.shape)
 
 
 # Precision

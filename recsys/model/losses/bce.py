@@ -12,8 +12,8 @@ class BCE(Sampled):
     """−[log σ(s_y) + Σ_j log(1 − σ(s_j))] / (1 + n) over the n negatives j ≠ y: SASRec's loss (Kang & McAuley 2018)."""
 
     def each(self, scores: Scores) -> Tensor:
-        positive = -self.beta(scores) * functional.logsigmoid(scores.target[:, 0])
-        negative = -functional.logsigmoid(-scores.negative).masked_fill(scores.hit, 0).sum(1)
+        positive = -self.beta(scores) * functional.logsigmoid(scores.target[..., 0])
+        negative = -functional.logsigmoid(-scores.negative).masked_fill(scores.hit, 0).sum(-1)
         return (positive + negative) / (1 + scores.n)
 
     def beta(self, scores: Scores) -> float:
@@ -29,8 +29,16 @@ class GBCE(BCE):
     BCE. The paper draws uniformly and recommends t = 0.75. log σ(s)^β = β log σ(s) needs neither clamps nor float64.
     """
 
-    def __init__(self, *, n_negatives: int = 256, t: float = 0.75, negatives: Negatives | None = None, temperature: float = 1.0) -> None:
-        super().__init__(n_negatives=n_negatives, negatives=negatives, temperature=temperature)
+    def __init__(
+        self,
+        *,
+        n_negatives: int = 256,
+        t: float = 0.75,
+        shared_by: int | None = None,
+        negatives: Negatives | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(n_negatives=n_negatives, shared_by=shared_by, negatives=negatives, temperature=temperature)
         if not 0 <= t <= 1:
             raise ConfigError(f"GBCE: t={t} is outside [0, 1]: 0 is BCE, 1 calibrates in full.")
         self.t = t

@@ -31,24 +31,30 @@ class TOP1Max(Sampled):
     """Σ_j s_j [σ(r_j − r_y) + σ(r_j²)]: TOP1 against the highest negatives, which alone still teach something."""
 
     def each(self, scores: Scores) -> Tensor:
-        return (_log_weights(scores).exp() * _top1(scores)).masked_fill(scores.hit, 0).sum(1)
+        return (_log_weights(scores).exp() * _top1(scores)).masked_fill(scores.hit, 0).sum(-1)
 
 
 class BPRMax(Sampled):
     """−log Σ_j s_j σ(r_y − r_j) + regularisation · Σ_j s_j r_j²: BPR against the highest negatives."""
 
     def __init__(
-        self, *, n_negatives: int = 256, regularisation: float = 1.0, negatives: Negatives | None = None, temperature: float = 1.0
+        self,
+        *,
+        n_negatives: int = 256,
+        regularisation: float = 1.0,
+        shared_by: int | None = None,
+        negatives: Negatives | None = None,
+        temperature: float = 1.0,
     ) -> None:
-        super().__init__(n_negatives=n_negatives, negatives=negatives, temperature=temperature)
+        super().__init__(n_negatives=n_negatives, shared_by=shared_by, negatives=negatives, temperature=temperature)
         if not regularisation >= 0:
             raise ConfigError(f"BPRMax: regularisation={regularisation} has to be 0 or above.")
         self.regularisation = regularisation
 
     def each(self, scores: Scores) -> Tensor:
         log_s = _log_weights(scores)
-        wins = (log_s + functional.logsigmoid(scores.target - scores.negative)).logsumexp(1)  # a log of the sum would reach log 0
-        size = (log_s.exp() * scores.negative.square()).masked_fill(scores.hit, 0).sum(1)
+        wins = (log_s + functional.logsigmoid(scores.target - scores.negative)).logsumexp(-1)  # a log of the sum would reach log 0
+        size = (log_s.exp() * scores.negative.square()).masked_fill(scores.hit, 0).sum(-1)
         return torch.where(scores.n > 0, -wins, 0) + self.regularisation * size
 
 
@@ -57,5 +63,5 @@ def _top1(scores: Scores) -> Tensor:
 
 
 def _log_weights(scores: Scores) -> Tensor:
-    """log s_j (N, n). The lowest number, not −inf, stands for an accidental hit: a row of hits alone has no NaN then."""
-    return scores.negative.masked_fill(scores.hit, torch.finfo(scores.negative.dtype).min).log_softmax(1)
+    """log s_j (G, S, n). The lowest number, not −inf, stands for an accidental hit: a row of hits alone has no NaN then."""
+    return scores.negative.masked_fill(scores.hit, torch.finfo(scores.negative.dtype).min).log_softmax(-1)

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from recsys.model.losses.sampled import Sampled, Scores
 from recsys.model.negatives import Negatives
@@ -19,14 +18,20 @@ class SampledSoftmax(Sampled):
     """
 
     def __init__(
-        self, *, n_negatives: int = 256, negatives: Negatives | None = None, log_q: bool = False, temperature: float = 1.0
+        self,
+        *,
+        n_negatives: int = 256,
+        shared_by: int | None = None,
+        negatives: Negatives | None = None,
+        log_q: bool = False,
+        temperature: float = 1.0,
     ) -> None:
-        super().__init__(n_negatives=n_negatives, negatives=negatives, temperature=temperature)
+        super().__init__(n_negatives=n_negatives, shared_by=shared_by, negatives=negatives, temperature=temperature)
         self.log_q = log_q
 
     def each(self, scores: Scores) -> Tensor:
         negative = scores.negative
         if self.log_q:
             negative = negative - self.negatives.log_expected(scores.items, self.n_negatives, scores.catalogue)
-        logits = torch.cat([scores.target, negative.masked_fill(scores.hit, -torch.inf)], dim=1)
-        return functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long), reduction="none")
+        logits = torch.cat([scores.target, negative.masked_fill(scores.hit, -torch.inf)], dim=-1)
+        return logits.logsumexp(-1) - scores.target[..., 0]

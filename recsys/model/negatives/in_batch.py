@@ -16,10 +16,10 @@ class InBatch(Negatives):
     that are no target of the step have their part in the sum too.
     """
 
-    def draw(self, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
+    def draw(self, n_sets: int, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
         if not len(target):
-            return target.new_zeros(n)  # a step without predictions reads none of them
-        return target[draw_in_proportion(n, weight > 0)]
+            return target.new_zeros(n_sets, n)  # a step without predictions reads none of them
+        return target[draw_in_proportion(n_sets, n, weight > 0)]
 
     def log_expected(self, items: Tensor, n: int, catalogue: Catalogue) -> Tensor:
         counts = counts_of(catalogue, "InBatch with log_q").double().clamp(min=1)  # a target was there once at least

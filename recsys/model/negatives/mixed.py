@@ -30,8 +30,8 @@ class Mixed(Negatives):
         if not all(share > 0 for share in self.shares):
             raise ConfigError(f"Mixed: shares={list(self.shares)} have to be above 0. Leave a sampler out that is not wanted.")
 
-    def draw(self, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
-        return torch.cat([sampler.draw(m, catalogue, target, weight) for sampler, m in self._split(n)])
+    def draw(self, n_sets: int, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
+        return torch.cat([sampler.draw(n_sets, m, catalogue, target, weight) for sampler, m in self._split(n)], dim=1)
 
     def log_expected(self, items: Tensor, n: int, catalogue: Catalogue) -> Tensor:
         return torch.stack([sampler.log_expected(items, m, catalogue) for sampler, m in self._split(n)]).logsumexp(0)

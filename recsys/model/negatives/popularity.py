@@ -21,8 +21,8 @@ class Popularity(Negatives):
             raise ConfigError(f"Popularity: exponent={exponent} has to be 0 (every item alike) or above.")
         self.exponent = exponent
 
-    def draw(self, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
-        return draw_in_proportion(n, self._weight(catalogue))
+    def draw(self, n_sets: int, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
+        return draw_in_proportion(n_sets, n, self._weight(catalogue))
 
     def log_expected(self, items: Tensor, n: int, catalogue: Catalogue) -> Tensor:
         weight = self._weight(catalogue)

@@ -12,8 +12,8 @@ from recsys.model.negatives import Negatives, strata
 class Uniform(Negatives):
     """Every item of the catalogue with probability 1 / V."""
 
-    def draw(self, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
-        drawn = strata(n, target.device) * catalogue.n_items
+    def draw(self, n_sets: int, n: int, catalogue: Catalogue, target: Tensor, weight: Tensor) -> Tensor:
+        drawn = strata(n_sets, n, target.device) * catalogue.n_items
         return drawn.long().clamp(max=catalogue.n_items - 1)  # rounding can reach V
 
     def log_expected(self, items: Tensor, n: int, catalogue: Catalogue) -> Tensor:
