@@ -11,13 +11,12 @@ from flows import deployments
 from flows.checks import check
 from recsys import grammar, recipes
 from recsys.config import Backtest, Model, Night, Training
+from recsys.contenders import BASELINES
 from recsys.errors import ConfigError
 from recsys.evaluation.folds import check_lately
 from recsys.store import Store
 from recsys.validation import closest, validated
 from recsys.windows import Fold, duration
-
-BASELINES = ("popular", "popular_lately")
 
 
 @dataclass(frozen=True)

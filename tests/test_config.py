@@ -94,7 +94,7 @@ def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any]
             {"evaluation": {"slices": ["genre"]}, "promotion": {"slice_tolerance": {"items with gender": 0.1}}},
             "evaluation.slices .genre. and",
         ),
-        ({"promotion": {"min_lift": {"popular_latly": 0.1}}}, "'popular' or 'popular_lately'"),
+        ({"promotion": {"min_lift": {"popular_latly": 0.1}}}, "'popular_lately' or 'popular'"),
         ({"promotion": {"metric": "Precision"}}, "promotion needs Precision, which is not among evaluation.metrics"),
         ({"evaluation": {"metrics": ["NDCG"]}, "promotion": {"min_coverage": 0.1}}, "promotion needs CatalogCoverage"),
         ({"evaluation": {"metrics": ["NDCG(5)"]}}, "given by name"),

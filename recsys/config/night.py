@@ -8,11 +8,10 @@ from recsys import cohorts
 from recsys.config.data import Data, Features, Sequences
 from recsys.config.groups import Free, Group
 from recsys.config.model import Model, Part, Training
+from recsys.contenders import Baseline
 from recsys.grammar import same_call
 from recsys.validation import closest
 from recsys.windows import Duration, Holdout
-
-Baseline = Literal["popular", "popular_lately"]
 
 
 class Evaluation(Group):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recsys.contenders import BASELINES, CONTENDERS
 from recsys.evaluation.baselines import DIGITS
 from recsys.evaluation.ground import Ground
 from recsys.evaluation.intervals import paired_intervals
@@ -15,8 +16,6 @@ from recsys.evaluation.slices import Slice
 from recsys.ranking.lists import Lists
 from recsys.ranking.metrics import Floats, Judged, Metric, Past, UserMetric, judge, mean
 
-BASELINES = ("popular_lately", "popular")
-CONTENDERS = ("candidate", "current", *BASELINES)  # of a night; on some of them there is no current model
 OTHERS = (*CONTENDERS, "reference")  # whom a metric may name, whether or not there are lists of them
 
 SCHEMA = pa.schema(

@@ -18,12 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config import Promotion
+from recsys.contenders import BASELINES, MODELS, NAMES
 from recsys.promotion import results
 from recsys.promotion.page import with_decision
-from recsys.promotion.results import BASELINES, NAMES, Measured, metric_of
+from recsys.promotion.results import Measured, metric_of
 from recsys.store import Artifact, Draft, Store
-
-MODELS = ("candidate", "current")
 
 ROUNDING = 1e-9  # of sums of floats: a model at exactly its limit is within it
 

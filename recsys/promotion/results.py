@@ -3,17 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from recsys.config import Promotion
+from recsys.contenders import BASELINES, NAMES
 from recsys.errors import StoreError
 from recsys.ranking.metrics import named
 from recsys.store import Artifact
 
-BASELINES: tuple[Literal["popular_lately", "popular"], ...] = ("popular_lately", "popular")  # of equals, the first
-NAMES = {"candidate": "the candidate", "current": "the current model", "popular_lately": "popular-lately", "popular": "popular"}
 COVERAGE = "CatalogCoverage"
 
 

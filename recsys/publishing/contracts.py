@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config import Publishing, Scoring
+from recsys.contenders import BASELINES
 from recsys.errors import ContractError
 from recsys.published import Promotion
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import label
 
 RULES = tuple(sorted((Path(__file__).parents[2] / "sql" / "lists").glob("*.sql")))
-BASELINES = ("popular_lately", "popular")
 SHARES = ("user_coverage", "fallback_share", "overlap")
 N_SAMPLES = 3
 

@@ -21,6 +21,7 @@ import torch
 
 from recsys.arrays import Ints
 from recsys.config import Scoring
+from recsys.contenders import MODELS
 from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, RecsysError
 from recsys.histories import Histories
@@ -37,7 +38,6 @@ from recsys.shards import shards_of
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Cut, everything, microseconds
 
-MODELS = ("candidate", "current")
 _of_process: "_Night"  # of a process that makes parts
 
 

@@ -23,7 +23,7 @@ def test_a_better_candidate_is_published() -> None:
         " and 9.1% above the current model's 0.1100 (difference +0.0100, 95% interval +0.0060 to +0.0140).",
         "The current model makes way for the candidate: NDCG@10 of 0.1100.",
         "Popular-lately is the better baseline, which a model has to beat: NDCG@10 of 0.1000.",
-        "Popular is the other baseline: NDCG@10 of 0.0500.",
+        "Popular overall is the other baseline: NDCG@10 of 0.0500.",
     )
 
 
@@ -71,7 +71,7 @@ def test_a_worse_candidate_is_rejected_and_the_current_model_published_again() -
         "The candidate is rejected: NDCG@10 of 0.1050 is 4.5% below the current model's 0.1100"
         " (difference -0.0050, 95% interval -0.0090 to -0.0010): it may lose 8.2%, and 2.0% are tolerated.",
         "Popular-lately is the better baseline, which a model has to beat: NDCG@10 of 0.1000.",
-        "Popular is the other baseline: NDCG@10 of 0.0500.",
+        "Popular overall is the other baseline: NDCG@10 of 0.0500.",
     )
 
 
@@ -88,8 +88,8 @@ def test_on_the_first_night_a_weak_candidate_gives_way_to_the_better_baseline() 
     decision = judge(evening(0.08, current=None, lately=0.05, overall=0.1), Promotion())
     assert decision.published == "popular"
     assert decision.reasons == (
-        "Popular is published, since no model is within the limits: NDCG@10 of 0.1000.",
-        "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular's 0.1000"
+        "Popular overall is published, since no model is within the limits: NDCG@10 of 0.1000.",
+        "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular overall's 0.1000"
         " (difference -0.0200, 95% interval -0.0240 to -0.0160), which it has to beat.",
         "Popular-lately is the other baseline: NDCG@10 of 0.0500.",
     )
@@ -102,7 +102,7 @@ def test_with_nothing_good_enough_a_baseline_is_published() -> None:
         "Popular-lately is published, since no model is within the limits: NDCG@10 of 0.1000.",
         "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular-lately's 0.1000, which it has to beat.",
         "The current model is rejected: NDCG@10 of 0.0900 is 10.0% below popular-lately's 0.1000, which it has to beat.",
-        "Popular is the other baseline: NDCG@10 of 0.0500.",
+        "Popular overall is the other baseline: NDCG@10 of 0.0500.",
     )
 
 
@@ -115,7 +115,7 @@ def test_with_too_few_users_the_current_model_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "published", "name"), [((), "popular_lately", "popular-lately"), (("popular_lately",), "popular", "popular")]
+    ("missing", "published", "name"), [((), "popular_lately", "popular-lately"), (("popular_lately",), "popular", "popular overall")]
 )
 def test_with_too_few_users_and_no_current_model_a_baseline_is_published(missing: tuple[str, ...], published: str, name: str) -> None:
     contenders = {c: Measured(0.9, 0.4, 12) for c in ("candidate", "popular_lately", "popular") if c not in missing}
@@ -152,9 +152,9 @@ def test_a_lift_may_be_asked_for_over_each_baseline() -> None:
     decision = judge(evening(0.11, lately=0.1, overall=0.05), asked)
     assert decision.published == "popular_lately"
     assert decision.verdicts["candidate"] == (
-        "The candidate is rejected: NDCG@10 of 0.1100 is 2.2 times popular's 0.0500, which it has to beat by 150.0%."
+        "The candidate is rejected: NDCG@10 of 0.1100 is 2.2 times popular overall's 0.0500, which it has to beat by 150.0%."
     )
-    assert decision.verdicts["popular"] == "Popular is the other baseline, which a model has to beat by 150.0%: NDCG@10 of 0.0500."
+    assert decision.verdicts["popular"] == "Popular overall is the other baseline, which a model has to beat by 150.0%: NDCG@10 of 0.0500."
     assert judge(evening(0.13, lately=0.1, overall=0.05), asked).published == "candidate"
     unnamed = judge(evening(0.1, lately=0.1, overall=0.05), Promotion(min_lift={"popular": 0.3}))
     assert unnamed.verdicts["candidate"].endswith("+0.0040), which it has to beat."), "by nothing, but beat"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import Any
 
+from recsys.contenders import NAMES
 from recsys.evaluation.baselines import Tried
 from recsys.evaluation.intervals import MIN_USERS
 from recsys.evaluation.report import figures
@@ -15,12 +16,6 @@ from recsys.evaluation.report.training import Epochs, curves
 from recsys.evaluation.report.users import Users
 from recsys.evaluation.report.wording import DROPPED, capital, counted, listed, measured, named, spoken
 
-NAMES = {
-    "candidate": "the candidate",
-    "current": "the current model",
-    "popular_lately": "popular lately",
-    "popular": "popular overall",
-}
 MAX_DRAWN = 40  # slices: a page of paper holds no more
 
 

@@ -14,6 +14,7 @@ from recsys.model.losses import Loss, share_of
 TILE_SCORES = {"cpu": 2**20, "cuda": 2**26}
 MAX_TILE_SCORES = {"cpu": 2**25, "cuda": 2**28}
 MIN_TILE_ROWS = 128
+PRODUCT_ROWS = 2**16  # of the item vectors' gradient at a time
 
 # Products in bfloat16 pay from about so many numbers in the item vectors on; below, changing the type takes as long as it saves.
 BFLOAT16_PAYS = 2**17
@@ -114,19 +115,20 @@ class _SoftmaxNLL(torch.autograd.Function):
         assert d_hidden is not None and d_vectors is not None
         loss = hidden.new_zeros(())
         n_rows = min(len(hidden), _tile_rows(hidden.device.type, len(vectors)))
-        tiles = [hidden.new_empty(n_rows, len(vectors)) for _ in range(2)]  # made once, as are those of the products
-        narrow = tiles if dtype == torch.float32 else [hidden.new_empty(n_rows, len(vectors), dtype=dtype)] * 2
+        tile = hidden.new_empty(n_rows, len(vectors))  # made once, as is that of the products
+        narrow = tile if dtype == tile.dtype else torch.empty_like(tile, dtype=dtype)
         for start in range(0, len(hidden), max(1, n_rows)):
             rows = slice(start, start + n_rows)
             h, y, w = hidden[rows], target[rows, None], share[rows, None]
-            scores, p = (tile[: len(h)] for tile in tiles)
-            scores.copy_(torch.mm(h.to(dtype), items.T, out=narrow[0][: len(h)]))
+            scores = tile[: len(h)]
+            product = scores if narrow is tile else narrow[: len(h)]
+            scores.copy_(torch.mm(h.to(dtype), items.T, out=product))
             if bias is not None:
                 scores += bias
             if prior is not None:
                 scores += prior[prior_row[rows]]
             highest, of_target = scores.amax(1, keepdim=True), scores.gather(1, y)
-            torch.softmax(scores, 1, out=p)
+            p = torch.softmax(scores, 1, out=scores)  # in their place: an element is read for the last time before it is written
             loss += (w * (highest - p.amax(1, keepdim=True).log() - of_target)).sum()
             # d loss / d scores = w · (p − one-hot); the w goes to the narrow side of a product.
             gradient = p.scatter_add_(1, y, p.new_full(y.shape, -1))
@@ -134,7 +136,7 @@ class _SoftmaxNLL(torch.autograd.Function):
                 d_bias.addmv_(gradient.T, w[:, 0])
             if d_prior is not None:
                 d_prior.index_add_(0, prior_row[rows], gradient * w)
-            gradient = narrow[1][: len(h)].copy_(gradient)
+            gradient = product.copy_(gradient)
             torch.mul(gradient @ items, w, out=d_hidden[rows])
             _add_product(d_vectors, gradient.T, (h * w).to(dtype))
         ctx.save_for_backward(*grads)
@@ -148,11 +150,12 @@ class _SoftmaxNLL(torch.autograd.Function):
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b, summed up in the precision of the total."""
+    """total += a @ b, summed up in the precision of the total, and without a second total beside it."""
     if a.dtype == total.dtype:
         total.addmm_(a, b)
     else:
-        total += a @ b
+        for part, rows in zip(total.split(PRODUCT_ROWS), a.split(PRODUCT_ROWS), strict=True):
+            part += rows @ b
 
 
 def _tile_rows(device: str, n_items: int) -> int:
