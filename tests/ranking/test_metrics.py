@@ -114,6 +114,15 @@ def test_an_item_that_comes_twice_is_noticed():
     assert metric("UnrepeatedReco").per_user(twice, 2).tolist() == [1, 1]
 
 
+def test_serendipity_knows_the_popularity_of_what_may_be_listed_only():
+    """Of 300 items with as many past events as their number, the 20 with the fewest may be listed; the user takes the first five."""
+    numbers = np.arange(1, 301)
+    past = Past.counted(np.arange(numbers.sum()), np.repeat(np.arange(300), numbers), numbers <= 20)
+    listed = judged([[0, 1, 2, 3, 4]], [0, 5], [0, 1, 2, 3, 4], past)
+    own, obvious = np.array([20, 19, 18, 17, 16]) / 20, np.array([1, 2, 3, 4, 5]) / 20  # item 0 is the last of 20 in popularity
+    assert metric("Serendipity").per_user(listed, 5).tolist() == pytest.approx([np.mean(own - obvious)])
+
+
 # ---------------------------------------------------------------- debiased
 
 

@@ -44,14 +44,15 @@ class MeanInvUserFreq(UserMetric):
 class Serendipity(UserMetric):
     """Mean over the listed items of max(p − q, 0) at hits, 0 elsewhere: relevant and not what anybody would have listed.
 
-    p = (N + 1 − rank) / N; q is the same of the item's rank among the different numbers of past events, and 0 of an item
-    without any. N items may be listed.
+    p = (N + 1 − rank) / N; q is the same of the item's rank among the different numbers of past events of the N items that may
+    be listed, and 0 of an item without any.
     """
 
     def per_user(self, judged: Judged, k: int) -> Floats:
         n_events, n_items = judged.past.n_events, judged.past.n_items
-        levels, level = np.unique(n_events, return_inverse=True)
-        obvious = np.where(n_events > 0, (n_items + 1 - (len(levels) - level)) / n_items, 0.0)
+        levels = np.unique(n_events[judged.past.eligible])
+        popularity_rank = len(levels) - np.searchsorted(levels, n_events)
+        obvious = np.where(n_events > 0, (n_items + 1 - popularity_rank) / n_items, 0.0)
         items = judged.items[:, :k]
         own = (n_items + 1 - np.arange(1, items.shape[1] + 1)) / n_items
         return judged.mean_of_listed(np.maximum(own - obvious[items], 0.0) * judged.hit[:, :k], k)
