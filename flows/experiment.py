@@ -70,6 +70,6 @@ def experiment(
         rival = comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too
         variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival.model)
         comparison = steps.evaluation(run, histories, variant, rival.model)
-        decision = Decision.load(steps.promotion(run, comparison, rival.why))
+        decision = Decision.load(steps.promotion(run, comparison, rival))
         message = f"Nothing was published for {windows.label(run.as_of)}. It would be: {decision.reasons[0]}"
         return Completed(message=message, data=comparison)

@@ -118,7 +118,7 @@ def made(run: Run, current: published.Promotion | None) -> published.Promotion:
     rival = comparable(run, current, histories)
     candidate = steps.training(run, "candidate", histories, run.holdout, warm_from=rival.model)
     comparison = steps.evaluation(run, histories, candidate, rival.model)
-    gate = steps.promotion(run, comparison, rival.why)
+    gate = steps.promotion(run, comparison, rival)
     decision = Decision.load(gate)
     winner = steps.winner(run, histories, decision, candidate, rival.model, current)
     lists = steps.scoring(run, histories, winner.model, decision)

@@ -70,7 +70,7 @@ def _walk(run: Run, look: Callable[[str, Callable[[], Artifact]], Artifact]) -> 
     rival = comparable(run, current, histories)
     candidate = look("training candidate", lambda: run.training(histories, run.holdout, rival.model))
     comparison = look("evaluation", lambda: run.evaluation(histories, candidate, rival.model))
-    decision = Decision.load(look("promotion", lambda: run.promotion(comparison, rival.why)))
+    decision = Decision.load(look("promotion", lambda: run.promotion(comparison, rival)))
 
     def refit() -> Artifact:
         epochs = candidate.metrics["best_epoch"]

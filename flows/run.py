@@ -27,6 +27,18 @@ Progress = Callable[[float], None]  # called with fractions 0 … 1
 
 
 @dataclass(frozen=True)
+class Rival:
+    """The current model, as a new one may be compared with it fairly; without one, `why`, as part of a sentence.
+
+    One that is not compared with `stays` where nothing is concluded, if it can read tonight's histories.
+    """
+
+    model: Artifact | None = None
+    why: str = ALONE
+    stays: bool = False
+
+
+@dataclass(frozen=True)
 class Run:
     """What every step of a run needs to know. `started` is the clock's only use: rows from after it break a contract."""
 
@@ -99,9 +111,11 @@ class Run:
             segment=scoring.segment, code=self.night.model.code, progress=progress, rebuild=self.rebuild,
         )  # fmt: skip
 
-    def promotion(self, comparison: Artifact, alone: str) -> Artifact:
-        """Which contender's lists are published, and why; `alone` is why no current model was compared with."""
-        return decide(self.store, self.as_of, self.night.promotion, comparison, alone=alone, rebuild=self.rebuild)
+    def promotion(self, comparison: Artifact, rival: Rival) -> Artifact:
+        """Which contender's lists are published, and why."""
+        return decide(
+            self.store, self.as_of, self.night.promotion, comparison, alone=rival.why, stays=rival.stays, rebuild=self.rebuild
+        )  # fmt: skip
 
     def scoring(
         self,
@@ -119,14 +133,6 @@ class Run:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Rival:
-    """The current model, as a new one may be compared with it fairly; without one, `why`, as part of a sentence."""
-
-    model: Artifact | None = None
-    why: str = ALONE
-
-
 def comparable(run: Run, current: Promotion | None, histories: Artifact) -> Rival:
     """The current model as published where its training ended by the holdout's start, else its twin, else none.
 
@@ -134,16 +140,16 @@ def comparable(run: Run, current: Promotion | None, histories: Artifact) -> Riva
     """
     if current is None or "training" not in current.artifacts:
         return Rival()
+    models = [model for name in ("training", "twin") if (model := current.artifact(run.store, name)) is not None]
+    problem = misfit(models[0].path, histories.path)
+    unseen = next((model for model in models if windows.ended_by(model.manifest["config"]["cut"], run.holdout)), None)
+    if problem is None and unseen is not None:
+        return Rival(unseen)
     why = "it has seen events of the holdout, and so has any twin"
-    for name in ("training", "twin"):
-        model = current.artifact(run.store, name)
-        if model is not None and windows.ended_by(model.manifest["config"]["cut"], run.holdout):
-            reason = misfit(model.path, histories.path)
-            if reason is None:
-                return Rival(model)
-            why = f"it cannot read tonight's histories: {reason.rstrip('.')}"
+    if problem is not None:
+        why = f"it cannot read tonight's histories: {problem.rstrip('.')}"
     log.warning("The model that was published for %s is not compared with: %s.", current.as_of, why)
-    return Rival(why=f"the current model is not compared with, since {why}")
+    return Rival(why=f"the current model is not compared with, since {why}", stays=problem is None)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from prefect.logging.handlers import APILogHandler
 from flows import deployments, secrets, ui
 from flows.checks import check
 from flows.progress import Progress
-from flows.run import Run, Winner
+from flows.run import Rival, Run, Winner
 from flows.run import winner as winner_of
 from recsys import attempts, published, windows
 from recsys.config import Backtest, Group, Night
@@ -136,10 +136,10 @@ def evaluation(run: Run, histories: Artifact, candidate: Artifact, current: Arti
 
 
 @task(name="promotion", task_run_name="promotion", cache_policy=NO_CACHE)
-def promotion(run: Run, comparison: Artifact, alone: str) -> Artifact:
-    """Which contender's lists are published, and why; `alone` is why no current model was compared with."""
+def promotion(run: Run, comparison: Artifact, rival: Rival) -> Artifact:
+    """Which contender's lists are published, and why."""
     with at(run, "promotion"):
-        decision = run.promotion(comparison, alone)
+        decision = run.promotion(comparison, rival)
     ui.show_decision(decision)
     return ui.reported(decision)
 

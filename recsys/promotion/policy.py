@@ -49,15 +49,23 @@ class Decision:
 
 
 def decide(
-    store: Store, as_of: datetime, promotion: Promotion, evaluation: Artifact, *, alone: str = ALONE, rebuild: bool = False
+    store: Store,
+    as_of: datetime,
+    promotion: Promotion,
+    evaluation: Artifact,
+    *,
+    alone: str = ALONE,
+    stays: bool = False,
+    rebuild: bool = False,
 ) -> Artifact:
     """The decision on an evaluation: `decision.json`, `decision.parquet` with one row per contender, and the evaluation's page with it.
 
-    `alone` says, as part of a sentence, why an evaluation has no current model.
+    `alone` says, as part of a sentence, why an evaluation has no current model; `stays` that there is one all the same, which can
+    make tonight's lists.
     """
 
     def build(draft: Draft) -> None:
-        decision = judge(results.contenders(evaluation, promotion), promotion, results.popular_window(evaluation), alone)
+        decision = judge(results.contenders(evaluation, promotion), promotion, results.popular_window(evaluation), alone, stays)
         (draft.path / "decision.json").write_text(json.dumps(asdict(decision), indent=1))
         rows = [{"contender": name, "published": name == decision.published, "reasons": why} for name, why in decision.verdicts.items()]
         pq.write_table(pa.Table.from_pylist(rows, COLUMNS), draft.path / "decision.parquet", compression="zstd")
@@ -65,13 +73,18 @@ def decide(
         (draft.path / "report.html").write_text(with_decision(page, decision.reasons, decision.held))
         draft.metrics = {"published": decision.published, "held": decision.held}
 
-    config = {**promotion.versioned(), "alone": alone}
+    config = {**promotion.versioned(), "alone": alone, "stays": stays}
     return store.ensure("promotion", as_of, config, {"evaluation": evaluation}, build, code="recsys.promotion.policy", rebuild=rebuild)
 
 
-def judge(contenders: Mapping[str, Measured], policy: Promotion, popular_window: str = "", alone: str = ALONE) -> Decision:
-    """The policy itself. `contenders` holds the candidate, at least one baseline and, where one can be compared, the current model."""
-    contest = _Contest(contenders, policy, alone)
+def judge(
+    contenders: Mapping[str, Measured], policy: Promotion, popular_window: str = "", alone: str = ALONE, stays: bool = False
+) -> Decision:
+    """The policy itself. `contenders` holds the candidate, at least one baseline and, where one can be compared, the current model.
+
+    One that cannot be compared `stays` where nothing is concluded.
+    """
+    contest = _Contest(contenders, policy, alone, stays)
     if contest.n_users < policy.min_users:
         return contest.inconclusive(popular_window)
     problems = {name: contest.limits_broken(name) for name in MODELS if name in contenders}
@@ -92,6 +105,7 @@ class _Contest:
     contenders: Mapping[str, Measured]
     policy: Promotion
     alone: str
+    stays: bool
 
     @property
     def baseline(self) -> str:
@@ -116,8 +130,8 @@ class _Contest:
         return "current" in self.contenders and not self.limits_broken("current")
 
     def inconclusive(self, popular_window: str) -> Decision:
-        """Too few users: the current model stays; without one, a baseline, which needs no proof."""
-        published = next(name for name in ("current", *BASELINES) if name in self.contenders)
+        """Too few users: the current model stays, compared with or not; without one, a baseline, which needs no proof."""
+        published = "current" if self.stays else next(name for name in ("current", *BASELINES) if name in self.contenders)
         there = "stays" if published == "current" else f"is published, since {self.alone}"
         few = f"Nothing is concluded from {self.n_users:,} test users, for promotion.min_users is {self.policy.min_users:,}"
         why = f"{few}: {NAMES[published]} {there}."

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.run import Rival, Run, comparable
+from flows.run import Rival, Run, Winner, comparable, winner
 from recsys import published
-from recsys.config import Data, Evaluation, Model, Night, Shop, Training
+from recsys.config import Data, Evaluation, Model, Night, Promotion, Shop, Training
 from recsys.demo import prepare
+from recsys.promotion.policy import Decision
 from recsys.store import Artifact, Store
 from recsys.windows import Cut
 
@@ -41,7 +42,22 @@ def test_the_model_as_published_or_its_twin_which_has_not_seen_the_holdout(run: 
     assert comparable(run, known(training=now, twin=before), histories) == Rival(before)
     longer = replace(run, night=run.night.model_copy(update={"evaluation": Evaluation(holdout="2d")}))
     found = comparable(longer, known(training=now, twin=before), histories)
-    assert found == Rival(None, "the current model is not compared with, since it has seen events of the holdout, and so has any twin")
+    why = "the current model is not compared with, since it has seen events of the holdout, and so has any twin"
+    assert found == Rival(None, why, stays=True)
+
+
+def test_a_quiet_night_keeps_a_current_model_that_is_not_compared_with(run: Run, histories: Artifact) -> None:
+    """As after the holdout was made longer: what nothing is known of is not taken away by a night that concludes nothing."""
+    current = known(training=run.training(histories, run.everything), twin=run.training(histories, run.holdout))
+    longer = run.night.model_copy(update={"evaluation": Evaluation(holdout="2d"), "promotion": Promotion(min_users=1000)})
+    tonight = replace(run, night=longer)
+    rival, candidate = comparable(tonight, current, histories), tonight.training(histories, tonight.holdout)
+    decision = Decision.load(tonight.promotion(tonight.evaluation(histories, candidate, rival.model), rival))
+    assert (rival.model, decision.published) == (None, "current")
+    assert decision.reasons[0].endswith("test users, for promotion.min_users is 1,000: the current model stays.")
+    chosen = winner(tonight, histories, decision, candidate, current, refit=lambda: pytest.fail("nothing is trained"))
+    assert chosen == Winner(current.artifact(run.store, "training"), current.artifact(run.store, "twin"))
+    assert tonight.scoring(histories, chosen.model, decision).manifest["config"]["source"] == "current"
 
 
 def test_a_model_of_one_window_of_time_only(run: Run, histories: Artifact) -> None:
@@ -61,5 +77,9 @@ def test_a_model_that_cannot_read_tonight(run: Run, histories: Artifact, tmp_pat
     without = data.model_copy(update={"events": data.events.model_copy(update={"categorical": columns})})
     tonight = replace(run, night=run.night.model_copy(update={"data": without}))
     found = comparable(tonight, known(training=run.training(histories, run.holdout)), tonight.sequences(tonight.features()))
-    assert found.model is None and "since it cannot read tonight's histories: its column device (categorical, " in found.why
+    assert (
+        found.model is None
+        and not found.stays
+        and "since it cannot read tonight's histories: its column device (categorical, " in found.why
+    )
     assert found.why.endswith("is not there any more")

@@ -127,6 +127,15 @@ def test_with_too_few_users_and_no_current_model_a_baseline_is_published(missing
     )
 
 
+def test_with_too_few_users_a_current_model_that_is_not_compared_with_stays_too() -> None:
+    contenders = {c: Measured(0.9, 0.4, 12) for c in ("candidate", "popular_lately", "popular")}
+    decision = judge(contenders, Promotion(min_users=50), alone="it has seen the holdout", stays=True)
+    assert decision.published == "current"
+    assert decision.reasons == ("Nothing is concluded from 12 test users, for promotion.min_users is 50: the current model stays.",)
+    assert set(decision.verdicts) == {"current", *contenders}
+    assert judge(evening(0.12), Promotion(), stays=True).published == "candidate", "with enough users the others are judged"
+
+
 # ---------------------------------------------------------------- limits, one by one
 
 
