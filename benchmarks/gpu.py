@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.devices import facts, limits, peak_memory, seconds, waits
 from benchmarks.inputs import INPUTS, write
 from benchmarks.measuring import Task
+from benchmarks.rows import ROWS, Side
 from benchmarks.sides import Failed, measured
 from recsys.config import Model, Sequences, Training
 from recsys.dictionary import Dictionary
@@ -54,7 +55,9 @@ class Scale:
     users: int = 100_000  # for whom k of `items` are chosen
     items: int = 1_000_000
     predictions: int = 8192  # of one softmax over the items
-    epochs: int = 2  # side by side
+    rows: tuple[str, ...] = ("train-ml1m", "train-kion", "sampled-ml1m", "sampled-kion", "recommend-ml1m", "recommend-kion")  # side by side
+    table: str | None = None  # of their events; each has its own
+    epochs: int = 2
 
 
 SMALL = Scale(
@@ -68,6 +71,8 @@ SMALL = Scale(
     users=64,
     items=500,
     predictions=32,
+    rows=("sampled-ml1m", "recommend-ml1m"),
+    table="tiny",
     epochs=1,
 )
 
@@ -199,28 +204,27 @@ def softmax(device: torch.device, scale: Scale) -> dict[str, Any]:
 
 
 def side_by_side(device: torch.device, scale: Scale) -> list[dict[str, Any]]:
-    """Seconds of an epoch of ours, and of RecTools' where RECTOOLS_PYTHON says whose python has it."""
+    """Rows of `benchmarks.speed`, ours and RecTools' where RECTOOLS_PYTHON says whose python has it."""
     sides = ["ours", *(["RecTools"] if "RECTOOLS_PYTHON" in os.environ else [])]
     rows = []
-    sizes = model_of("sasrec", scale)
-    assert sizes.width is not None and sizes.max_events is not None, "the recipe has them"
-    task = Task(
-        "train",
-        Path(),
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        width=sizes.width,
-        max_events=sizes.max_events,
-        epochs=scale.epochs,
-    )
     with TemporaryDirectory(prefix="benchmark-") as folder:
-        for name in scale.inputs:
-            events, described = write(name, Path(folder), None)
-            for side in sides:
-                try:
-                    rows.append({"input": described, "side": side, **measured(side, replace(task, events=events))})
-                except Failed as error:
-                    rows.append({"input": described, "side": side, "error": str(error)})
+        for name in scale.rows:
+            row = ROWS[name]
+            events, described = write(scale.table or row.input, Path(folder), None)
+            for side in (side for side in row.sides if side.process in sides):
+                task = Task(side.work, events, epochs=scale.epochs, accelerator="gpu" if device.type == "cuda" else "cpu", **row.settings)
+                if scale.width and scale.max_events:
+                    task = replace(task, width=scale.width, max_events=scale.max_events)
+                rows.append({"work": row.title, "side": side.label, **result(side, task), "events": described})
     return rows
+
+
+def result(side: Side, task: Task) -> dict[str, Any]:
+    """What a process measured, or why it did not."""
+    try:
+        return measured(side.process, task)
+    except Failed as error:
+        return {"error": str(error)}
 
 
 def markdown(found: dict[str, Any]) -> str:
