@@ -191,7 +191,7 @@ class _Contest:
     def unjudged(self) -> list[str]:
         """On which limited slices nothing is known of the candidate: part of a sentence, or none."""
         slices = self.contenders["candidate"].slices
-        found = [f"{start!r} (nobody)" for start in self.limits if not any(name.startswith(start) for name in slices)]
+        found = [f"{start!r} (no such slice tonight)" for start in self.limits if not any(name.startswith(start) for name in slices)]
         found += [f"{name!r} (no interval of {one.n_users:,} users)" for name, one in slices.items() if one.high is None]
         more = f" and {len(found) - MAX_UNJUDGED:,} more" if len(found) > MAX_UNJUDGED else ""
         return [f"not judged on {', '.join(found[:MAX_UNJUDGED])}{more}"] if found and self.has_rival else []

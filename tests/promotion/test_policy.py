@@ -259,11 +259,12 @@ def test_a_slice_of_too_few_users_limits_nothing_and_says_so() -> None:
     assert rejected.verdicts["candidate"].endswith("tolerated; not judged on 'users known for less than a day' (no interval of 7 users).")
 
 
-def test_limited_slices_that_nobody_is_in_tonight_are_told() -> None:
+def test_limited_slices_that_there_are_not_tonight_are_told() -> None:
     limits = {f"users with age {age}": 0.1 for age in (1, 2, 3, 4, 5)} | {"users known for": 0.1}
     reason = judge(better_on_average(0.09), Promotion(slice_tolerance=limits)).reasons[0]
     assert reason.endswith(
-        "; not judged on 'users with age 1' (nobody), 'users with age 2' (nobody), 'users with age 3' (nobody) and 2 more."
+        "; not judged on 'users with age 1' (no such slice tonight), 'users with age 2' (no such slice tonight),"
+        " 'users with age 3' (no such slice tonight) and 2 more."
     )
     assert "not judged" not in judge(evening(0.12), Promotion(slice_tolerance=limits)).reasons[0], "limits are beside a current model"
 
