@@ -20,16 +20,18 @@ EVENTS: Bounds = {  # before the holdout
 AGE: Bounds = {"less than a day": (-inf, DAY), "1 to 7 days": (DAY, 7 * DAY), "7 days and more": (7 * DAY, inf)}  # since the first event
 
 USERS_WITH, USERS_KNOWN, ITEMS_KNOWN = "users with", "users known for", "items known for"  # and a name from above
+COLD = "users with no event"  # whom backtests may ask for: a night's test users have an event before the holdout
 
 
 def names(has_times: bool) -> list[str]:
-    """All of them; nobody has an age where events have an order only.
+    """All that a night may have; nobody has an age where events have an order only.
 
     >>> names(has_times=False)[:2]
-    ['users with no event', 'users with 1 event']
+    ['users with 1 event', 'users with 2-4 events']
     """
     aged = (USERS_KNOWN, ITEMS_KNOWN) if has_times else ()
-    return [f"{USERS_WITH} {name}" for name in EVENTS] + [f"{what} {name}" for what in aged for name in AGE]
+    found = [f"{USERS_WITH} {name}" for name in EVENTS] + [f"{what} {name}" for what in aged for name in AGE]
+    return [name for name in found if name != COLD]
 
 
 def of_columns(columns: Sequence[str]) -> list[str]:

@@ -90,6 +90,7 @@ def test_an_unknown_key_is_an_error_with_the_closest_names(given: dict[str, Any]
         ({"promotion": {"slice_tolerance": {"new users": 0.1}}}, "names 'new users', with which no slice begins"),
         ({"promotion": {"slice_tolerance": {"users with country": 0.1}}}, "one of evaluation.slices .which names none. and a value"),
         ({"promotion": {"slice_tolerance": {"users known for lass than": 0.1}}}, "Did you mean users known for less than a day"),
+        ({"promotion": {"slice_tolerance": {"users with no event": 0}}}, "test users have an event before the holdout: nobody is in it"),
         (
             {"evaluation": {"slices": ["genre"]}, "promotion": {"slice_tolerance": {"items with gender": 0.1}}},
             "evaluation.slices .genre. and",

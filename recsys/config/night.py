@@ -162,8 +162,13 @@ class Night(Group):
         events, columns = self.data.events, self.evaluation.slices
         fixed, by_value = cohorts.names(events is None or events.time is not None), cohorts.of_columns(columns)
         for start in self.promotion.slice_tolerance:
-            if not any(name.startswith(start) for name in (*fixed, *by_value)) and not start.startswith(tuple(by_value)):
+            if any(name.startswith(start) for name in (*fixed, *by_value)) or start.startswith(tuple(by_value)):
+                continue
+            if cohorts.COLD.startswith(start):
                 raise ValueError(
-                    f"promotion.slice_tolerance names {start!r}, with which no slice begins. {closest(start, fixed)} Or users or items"
-                    f" with one of evaluation.slices ({', '.join(columns) or 'which names none'}) and a value."
+                    f"promotion.slice_tolerance names {start!r}, but a night's test users have an event before the holdout: nobody is in it"
                 )
+            raise ValueError(
+                f"promotion.slice_tolerance names {start!r}, with which no slice begins. {closest(start, fixed)} Or users or items"
+                f" with one of evaluation.slices ({', '.join(columns) or 'which names none'}) and a value."
+            )
