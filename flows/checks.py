@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from flows import secrets
 from recsys import recipes
-from recsys.config import Data, Night
+from recsys.config import Data, Night, Promotion
+from recsys.errors import ConfigError
 from recsys.evaluation.comparison import OTHERS
 from recsys.features import queries
 from recsys.model.blocks import Blocks
@@ -26,8 +27,19 @@ def check(night: Night, store: Store, contenders: Iterable[str] = ()) -> None:
     Parts.of(night.training, night.model.code).check()
     for metric in metrics.named(night.evaluation.metrics, "evaluation.metrics").values():
         metric.check_others([*OTHERS, *contenders])
+    _check_limits(night.promotion)
     _check_data(night.data)
     exports.places(store, night.publishing.exports)
+
+
+def _check_limits(promotion: Promotion) -> None:
+    """A slice is limited by an interval, for which users need a value each."""
+    (metric,) = metrics.named([promotion.metric], "promotion.metric").values()
+    if promotion.slice_tolerance and not isinstance(metric, metrics.UserMetric):
+        raise ConfigError(
+            f"promotion.slice_tolerance: {promotion.metric} is of all lists together and has no interval, without which no slice is shown"
+            " to lose: let promotion.metric be one of users, or limit no slice."
+        )
 
 
 def _check_data(data: Data) -> None:

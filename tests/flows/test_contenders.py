@@ -6,7 +6,7 @@ import pytest
 
 from flows.checks import check
 from flows.contenders import checked, contender, contenders, name_of
-from recsys.config import Backtest, Data, Evaluation, Model, Night, Shop, Training
+from recsys.config import Backtest, Data, Evaluation, Model, Night, Promotion, Shop, Training
 from recsys.errors import ConfigError
 from recsys.store import Store
 from recsys.windows import folds, parse_as_of
@@ -103,6 +103,16 @@ def test_who_continues_starts_from_the_fold_before() -> None:
         True,
         None,
     ]
+
+
+def test_slices_are_limited_by_a_metric_of_users(tmp_path: Path) -> None:
+    def asked(metric: str, **tolerance: float) -> Night:
+        return NIGHT.model_copy(update={"promotion": Promotion(metric=metric, slice_tolerance=tolerance)})
+
+    check(asked("Recall", users=0.1), Store(tmp_path))
+    check(asked("CatalogCoverage"), Store(tmp_path))
+    with pytest.raises(ConfigError, match="promotion.slice_tolerance: CatalogCoverage is of all lists together and has no interval"):
+        check(asked("CatalogCoverage", users=0.1), Store(tmp_path))
 
 
 def test_a_metric_compares_with_those_who_take_part(tmp_path: Path) -> None:
