@@ -108,7 +108,8 @@ class Comparison:
         return {name: metric for name, metric in self.metrics.items() if isinstance(metric, UserMetric)}
 
     @property
-    def _of_lists(self) -> dict[str, Metric]:
+    def of_lists(self) -> dict[str, Metric]:
+        """The metrics of all lists together, which have no interval."""
         return {name: metric for name, metric in self.metrics.items() if not isinstance(metric, UserMetric)}
 
     def _values(self, judged: Judged) -> Values:
@@ -123,7 +124,7 @@ class Comparison:
             judged = whole.part(part.users, counted)
             everybody = self._everybody[name]
             of_users[name] = self._values(judged) if part.counted is not None else {key: everybody[key][part.users] for key in everybody}
-            of_lists[name] = {(metric, k): found.overall(judged, k) for k in self.k for metric, found in self._of_lists.items()}
+            of_lists[name] = {(metric, k): found.overall(judged, k) for k in self.k for metric, found in self.of_lists.items()}
         return self._rows_of_users(part, of_users) + self._rows_of_lists(part, of_lists)
 
     def _rows_of_users(self, part: Slice, values: Mapping[str, Values]) -> list[dict[str, Any]]:

@@ -135,7 +135,10 @@ class _Evening:
         """The tables for people, and a look at the lists themselves at the first k."""
         k = self.evaluation.k[0]
         units = {name: metric.unit for name, metric in self.metrics.items()}
-        found = Report(label(self.as_of), self.evaluation.holdout, comparison.reference, metrics.to_pylist(), tried, counts, units)
+        found = Report(
+            label(self.as_of), self.evaluation.holdout, comparison.reference, metrics.to_pylist(), tried, counts, units,
+            list(comparison.of_lists),
+        )  # fmt: skip
         if not counts["test_users"]:
             return replace(found, epochs=self.epochs)
         users = Users.of(comparison, self.histories, self.dictionary, ("candidate", comparison.reference), k)

@@ -147,6 +147,7 @@ def test_the_report_says_what_the_tables_say(evaluated):
     assert f"{evaluated.counts['holdout_events']:,} events" in text
     assert f"{evaluated.metrics['candidate']['NDCG@10']:.4f}" in text
     assert "There is no current model, or none that may be compared fairly." in text
+    assert "Fewer than 10 users have none, nor has CatalogCoverage: a resample" in text
     chosen = next(row for row in rows_of(evaluated, "baselines") if row["chosen"])
     assert f"Lately means the last {chosen['window']}" in text
 

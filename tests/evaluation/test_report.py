@@ -41,8 +41,8 @@ METRICS = [
 ]
 
 
-def report(metrics=METRICS, holdout="1d", tried=(), **counts):
-    return Report("2025-03-02", holdout, "popular", metrics, list(tried), {**COUNTS, **counts}).document().markdown()
+def report(metrics=METRICS, holdout="1d", tried=(), of_lists=("CatalogCoverage",), **counts):
+    return Report("2025-03-02", holdout, "popular", metrics, list(tried), {**COUNTS, **counts}, of_lists=of_lists).document().markdown()
 
 
 def test_numbers_stand_in_sentences_and_tables():
@@ -55,6 +55,14 @@ def test_numbers_stand_in_sentences_and_tables():
     assert "| NDCG@10 | 0.2100 (-0.0100 … +0.0300) | 0.2000 |" in text
     assert "| CatalogCoverage@10 | 0.5000 | 0.1000 |" in text
     assert "| users with 1 event | 300 | 0.3000 (+0.0500 … +0.1500) | 0.2000 |" in text
+
+
+def test_which_metrics_have_no_interval():
+    few = "Fewer than 10 users have none"
+    assert f"{few}, nor has CatalogCoverage: a resample of the users is one of fewer, who see less. A metric without" in report()
+    both = report(of_lists=("CatalogCoverage", "CatalogCoverage(normalize=false)"))
+    assert f"{few}, nor have CatalogCoverage and CatalogCoverage(normalize=false): a resample" in both
+    assert f"{few}. A metric without" in report(of_lists=())
 
 
 def test_who_was_drawn_and_who_falls_back():

@@ -22,7 +22,7 @@ MAX_DRAWN = 40  # slices: a page of paper holds no more
 @dataclass(frozen=True)
 class Report:
     """What the report is made of: rows of `metrics.parquet`, the windows tried, what was counted on the way, the units of the metrics
-    that have one, and what was looked at besides.
+    that have one, which of them are of all lists together, and what was looked at besides.
     """
 
     night: str
@@ -32,6 +32,7 @@ class Report:
     tried: Sequence[Tried]
     counts: Mapping[str, int | float]
     units: Mapping[str, str] = field(default_factory=dict)
+    of_lists: Sequence[str] = ()
     shares: Shares | None = None
     users: Users | None = None
     epochs: Epochs = ()
@@ -96,11 +97,14 @@ class Report:
         )
 
     def _reading(self) -> str:
+        few = f"Fewer than {MIN_USERS} users have none"
+        if self.of_lists:
+            few += f", nor {'has' if len(self.of_lists) == 1 else 'have'} {listed(self.of_lists)}"
+            few += ": a resample of the users is one of fewer, who see less"
         return (
             f"In brackets or small the 95% interval of the difference to {NAMES[self.reference]}, paired by user (bootstrap): "
             "an interval without 0 is a difference that chance does not explain. "
-            f"Fewer than {MIN_USERS} users have none, nor has CatalogCoverage: a resample of the users is one of fewer, who see less. "
-            "A metric without a unit is a share or a score, and 1 is all of it."
+            f"{few}. A metric without a unit is a share or a score, and 1 is all of it."
         )
 
     def _values(self) -> dict[str, dict[tuple[str, int], float]]:
