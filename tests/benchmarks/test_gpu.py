@@ -40,10 +40,12 @@ def test_results_are_json_and_markdown(found: dict[str, Any]) -> None:
     assert gpu.table([{"a": 1, "b": 0.12345}, {"a": 2, "c": None}]).splitlines()[2:] == ["| 1 | 0.123 |  |", "| 2 |  |  |"]
 
 
-def test_a_call_is_timed_over_many() -> None:
+def test_a_call_is_timed_over_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes 0.25 s by this clock: one that warms up, one alone, then 1.1 times as many as fill 2 s, rounded down."""
     calls: list[int] = []
-    took = devices.seconds(lambda: calls.append(1), torch.device("cpu"), at_least=0.001)
-    assert 0 < took < 0.001 and len(calls) > 2
+    monkeypatch.setattr(devices.time, "perf_counter", lambda: 0.25 * len(calls))
+    assert devices.seconds(lambda: calls.append(1), torch.device("cpu"), at_least=2.0) == 0.25
+    assert len(calls) == 1 + 1 + 8
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
