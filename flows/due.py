@@ -1,6 +1,7 @@
 """Nights that are due by a deployment's schedules, and those that are not published by their hour."""
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime, time, timedelta, timezone
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -63,11 +64,17 @@ def late(client: SyncPrefectClient, deployment: DeploymentResponse, store: str, 
 
 
 def run_of(client: SyncPrefectClient, deployment: DeploymentResponse, night: datetime) -> FlowRun | None:
-    """The last run of a deployment that was due on a night's day, up to now."""
-    day = FlowRunFilterExpectedStartTime(after_=night, before_=min(night + DAY, datetime.now(timezone.utc)))
-    due = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]), expected_start_time=day)
-    found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
-    return found[0] if found else None
+    """The last run of a deployment that is for a night and was due by now, whoever asked for it."""
+    since = FlowRunFilterExpectedStartTime(after_=night, before_=datetime.now(timezone.utc))
+    due = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]), expected_start_time=since)
+    found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+    return next((run for run in found if _is_for(run, night)), None)
+
+
+def _is_for(run: FlowRun, night: datetime) -> bool:
+    with suppress(Exception):  # of one run whose night is none, which hides none of the others
+        return alerts.night_of(run) == windows.label(night)
+    return False
 
 
 def _dates(deployment: DeploymentResponse, start: datetime, end: datetime) -> list[datetime]:

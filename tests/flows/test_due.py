@@ -122,6 +122,19 @@ def test_why_a_night_is_late_is_what_its_run_is_at(client: SyncPrefectClient, de
 
 
 def test_nights_that_are_late_are_told_together(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
+def test_a_run_of_another_night_says_nothing_of_tonight(client: SyncPrefectClient, deployed: UUID) -> None:
+    """Nor does one whose night nobody can read."""
+    deployment, tonight = client.read_deployment(deployed), midnight(datetime.now(timezone.utc))
+    ours = client.create_flow_run_from_deployment(deployed)
+    for as_of in ("2026-03-01", "in spring"):
+        client.create_flow_run_from_deployment(deployed, parameters={"as_of": as_of})
+    found = due.run_of(client, deployment, tonight)
+    assert found is not None and found.id == ours.id
+    again = client.create_flow_run_from_deployment(deployed, parameters={"as_of": label(tonight)})
+    found = due.run_of(client, deployment, tonight)
+    assert found is not None and found.id == again.id
+
+
     deployment, nights = client.read_deployment(deployed), [parse_as_of("2026-03-01"), parse_as_of("2026-03-02")]
     alert = due.late(client, deployment, str(shop.root), nights, "06:00")
     assert alert.subject == "recsys shop 2026-03-02: not published by 06:00"
