@@ -26,11 +26,11 @@ _schedules: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)  # those o
 def missing(deployment: DeploymentResponse, store: Store, now: datetime, published_by: str) -> list[datetime]:
     """The nights since the last one that was decided whose hour has come, oldest first.
 
-    A night's hour is the first `published_by` (UTC) from when its run is due. Where no night was ever decided, those count
-    that were due since the deployment was made.
+    A night's hour is the first `published_by` (UTC) from when its run is due. Those count that were due since the deployment
+    was made.
     """
-    since = last_decided(store)
-    after = since + DAY if since is not None else deployment.created or now
+    since, made = last_decided(store), deployment.created or now
+    after = made if since is None else max(made, since + DAY)
     due = _dates(deployment, max(after, now - WEEK), now)
     return sorted({windows.midnight(moment) for moment in due if _hour(moment, published_by) <= now})
 

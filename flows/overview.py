@@ -41,7 +41,8 @@ def show_status(store: Store, nights: int) -> None:
         say("No night has left anything here yet.")
     if missed:
         say(
-            f"Nights on the schedule since of which there is nothing: {len(missed)}. No run began, or it stopped before its first step. "
+            f"Nights since of which there is nothing, by the schedule as it is now: {len(missed)}. No run began, or it stopped before its "
+            "first step. "
             "`prefect flow-run ls --flow-name nightly --state-type FAILED --state-type CRASHED` names those that stopped."
         )
     if (run := turn.at_work(store.root)) is not None:

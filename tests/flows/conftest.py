@@ -1,9 +1,10 @@
 """A Prefect server for the tests of flows: one per test process, in a folder of its own. A chat that takes messages, and a shop."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,12 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    temporary_settings,
+)
 from prefect.states import Pending, Running
 from prefect.testing.utilities import prefect_test_harness
 
@@ -93,12 +99,20 @@ def client(prefect_server: None) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def deployed(client: SyncPrefectClient, tmp_path: Path) -> UUID:
-    """A deployment of `nightly` for midnight, whose next run waits for the one before. Its schedule is off: it makes no runs."""
+    """A deployment of `nightly` for midnight, whose next run waits for the one before. Its schedule is off: it makes no runs.
+
+    By the server's database it was made before any night of these tests was due.
+    """
     due = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 0 * * *", timezone="UTC"), active=False)
-    return client.create_deployment(
+    deployment = client.create_deployment(
         client.create_flow_from_name("nightly"), tmp_path.name, parameters={"store": str(tmp_path / "shop")}, concurrency_limit=1,
         concurrency_options={"collision_strategy": "ENQUEUE"}, schedules=[due],
     )  # fmt: skip
+    database = PREFECT_SERVER_DATABASE_CONNECTION_URL.value().partition("///")[2]
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        made = connection.execute("update deployment set created = '2026-01-01 00:00:00.000000' where id = ?", [str(deployment)])
+        assert made.rowcount == 1
+    return deployment
 
 
 def at_work(client: SyncPrefectClient, deployment: UUID, as_of: str = "2026-03-01") -> FlowRun:

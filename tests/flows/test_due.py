@@ -19,7 +19,7 @@ from tests.flows.conftest import night
 
 def on_schedule(*crons: str, timezone: str = "UTC", active: bool = True) -> DeploymentResponse:
     schedules = [DeploymentSchedule(schedule=CronSchedule(cron=cron, timezone=timezone), active=active) for cron in crons]
-    return DeploymentResponse(name="shop", flow_id=uuid4(), schedules=schedules)
+    return DeploymentResponse(name="shop", flow_id=uuid4(), schedules=schedules, created=parse_as_of("2026-01-01"))
 
 
 DAILY = on_schedule("15 4 * * *")
@@ -86,6 +86,7 @@ def test_a_new_deployment_has_missed_nothing(shop: Store) -> None:
     store, new = Store(shop.root / "of another"), DAILY.model_copy(update={"created": parse_as_of("2026-03-01T10:00")})
     assert missing(new, store, "2026-03-02T05:59") == []
     assert missing(new, store, "2026-03-02T06:00") == ["2026-03-02"]
+    assert missing(new, shop, "2026-03-02T06:00") == ["2026-03-02"], "and so where an old night was made by hand: the last is of February"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,6 @@ def test_why_a_night_is_late_is_what_its_run_is_at(client: SyncPrefectClient, de
     assert f"run it again: `prefect deployment run nightly/{deployment.name} -p as_of={label(tonight)}`." in why()[1]
 
 
-def test_nights_that_are_late_are_told_together(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
 def test_a_run_of_another_night_says_nothing_of_tonight(client: SyncPrefectClient, deployed: UUID) -> None:
     """Nor does one whose night nobody can read."""
     deployment, tonight = client.read_deployment(deployed), midnight(datetime.now(timezone.utc))
@@ -135,6 +135,7 @@ def test_a_run_of_another_night_says_nothing_of_tonight(client: SyncPrefectClien
     assert found is not None and found.id == again.id
 
 
+def test_nights_that_are_late_are_told_together(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
     deployment, nights = client.read_deployment(deployed), [parse_as_of("2026-03-01"), parse_as_of("2026-03-02")]
     alert = due.late(client, deployment, str(shop.root), nights, "06:00")
     assert alert.subject == "recsys shop 2026-03-02: not published by 06:00"

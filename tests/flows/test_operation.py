@@ -95,7 +95,7 @@ def test_status_has_a_row_for_nights_of_the_schedule_of_which_there_is_nothing(
         lines = shown.stdout.splitlines()
         first = lines[next(number for number, line in enumerate(lines) if line.startswith("night ")) + 1].split()
         assert first == (["2017-10-19", *["missing"] * 7] if active else ["2017-10-18", "done", *["missing"] * 4, "done", "missing"])
-        assert ("Nights on the schedule since of which there is nothing" in shown.stdout) == active
+        assert ("Nights since of which there is nothing, by the schedule as it is now: " in shown.stdout) == active
 
 
 def test_status_says_which_run_is_at_work(store: Store) -> None:
