@@ -122,8 +122,8 @@ def decided(run: FlowRun, promotion: object) -> list[Alert]:
 
 
 def on_stop(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
-    """State hook of a run that failed or crashed. Of one that was killed, the worker runs it."""
-    _on_state(flow_run, lambda: [stopped(flow_run, state)])
+    """State hook of a run that failed or crashed. Of one that was killed, the worker runs it, who knows it as it was submitted."""
+    _on_state(flow_run, lambda: [stopped(_as_it_is(flow_run), state)])
 
 
 def on_decision(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:
@@ -143,6 +143,12 @@ def on_missed(night: str, outcome: Promotion | Exception) -> None:
     else:
         state: State = Failed(message=f"{type(outcome).__name__}: {outcome}")
         _on_state(run, lambda: [stopped(run, state)])
+
+
+def _as_it_is(run: FlowRun) -> FlowRun:
+    """The run with its name, which it takes when it begins."""
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run.id)
 
 
 def _on_state(run: FlowRun, alerts: Callable[[], list[Alert]]) -> None:

@@ -63,14 +63,15 @@ def test_a_night_is_told_once_per_cause(chat: Chat, tmp_path: Path) -> None:
 
 
 def test_a_killed_run_is_told_by_its_worker(chat: Chat, tmp_path: Path) -> None:
-    """A worker loads the flow and calls its hooks by the names of their parameters."""
+    """A worker loads the flow and calls its hooks by the names of their parameters, with the run as it was before it had its name."""
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(nightly, parameters={"store": str(tmp_path / "shop"), "as_of": "2026-03-01T00:00:00+00:00"})
+        client.update_flow_run(run.id, name="nightly-2026-03-01")
     killed: State = Crashed(message="Flow run process exited with non-zero status code -9.")
     for hook in nightly.on_crashed_hooks:
         hook(flow=nightly, flow_run=run, state=killed)
     assert chat.subjects == ["recsys shop 2026-03-01: crashed"]
-    assert "status code -9" in chat.messages[0]["body"]
+    assert chat.messages[0]["body"].startswith("nightly-2026-03-01 crashed.") and "status code -9" in chat.messages[0]["body"]
 
 
 @pytest.mark.parametrize(
