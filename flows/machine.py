@@ -131,11 +131,18 @@ def _end_runs(worker: subprocess.Popen[bytes], say: Say) -> None:
 
 
 def _start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[bytes]:
-    """A `prefect` command in a session of its own, so that a terminal's Ctrl-C reaches us only."""
+    """A `prefect` command in a session of its own, so that a terminal's Ctrl-C reaches us only.
+
+    It ends itself by SIGINT, which a script's `recsys up &` ignores and hands on.
+    """
     command = [str(Path(sys.executable).with_name("prefect")), *arguments]
     with open(log, "ab") if log is not None else open(os.devnull) as file:
         output = file if log is not None else None
-        return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+        return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True, preexec_fn=_heed_interrupts)
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

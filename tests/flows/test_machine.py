@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -173,6 +174,19 @@ def test_a_start_that_is_told_to_end_leaves_no_server(tmp_path: Path) -> None:
     finally:
         with suppress(psutil.NoSuchProcess):
             server.kill()
+
+
+def test_what_is_started_from_a_script_heeds_interrupts() -> None:
+    """`recsys up &` ignores SIGINT, by which `prefect` ends itself."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = machine._start(["version"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    ignored = re.search(r"^SigIgn:\s*([0-9a-f]+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    process.kill()
+    process.wait()
+    assert ignored is not None and not int(ignored[1], 16) & 1 << signal.SIGINT - 1
 
 
 def test_no_server_is_started_for_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
