@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -135,13 +136,20 @@ def _side(title: str, rows: Sequence[dict[str, Any]], names: Sequence[str], more
 
 
 def table(title: str, names: Sequence[str], rows: Sequence[Sequence[str | Text]], flexible: Set[str] = frozenset()) -> Table:
-    """A plain table. Where the terminal is too narrow, only the flexible columns are cut."""
+    """A plain table. Where the terminal is too narrow, only the flexible columns are cut; names of others, where none is flexible."""
     plain = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1, 0, 0))
-    for name in names:
-        plain.add_column(name, no_wrap=name not in flexible)
+    for number, name in enumerate(names):
+        header, widest = Text(name, no_wrap=True, overflow="ellipsis"), max((_width(row[number]) for row in rows), default=0)
+        fixed, name_gives_way = name not in flexible, not flexible and cell_len(name) > widest
+        plain.add_column(header, no_wrap=fixed and not name_gives_way, min_width=widest if fixed else None)
     for row in rows:
         plain.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") if isinstance(cell, str) else cell for cell in row))
     return plain
+
+
+def _width(cell: str | Text) -> int:
+    """Of the longest of its lines."""
+    return max(map(cell_len, str(cell).split("\n")))
 
 
 def _text(value: Any) -> str:
@@ -164,4 +172,4 @@ def short(path: Path) -> str:
 
 def say(what: Any) -> None:
     console = Console(highlight=False, soft_wrap=isinstance(what, str))
-    console.print(what, markup=False, width=min(console.width, MAX_WIDTH))
+    console.print(what, markup=False, width=min(console.width, MAX_WIDTH), crop=False)

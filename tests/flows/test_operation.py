@@ -20,14 +20,15 @@ from typer.testing import CliRunner
 from flows import deployments
 from flows.cli import app
 from recsys import published
+from recsys.status import STEPS
 from recsys.store import Draft, Store
 
 DAYS = [datetime(2017, 10, 15, tzinfo=timezone.utc) + timedelta(days=n) for n in range(4)]
 
 
-def recsys(store: Path, *arguments: object) -> Result:
+def recsys(store: Path, *arguments: object, columns: int = 200) -> Result:
     words = [*map(str, arguments), "--store", str(store)]
-    return CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, words, env={"COLUMNS": str(columns)})
 
 
 def night(store: Store, as_of: datetime) -> published.Promotion:
@@ -68,6 +69,23 @@ def test_status_is_a_grid_of_nights_and_steps(store: Store) -> None:
     assert lines[head + 2].split() == ["current", store.find("features").version[:7], store.find("scoring").version[:7] + "*"]
     assert "2017-10-15" in shown.stdout and "2017-10-15" not in recsys(store.root, "status", "--nights", 3).stdout
     assert "are free on its disk" in shown.stdout
+
+
+def test_a_narrow_terminal_cuts_no_version_of_the_grid_and_no_mark(store: Store) -> None:
+    """Names of steps give way, where they are longer than what is below them."""
+
+    def hundred_kilobytes(draft: Draft) -> None:
+        (draft.path / "table.txt").write_bytes(bytes(100_000))
+
+    made = {step: store.ensure(step, DAYS[3], {"x": 1}, {}, hundred_kilobytes, code="recsys.windows") for step in STEPS}
+    published.publish(store, published.promotion(DAYS[3], "whole", "candidate", made, ("It is better.",)))
+    for columns in (120, 80):
+        shown = recsys(store.root, "status", columns=columns).stdout.splitlines()
+        marked = next(line for line in shown if line.startswith("current"))
+        assert marked.split() == ["current", *(f"{artifact.version[:7]}*" for artifact in made.values())]
+        sizes = shown[shown.index(marked) + 2].replace(" kB", "kB").split()
+        assert len(sizes) == len(STEPS) and all(re.fullmatch(r"10\d\.\dkB", size) for size in sizes)
+        assert max(map(len, shown[1 : shown.index(marked) + 3])) <= columns
 
 
 def test_status_says_what_failed_and_what_is_held(store: Store) -> None:
