@@ -1,5 +1,6 @@
 """What a manifest says of an artifact's files, and run.json of the surroundings that it was made in."""
 
+import getpass
 import json
 import os
 import platform
@@ -78,6 +79,16 @@ def surroundings() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _installed(name) for name in packages},
     }
+
+
+def person() -> str:
+    """Who gave the command."""
+    if behind := os.environ.get("SUDO_USER"):  # who called `sudo -u recsys recsys rollback`
+        return behind
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
 
 
 def _installed(name: str) -> str | None:

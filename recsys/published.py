@@ -4,16 +4,16 @@
 outside, and replaced in one step, so that they see one whole night or the other.
 """
 
-import getpass
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Literal
 
-from recsys import digest, verification
+from recsys import digest, provenance, verification
 from recsys.errors import StoreError
 from recsys.store import Artifact, Store
 from recsys.windows import label
@@ -199,7 +199,10 @@ def rollback(store: Store, why: str, name: str | None = None) -> Promotion:
             )
         if target.id == now.id:
             raise StoreError(f"{label(now.moment)} ({now.id}) is what is published: there is nothing to roll back.")
-        _check_whole(store, target)
+        try:
+            _check_whole(store, target)
+        except StoreError as error:
+            raise StoreError(f"{error} {_whole(store, [p for p in standing if p.id != now.id])}") from None
         rank = {p.id: (p.moment, number) for number, p in enumerate(standing)}
         after = [p for p in standing if rank[p.id] > rank[target.id]]
         _append(store, *(replace(p, artifacts={}, reasons=(why,), action="rollback", undoes=p.id, id="") for p in after))
@@ -231,6 +234,16 @@ def _check_whole(store: Store, target: Promotion) -> None:
             raise StoreError(f"{found} {verification.REMEDY.format(artifact.path)}")
 
 
+def _whole(store: Store, among: Sequence[Promotion]) -> str:
+    """The newest of these that can be gone back to, in a sentence."""
+    there = []
+    for target in among:
+        with suppress(StoreError):
+            _check_whole(store, target)
+            there.append(f"{label(target.moment)} {target.id}")
+    return f"Whole are: {', '.join(there[-5:]) or 'none of the others'}."
+
+
 def _newest(standing: list[Promotion]) -> Promotion | None:
     """Of the newest night, the one made last: publishing never moves the pointer to an older night."""
     return max(reversed(standing), key=lambda p: p.moment) if standing else None
@@ -254,7 +267,7 @@ def _standing(store: Store) -> list[Promotion]:
 
 def _append(store: Store, *new: Promotion) -> list[Promotion]:
     """The promotions on record with who and when, all at once."""
-    at, by = datetime.now(timezone.utc).isoformat(timespec="seconds"), _who()
+    at, by = datetime.now(timezone.utc).isoformat(timespec="seconds"), provenance.person()
     stamped = [replace(line, at=at, by=by) for line in new]
     path = store.root / "promotions.jsonl"
     before = path.read_text() if path.exists() else ""
@@ -277,12 +290,3 @@ def _replace(store: Store, name: str, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, store.root / name)
-
-
-def _who() -> str:
-    if person := os.environ.get("SUDO_USER"):  # who called `sudo -u recsys recsys rollback`
-        return person
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid())

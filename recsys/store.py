@@ -9,7 +9,6 @@ one mechanism: `Store.ensure` returns the folder that is there, or builds it. A 
 import json
 import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recsys import attempts, digest, disk, provenance, verification
+from recsys import attempts, digest, disk, provenance, references, verification
 from recsys.config import expand
 from recsys.errors import StoreError
 from recsys.turn import Turn, turn
@@ -168,9 +167,11 @@ class Store:
         """The artifact that a manifest or a promotion names, its files verified; StoreError where other bytes are in its place."""
         artifact = self._named(reference)
         if not (artifact.path / "manifest.json").exists():
-            raise StoreError(f"{artifact} is referred to but is not in {self.root}: was it removed by hand? Run its night again.")
+            raise StoreError(
+                f"{artifact} is referred to but is not in {self.root}: was it pruned, or removed by hand? Run its night again."
+            )
         self.verify(artifact)
-        if not _is(reference, artifact):
+        if not references.means(reference, artifact.content):
             raise StoreError(
                 f"{artifact.path} is not the artifact that is referred to: it was made again and came to other bytes. Run its night again."
             )
@@ -179,7 +180,7 @@ class Store:
     def get(self, reference: Mapping[str, str]) -> Artifact | None:
         """The artifact that a promotion names, if it is there; of its files, only the manifest is looked at."""
         artifact = self._named(reference)
-        return artifact if (artifact.path / "manifest.json").exists() and _is(reference, artifact) else None
+        return artifact if (artifact.path / "manifest.json").exists() and references.means(reference, artifact.content) else None
 
     def check_writable(self) -> None:
         """StoreError where nothing can be written: asked before any work."""
@@ -223,13 +224,7 @@ class Store:
         return self.root / step / f"as_of={label(as_of)}" / f"version={version}"
 
     def _named(self, reference: Mapping[str, str]) -> Artifact:
-        """Where the artifact of a reference is: in the store, whatever somebody else wrote into a manifest or a promotion."""
-        try:
-            step, moment, version = reference["step"], datetime.fromisoformat(reference["as_of"]), reference["version"]
-            if not (re.fullmatch(r"[a-z_]+", step) and re.fullmatch(r"[0-9a-f]{12}(-\d+)?", version)):
-                raise ValueError("step and version are not names of folders here")
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{reference!r} is no reference to an artifact of {self.root}: {error!r}. Was it written by hand?") from None
+        step, moment, version = references.parsed(reference, self.root)
         return Artifact(self._folder(step, moment, version), step, moment, version)
 
     def _newest(self, wanted: Artifact) -> Artifact:
@@ -303,8 +298,3 @@ class Store:
         os.rename(draft.path, place.path)
         disk.sync(place.path.parent)
         return replace(place, reused=False)
-
-
-def _is(reference: Mapping[str, str], artifact: Artifact) -> bool:
-    """Whether the artifact has the bytes that a reference means; any, where an older reference says nothing of them."""
-    return reference.get("content") in (None, artifact.content)

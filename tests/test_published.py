@@ -225,6 +225,19 @@ def test_a_night_whose_lists_were_removed_is_not_finished(store):
     assert len(published.history(store)) == 1
 
 
+def test_a_rollback_to_what_was_pruned_names_what_is_whole(store):
+    pruned, damaged, whole, now = (published.publish(store, night(store, day)) for day in DAYS)
+    store.remove(pruned.artifact(store, "training"))
+    (damaged.artifact(store, "scoring").path / "x.txt").write_text("damage")
+    for name in (pruned.id, damaged.id):
+        with pytest.raises(StoreError, match=rf"Whole are: 2017-10-17 {whole.id}\.$"):
+            published.rollback(Store(store.root), "bad lists", name)
+    store.remove(whole.artifact(store, "scoring"))
+    with pytest.raises(StoreError, match=r"was it pruned, or removed by hand\? Run its night again\. Whole are: none of the others\.$"):
+        published.rollback(Store(store.root), "bad lists")
+    assert published.current(store) == now
+
+
 def test_a_broken_line_of_the_history_is_named(store):
     published.publish(store, night(store, DAYS[0]))
     with (store.root / "promotions.jsonl").open("a") as file:
