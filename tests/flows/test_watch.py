@@ -48,6 +48,17 @@ def test_a_heartbeat_is_a_sign_of_life(client: SyncPrefectClient, deployed: UUID
     assert silent(client, run, beat + TEN_MINUTES + timedelta(seconds=1))
 
 
+def test_a_run_that_was_lost_before_it_began_is_silent_too(client: SyncPrefectClient, deployed: UUID) -> None:
+    """Its server went away while the worker submitted it. It never gave a sign of life, and holds the slot all the same."""
+    lost = client.create_flow_run_from_deployment(deployed)
+    client.set_flow_run_state(lost.id, Pending(name="Submitting"))
+    lost = client.read_flow_run(lost.id)
+    assert lost.state is not None and slots(client, deployed) == 1
+    assert not silent(client, lost, lost.state.timestamp + timedelta(minutes=9))
+    assert silent(client, lost, lost.state.timestamp + timedelta(minutes=11))
+    assert vanished.mark(client, lost, TEN_MINUTES).is_crashed() and slots(client, deployed) == 0
+
+
 def test_a_run_that_vanished_is_crashed_and_the_next_night_has_its_slot(client: SyncPrefectClient, deployed: UUID) -> None:
     gone, following = at_work(client, deployed), client.create_flow_run_from_deployment(deployed)
     waits = client.set_flow_run_state(following.id, Pending())
