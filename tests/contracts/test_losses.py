@@ -51,8 +51,9 @@ def sampled(each: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A formula from one over a prediction's own negatives: score of the target, scores (n,) and items (n,) of the negatives."""
 
     def formula(loss: Sampled, scores: Tensor, target: Tensor, catalogue: Catalogue, weight: Tensor) -> Tensor:
-        sets, scores = loss.negatives.draw(-(-N // loss.shared_by), loss.n_negatives, catalogue, target, weight), scores / loss.temperature
-        own = [sets[row // loss.shared_by] for row in range(N)]
+        n_sets, scores = -(-N // loss.shared_by), scores / loss.temperature
+        sets = loss.negatives.draw(n_sets, loss.n_negatives, catalogue, target, weight)
+        own = [sets[row % n_sets] for row in range(N)]  # a set takes every n_sets-th prediction
         own = [items[items != y] for items, y in zip(own, target, strict=True)]
         return torch.stack([each(loss, row[y], row[j], j, catalogue) for row, y, j in zip(scores, target, own, strict=True)])
 

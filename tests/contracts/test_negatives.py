@@ -80,6 +80,12 @@ def test_as_many_uniform_draws_as_items_are_every_item_once() -> None:
     assert drawn(Uniform(), V, target=[0]) == list(range(V))
 
 
+def test_the_sets_of_a_step_together_have_every_item_equally_often() -> None:
+    sets = Uniform().draw(6, V // 3, catalogue(), torch.zeros(1), torch.ones(1))
+    assert torch.bincount(sets.flatten(), minlength=V).tolist() == [2] * V
+    assert not torch.equal(sets[0], sets[1])
+
+
 def test_popularity_by_hand() -> None:
     """16, 1 and 0 events: with exponent 0.5 the weights are 4, 1 and 0, and of 10 strata 8 belong to the first item."""
     items = Catalogue(torch.randn(3, 1), counts=torch.tensor([16, 1, 0]))

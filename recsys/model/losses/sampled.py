@@ -37,7 +37,7 @@ class Scores:
 
 
 class Sampled(Loss, ABC):
-    """A loss against sets of `n_negatives` items, each shared by `shared_by` predictions, so that scoring is a batch of products.
+    """A loss against sets of `n_negatives` items, each shared by `shared_by` predictions, so that scores are a batch of products.
 
     A set for each prediction is a gather of N · n vectors. A single one for the step leaves the other items without a push
     while all predictions push its own at once, and the model learns far more slowly (docs/performance.md has the figures).
@@ -69,9 +69,12 @@ class Sampled(Loss, ABC):
             return (self._by_set(share_of(weight)) * each).sum()
 
     def _by_set(self, x: Tensor) -> Tensor:
-        """(G, S, …) of x (N, …), filled up with zeros: what is too much has no weight."""
+        """(G, S, …) of x (N, …), filled up with zeros, which have no weight. A set takes every G-th prediction.
+
+        Those of one user stand together: with one set between them, noise would not average out over a user's gradients.
+        """
         missing = -len(x) % self.shared_by
-        return functional.pad(x, (0, 0) * (x.dim() - 1) + (0, missing)).unflatten(0, (-1, self.shared_by))
+        return functional.pad(x, (0, 0) * (x.dim() - 1) + (0, missing)).unflatten(0, (self.shared_by, -1)).transpose(0, 1)
 
     def _scores(self, hidden: Tensor, target: Tensor, items: Tensor, catalogue: Catalogue) -> Scores:
         hidden, target = self._by_set(hidden), self._by_set(target)

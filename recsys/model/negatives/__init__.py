@@ -1,8 +1,8 @@
 """Negatives: the items that a sampled loss holds against the targets, in sets that some predictions of a step share.
 
-A sampler draws a set in strata (Kitagawa 1996, "stratified resampling"): its distribution is cut into n parts of equal
-probability and each gives one item. An item is drawn as often as in n independent draws, on average, but the sets differ
-less from each other, and n = V uniform draws are every item once.
+A sampler draws in strata (Kitagawa 1996, "stratified resampling"): its distribution is cut into n parts of equal probability
+and each gives a set one item. An item is drawn as often as in n independent draws, on average, but the sets differ less
+from each other, and n = V uniform draws are every item once. The sets of a step are strata of each other likewise.
 """
 
 from abc import ABC, abstractmethod
@@ -26,8 +26,13 @@ class Negatives(nn.Module, ABC):
 
 
 def strata(n_sets: int, n: int, device: torch.device) -> Tensor:
-    """(n_sets, n) float64: for each set a random number from each of n equal parts of [0, 1)."""
-    return (torch.arange(n, device=device) + torch.rand(n_sets, n, dtype=torch.float64, device=device)) / n
+    """(n_sets, n) float64: for each set a random number from each of n equal parts of [0, 1), and of each part's n_sets parts one.
+
+    So all sets together are strata too, and a step pushes all items alike: which set gets which is a random turn of each part.
+    """
+    part, turn = torch.arange(n, device=device), torch.randint(max(1, n_sets), (n,), device=device)
+    of_part = (torch.arange(n_sets, device=device)[:, None] + turn) % max(1, n_sets)
+    return (part + (of_part + torch.rand(n_sets, n, dtype=torch.float64, device=device)) / max(1, n_sets)) / n
 
 
 def draw_in_proportion(n_sets: int, n: int, weight: Tensor) -> Tensor:
