@@ -18,6 +18,7 @@ NEUTRAL = {
     "disk",
     "verification",
     "provenance",
+    "references",
     "published",
     "audit",
     "difference",
