@@ -44,7 +44,7 @@ def sasrec_preln() -> Model:
 def gsasrec() -> Model:
     """gSASRec (Petrov & Macdonald 2023, arXiv:2308.07192): generalised cross-entropy against negatives, for large catalogues.
 
-    The settings are those of its authors for ML-1M (asash/gSASRec-pytorch, config_ml1m.py), with one set of negatives a step.
+    The settings are those of its authors for ML-1M (asash/gSASRec-pytorch, config_ml1m.py), with negatives that some predictions share.
     """
     return _like(
         sasrec(),
