@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from prefect import runtime
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey, FlowRunFilter, FlowRunFilterName
 from prefect.states import Failed, State
 
 from flows import steps
@@ -179,16 +180,16 @@ def test_what_cannot_be_is_said_before_any_work(tmp_path: Path, groups: dict[str
 
 
 def test_the_ui_shows_the_night(store: Path) -> None:
-    with get_client(sync_client=True) as client:
-        keys = {artifact.key for artifact in client.read_artifacts(limit=200)}
-        runs = client.read_flow_runs()
     folders = {"features", "sequences", "training-candidate", "training-refit", "evaluation", "promotion", "scoring", "publishing"}
     tables = {"profile", "drift", "metrics", "report", "decision", "lists", "checks", "training-candidate", "training-refit"}
     progress = {"progress-training-candidate", "progress-training-refit", "progress-scoring"}
     pages = {"evaluation-page", "promotion-page"}
     expected = {f"shop-{name}" for name in tables | progress | pages | {f"{folder}-folder" for folder in folders}}
-    assert expected <= keys
-    assert f"nightly-{FIRST:%Y-%m-%d}" in {run.name for run in runs}
+    shown = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=sorted(expected)))
+    named = FlowRunFilter(name=FlowRunFilterName(any_=[f"nightly-{FIRST:%Y-%m-%d}"]))
+    with get_client(sync_client=True) as client:
+        assert {artifact.key for artifact in client.read_latest_artifacts(artifact_filter=shown)} == expected
+        assert client.read_flow_runs(flow_run_filter=named)
 
 
 def test_the_page_of_a_night_has_its_decision(store: Path) -> None:

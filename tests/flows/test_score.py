@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterName
 from prefect.states import State
 
 from flows.nightly import nightly
@@ -65,8 +66,9 @@ def test_the_same_rules_are_the_same_lists(root: Path) -> None:
         "Lists of 2025-06-02 for everybody are made again from the model that is published for 2025-06-02. Nothing was published."
     )
     assert (root / "promotions.jsonl").read_bytes() == before
+    asked = FlowRunFilter(name=FlowRunFilterName(any_=["score-2025-06-02"]))
     with get_client(sync_client=True) as client:
-        assert "score-2025-06-02" in {run.name for run in client.read_flow_runs()}
+        assert client.read_flow_runs(flow_run_filter=asked)
 
 
 def test_some_users_by_other_rules(root: Path) -> None:
@@ -115,5 +117,6 @@ def test_pruning_on_a_schedule_says_what_went(root: Path) -> None:
     )
     compared = AS_OF + timedelta(hours=12)  # tonight's lists were, with those that were published before
     assert gone.artifacts and {a.as_of for a in Store(root).artifacts("scoring")} == {compared, current(root).moment}
+    asked = ArtifactFilter(key=ArtifactFilterKey(any_=["shop-pruned"]))
     with get_client(sync_client=True) as client:
-        assert "shop-pruned" in {artifact.key for artifact in client.read_artifacts(limit=200)}
+        assert client.read_artifacts(artifact_filter=asked)
