@@ -22,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.devices import facts, limits, peak_memory, seconds, waits
 from benchmarks.inputs import INPUTS, write
 from benchmarks.measuring import Task
-from benchmarks.rows import ROWS, Side
-from benchmarks.sides import Failed, measured
+from benchmarks.rows import ROWS
+from benchmarks.sides import tried
 from recsys.config import Model, Sequences, Training
 from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
@@ -57,7 +57,6 @@ class Scale:
     predictions: int = 8192  # of one softmax over the items
     rows: tuple[str, ...] = ("train-ml1m", "train-kion", "sampled-ml1m", "sampled-kion", "recommend-ml1m", "recommend-kion")  # side by side
     table: str | None = None  # of their events; each has its own
-    epochs: int = 2
 
 
 SMALL = Scale(
@@ -73,7 +72,6 @@ SMALL = Scale(
     predictions=32,
     rows=("sampled-ml1m", "recommend-ml1m"),
     table="tiny",
-    epochs=1,
 )
 
 
@@ -212,19 +210,11 @@ def side_by_side(device: torch.device, scale: Scale) -> list[dict[str, Any]]:
             row = ROWS[name]
             events, described = write(scale.table or row.input, Path(folder), None)
             for side in (side for side in row.sides if side.process in sides):
-                task = Task(side.work, events, epochs=scale.epochs, accelerator="gpu" if device.type == "cuda" else "cpu", **row.settings)
+                task = Task(side.work, events, accelerator="gpu" if device.type == "cuda" else "cpu", **row.settings)
                 if scale.width and scale.max_events:
                     task = replace(task, width=scale.width, max_events=scale.max_events)
-                rows.append({"work": row.title, "side": side.label, **result(side, task), "events": described})
+                rows.append({"work": row.title, "side": side.label, **tried(side.process, task), "events": described})
     return rows
-
-
-def result(side: Side, task: Task) -> dict[str, Any]:
-    """What a process measured, or why it did not."""
-    try:
-        return measured(side.process, task)
-    except Failed as error:
-        return {"error": str(error)}
 
 
 def markdown(found: dict[str, Any]) -> str:

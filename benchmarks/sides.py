@@ -42,6 +42,14 @@ def measured(side: str, task: Task) -> dict[str, Any]:
     return json.loads(line[line.index("{") :])  # after what is left of a progress bar
 
 
+def tried(side: str, task: Task) -> dict[str, Any]:
+    """The same, or as `error` why the process did not measure it."""
+    try:
+        return measured(side, task)
+    except Failed as failure:
+        return {"error": str(failure)}
+
+
 def python(side: str) -> Path:
     """The interpreter of a side: theirs is RECTOOLS_PYTHON, or what `make bench-peers` makes."""
     if side == "ours":

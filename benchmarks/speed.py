@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks import inputs, products, report
 from benchmarks.measuring import Task
 from benchmarks.rows import ROWS, Row, Side
-from benchmarks.sides import Failed, machine, measured
+from benchmarks.sides import machine, tried
 
 RESULTS = Path(__file__).parent / "results"
 TITLE = "Side by side with RecTools"
@@ -86,10 +86,7 @@ def measurements(name: str, folder: Path, given: argparse.Namespace) -> Iterator
 def measurement(row: Row, side: Side, task: Task) -> dict[str, Any]:
     """What a process measured, or why it did not."""
     load = os.getloadavg()[0]
-    try:
-        facts = measured(side.process, task)
-    except Failed as failure:
-        facts = {"error": str(failure)}
+    facts = tried(side.process, task)
     columns = {name: facts.pop(name, None) for name in ("seconds", "peak_gib", "error")}
     if row.of == "rate_share" and columns["seconds"]:
         columns["rate_share"] = rate_share(task, columns["seconds"], facts)
