@@ -210,7 +210,7 @@ def side_by_side(device: torch.device, scale: Scale) -> list[dict[str, Any]]:
             row = ROWS[name]
             events, described = write(scale.table or row.input, Path(folder), None)
             for side in (side for side in row.sides if side.process in sides):
-                task = Task(side.work, events, accelerator="gpu" if device.type == "cuda" else "cpu", **row.settings)
+                task = Task(side.work, events, accelerator="gpu" if device.type == "cuda" else "cpu", **row.settings, **side.settings)
                 if scale.width and scale.max_events:
                     task = replace(task, width=scale.width, max_events=scale.max_events)
                 rows.append({"work": row.title, "side": side.label, **tried(side.process, task), "events": described})

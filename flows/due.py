@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from flows import alerts
 from flows.alerts import Alert
 from recsys import published, windows
+from recsys.errors import RecsysError
 from recsys.store import Store
 
 DAY = timedelta(days=1)
@@ -72,7 +73,7 @@ def run_of(client: SyncPrefectClient, deployment: DeploymentResponse, night: dat
 
 
 def _is_for(run: FlowRun, night: datetime) -> bool:
-    with suppress(Exception):  # of one run whose night is none, which hides none of the others
+    with suppress(RecsysError, AttributeError, TypeError):  # of one run whose night is none, which hides none of the others
         return alerts.night_of(run) == windows.label(night)
     return False
 

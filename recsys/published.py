@@ -20,6 +20,8 @@ from recsys.windows import label
 
 log = logging.getLogger(__name__)
 
+N_WHOLE = 5  # nights that a rollback offers, where the one that was asked for is not whole
+
 
 @dataclass(frozen=True)
 class Promotion:
@@ -235,13 +237,15 @@ def _check_whole(store: Store, target: Promotion) -> None:
 
 
 def _whole(store: Store, among: Sequence[Promotion]) -> str:
-    """The newest of these that can be gone back to, in a sentence."""
-    there = []
-    for target in among:
+    """The newest nights of these that can be gone back to, in a sentence. No more are read than are named."""
+    there: list[str] = []
+    for target in sorted(among, key=lambda p: p.moment, reverse=True):
+        if len(there) == N_WHOLE:
+            break
         with suppress(StoreError):
             _check_whole(store, target)
             there.append(f"{label(target.moment)} {target.id}")
-    return f"Whole are: {', '.join(there[-5:]) or 'none of the others'}."
+    return f"Whole are: {', '.join(there) or 'none of the others'}."
 
 
 def _newest(standing: list[Promotion]) -> Promotion | None:

@@ -87,7 +87,6 @@ class Sampled(Loss, ABC):
             of_target, of_items = of_target + bias[target][..., None], of_items + bias[items]
         if catalogue.prior is not None:
             row = torch.zeros_like(target) if catalogue.prior_row is None else self._by_set(catalogue.prior_row)
-            prior = catalogue.prior.float() / self.temperature
-            of_target = of_target + prior[row, target][..., None]
-            of_items = of_items + prior[:, items[:, 0]][row, torch.arange(len(row), device=row.device)[:, None]]
+            of_target = of_target + catalogue.prior[row, target][..., None].float() / self.temperature
+            of_items = of_items + catalogue.prior[row[..., None], items].float() / self.temperature
         return Scores(of_target, of_items, target[..., None] == items, items, catalogue)
