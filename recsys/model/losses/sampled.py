@@ -80,8 +80,9 @@ class Sampled(Loss, ABC):
         hidden, target = self._by_set(hidden), self._by_set(target)
         # One look-up for both: the gradient of the vectors is as large as the catalogue, and is made once per look-up.
         looked_up = functional.embedding(torch.cat([target, items[:, 0]], dim=1), catalogue.vectors).float()
-        of_target = (hidden * looked_up[:, : self.shared_by]).sum(-1, keepdim=True)
-        of_items = hidden @ looked_up[:, self.shared_by :].mT
+        targets, negatives = looked_up.split([self.shared_by, self.n_negatives], dim=1)
+        of_target = (hidden * targets).sum(-1, keepdim=True)
+        of_items = hidden @ negatives.mT
         if catalogue.bias is not None:
             bias = catalogue.bias.float() / self.temperature
             of_target, of_items = of_target + bias[target][..., None], of_items + bias[items]

@@ -11,7 +11,7 @@ from recsys.model.losses import Loss, share_of
 
 # A tile is as many rows of scores as exist at one time. On a CPU about so many scores stay in its cache; rows of a large catalogue
 # are MIN_TILE_ROWS at least, since thin products are slow, unless they would hold more scores than MAX_TILE_SCORES.
-TILE_SCORES = {"cpu": 2**20, "cuda": 2**26}
+TILE_SCORES = {"cpu": 2**22, "cuda": 2**26}
 MAX_TILE_SCORES = {"cpu": 2**25, "cuda": 2**28}
 MIN_TILE_ROWS = 128
 PRODUCT_ROWS = 2**16  # of the item vectors' gradient at a time
