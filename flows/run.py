@@ -82,7 +82,9 @@ class Run:
 
     def sequences(self, tables: Artifact) -> Artifact:
         """Every user's history as flat arrays. ConfigError where the evaluation cannot be made of them: before the training."""
-        made = build_sequences(self.store, self.as_of, self.night.sequences, tables, rebuild=self.rebuild)
+        made = build_sequences(
+            self.store, self.as_of, self.night.sequences, tables, limits=self.night.features, rebuild=self.rebuild
+        )  # fmt: skip
         check_evaluation(self.night.evaluation, made, self.night.model.code)
         return made
 

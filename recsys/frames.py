@@ -57,7 +57,7 @@ def read(
     config, moment = _windows(_roles(given, data, Path(folder.name)), data, as_of)
     store = Store(Path(folder.name) / "store")
     made = build_features(store, moment, config, features)
-    return Past(store, build_sequences(store, moment, sequences, made), moment, folder)
+    return Past(store, build_sequences(store, moment, sequences, made, limits=features), moment, folder)
 
 
 def to_arrow(table: Any, name: str) -> pa.Table:

@@ -7,7 +7,7 @@ import pytest
 from recsys import redaction
 from recsys.config import Features, expand, provide
 from recsys.errors import ConfigError, SourceError
-from recsys.features.queries import connect
+from recsys.sql import connect
 
 
 @pytest.fixture(autouse=True)

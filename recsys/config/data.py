@@ -177,8 +177,8 @@ class Features(Group):
         0.0, ge=0, le=1, description="Share of a source's rows that may break a contract and are then set aside; above it the run stops."
     )
     drift: Drift = Free(Drift(), description="Differences from the last nights that are reported, or stop the night.")
-    memory_limit: str = Free("3GB", description="DuckDB's memory; beyond it it spills into the store.")
-    threads: int | None = Free(None, description="DuckDB's threads; all cores unless said.")
+    memory_limit: str = Free("3GB", description="DuckDB's memory, in the sequences too; beyond it it spills into the store.")
+    threads: int | None = Free(None, description="DuckDB's threads, in the sequences too; all cores unless said.")
 
 
 class Sequences(Group):

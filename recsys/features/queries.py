@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recsys import trust
-from recsys.config import Features, expand
+from recsys.config import expand
 from recsys.errors import ConfigError, RecsysError
-from recsys.redaction import redact
 from recsys.sql import literal, quoted
 
 if TYPE_CHECKING:
@@ -102,42 +101,6 @@ def collect(overlay: str | None = None) -> Queries:
 
 def _files(folder: Path) -> dict[str, Query]:
     return {path.name: Query(path) for path in folder.glob("*.sql")}
-
-
-@contextmanager
-def connect(features: Features, spill: Path | None = None, remote: bool = False) -> "Iterator[DuckDBPyConnection]":
-    """A DuckDB in memory, with the configured limits. What does not fit goes into the folder `spill`."""
-    import duckdb
-
-    config: dict[str, Any] = {
-        "memory_limit": features.memory_limit,
-        "temp_directory": str(spill) if spill is not None else "",
-        "autoinstall_known_extensions": remote,  # offline, an extension is not looked for
-        "autoload_known_extensions": remote,
-    }
-    if features.threads is not None:
-        config["threads"] = features.threads
-    try:
-        con = duckdb.connect(config=config)
-    except duckdb.Error as error:
-        raise ConfigError(f"features.memory_limit={features.memory_limit!r}, features.threads={features.threads}: {error}") from error
-    try:
-        con.execute("set timezone = 'UTC'")
-        yield con
-    except duckdb.OutOfMemoryException as error:
-        raise RecsysError(
-            f"DuckDB needs more than features.memory_limit={features.memory_limit}, even with spilling: {str(error).splitlines()[0]} "
-            "Raise the limit, or lower features.threads."
-        ) from error
-    except RuntimeError as error:
-        if "Query interrupted" in str(error):  # what DuckDB makes of Ctrl-C
-            raise KeyboardInterrupt from None
-        raise
-    except Exception as error:
-        redact(error)  # an address that is read may have a password in it
-        raise
-    finally:
-        con.close()
 
 
 def bind(con: "DuckDBPyConnection", values: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from recsys.features.sources import Source, Window
 from recsys.features.staging import stage
 from recsys.schema import Column, Role, Schema
 from recsys.schema import Table as TableName
-from recsys.sql import quoted
+from recsys.sql import connect, quoted
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import duration, naive
 
@@ -46,7 +46,7 @@ def build_features(
     window = Window(naive(as_of), naive(as_of - duration(data.history)), naive(as_of - duration(data.seen)), run_start)
     sql = queries.collect(data.sql_overlay)
     remote = is_remote(data)
-    with queries.connect(features, remote=remote) as con:
+    with connect(features, remote=remote) as con:
         found = sources.find(con, data, window, derived=sql.overlaid, labels={query.name for query in sql.labels})
     sql = labels.computed(sql, found["events"])
     _check_id_types(found["events"], previous)
@@ -56,7 +56,7 @@ def build_features(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
-            with queries.connect(features, spill=work / "spill", remote=remote) as con:
+            with connect(features, spill=work / "spill", remote=remote) as con:
                 queries.bind(con, _variables(found, window, features))
                 draft.counts |= stage(con, found, window, data.sample_users, features, work, draft.path)
                 _write_tables(con, draft, found, window, features, sql, work)

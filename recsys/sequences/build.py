@@ -14,13 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.config import Sequences
+from recsys.config import Features, Sequences
 from recsys.errors import ConfigError, ContractError
 from recsys.schema import Schema, Table
 from recsys.sequences.dictionary import write_dictionary
 from recsys.sequences.shards import Night, read_shard, write_shard
+from recsys.sql import connect
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import duration
+
+LIMITS = Features()  # where nobody says otherwise
 
 # Names of the artifact's own columns, which a declared one must not have.
 OWN_NAMES: dict[Table, set[str]] = {
@@ -30,8 +33,10 @@ OWN_NAMES: dict[Table, set[str]] = {
 }
 
 
-def build_sequences(store: Store, as_of: datetime, sequences: Sequences, features: Artifact, *, rebuild: bool = False) -> Artifact:
-    """The artifact with the dictionary and the histories of every user of a *features* artifact.
+def build_sequences(
+    store: Store, as_of: datetime, sequences: Sequences, features: Artifact, *, limits: Features = LIMITS, rebuild: bool = False
+) -> Artifact:
+    """The artifact with the dictionary and the histories of every user of a *features* artifact; `limits` are DuckDB's.
 
     Raises: ConfigError for an event type that never occurs, for sessions where nothing tells them apart, and for a
     declared column with a name that the artifact needs itself; ContractError where no event is left, or the tables of
@@ -39,17 +44,17 @@ def build_sequences(store: Store, as_of: datetime, sequences: Sequences, feature
     """
 
     def build(draft: Draft) -> None:
-        _write(draft, sequences, features.path)
+        _write(draft, sequences, features.path, limits)
 
     inputs = {"features": features}
-    return store.ensure("sequences", as_of, sequences.versioned(), inputs, build, code="recsys.sequences.build", rebuild=rebuild)
+    return store.ensure("sequences", as_of, sequences.versioned(), inputs, build, code=__name__, rebuild=rebuild)
 
 
-def _write(draft: Draft, sequences: Sequences, features: Path) -> None:
+def _write(draft: Draft, sequences: Sequences, features: Path, limits: Features) -> None:
     schema = Schema.load(features)
     _check_names(schema)
     gap = _session_gap(schema, sequences)
-    with duckdb.connect(config={"temp_directory": str(draft.scratch), "memory_limit": "4GB"}) as connection:
+    with connect(limits, spill=draft.scratch) as connection:
         for table in ("events", "items", "users", "seen", "blocked"):
             connection.read_parquet(str(features / f"{table}.parquet")).create_view(table)
         connection.execute("create macro of_types(event_type, types) as coalesce(list_contains(types, event_type), types is null)")

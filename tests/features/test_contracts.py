@@ -14,6 +14,7 @@ from recsys.features import queries
 from recsys.features.checks import check_table
 from recsys.features.contracts import COLUMNS, KEYS, source_rules, table_rules
 from recsys.features.sources import Window, find
+from recsys.sql import connect
 from recsys.store import Artifact
 from recsys.windows import naive, parse_as_of
 
@@ -173,7 +174,7 @@ def data(kind: str, folder: Path, broken: str | None = None) -> Data:
 @pytest.mark.parametrize("kind", SOURCES)
 def test_there_is_a_breaking_row_for_every_source_rule(kind: str, tmp_path: Path) -> None:
     table: Any = kind if kind in ("items", "users") else "events"
-    with queries.connect(Features(threads=1)) as con:
+    with connect(Features(threads=1)) as con:
         source = find(con, data(kind, tmp_path), WINDOW)[table]
     names = [rule.name for rule in source_rules(source, WINDOW)]
     assert len(set(names)) == len(names)

@@ -9,6 +9,7 @@ import pytest
 from recsys.config import Features
 from recsys.errors import ConfigError, RecsysError
 from recsys.features import queries
+from recsys.sql import connect
 
 
 def test_queries_by_name() -> None:
@@ -29,22 +30,22 @@ def test_style_of_sql(query: queries.Query) -> None:
 
 
 def test_limits_are_kept_and_explained() -> None:
-    with queries.connect(Features(memory_limit="123MB", threads=1)) as con:
+    with connect(Features(memory_limit="123MB", threads=1)) as con:
         assert con.execute(
             "select current_setting('threads'), current_setting('memory_limit'), current_setting('timezone')"
         ).fetchall() == [(1, "117.3 MiB", "UTC")]
     with (
         pytest.raises(ConfigError, match="features.memory_limit='plenty', features.threads=None"),
-        queries.connect(Features(memory_limit="plenty")),
+        connect(Features(memory_limit="plenty")),
     ):
         pass
     with pytest.raises(RecsysError, match="DuckDB needs more than features.memory_limit=10MB, even with spilling.*Raise the limit"):
-        with queries.connect(Features(memory_limit="10MB", threads=1)) as con:
+        with connect(Features(memory_limit="10MB", threads=1)) as con:
             con.execute("select list(i) from range(10000000) t (i)")
 
 
 def test_control_c_is_no_other_error() -> None:
-    with pytest.raises(KeyboardInterrupt), queries.connect(Features(threads=1)) as con:
+    with pytest.raises(KeyboardInterrupt), connect(Features(threads=1)) as con:
         threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         con.execute("select count(*) from range(1000000) a (i), range(1000000) b (j) where i % 7 = j % 13")
 
@@ -52,7 +53,7 @@ def test_control_c_is_no_other_error() -> None:
 def test_a_mistake_in_sql_names_its_file() -> None:
     (query,) = (query for query in queries.collect().features if query.name == "items")
     with (
-        queries.connect(Features(threads=1)) as con,
+        connect(Features(threads=1)) as con,
         pytest.raises(RecsysError, match="30_items.sql: Catalog Error.*stg_items"),
         queries.named(query),
     ):

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.config import Sequences
+from recsys.config import Features, Sequences
 from recsys.schema import Column, Schema, known_at
-from recsys.sequences.build import build_sequences
+from recsys.sequences.build import LIMITS, build_sequences
 from recsys.store import Artifact, Store
 
 FIRST_HOUR = datetime(2025, 3, 1)
@@ -58,10 +58,10 @@ Build = Callable[..., Artifact]
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`build(sequences=Sequences(…), events=[…], items=[…] …)`: the sequences artifact of such tables, in a store of its own."""
 
-    def artifact(sequences: Sequences | None = None, **tables: Any) -> Artifact:
+    def artifact(sequences: Sequences | None = None, *, limits: Features = LIMITS, **tables: Any) -> Artifact:
         given, store = Tables(**tables), Store(tmp_path_factory.mktemp("store"))
         features = store.ensure("features", AS_OF, {}, {}, lambda draft: _write(given, draft.path), code="recsys.schema")
-        return build_sequences(store, AS_OF, sequences or Sequences(), features)
+        return build_sequences(store, AS_OF, sequences or Sequences(), features, limits=limits)
 
     return artifact
 

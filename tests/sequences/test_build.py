@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.arrays import Ragged
-from recsys.config import Sequences
+from recsys.config import Features, Sequences
 from recsys.dictionary import Dictionary
-from recsys.errors import ConfigError, ContractError, StoreError
+from recsys.errors import ConfigError, ContractError, RecsysError, StoreError
 from recsys.histories import Histories
 from recsys.schema import Column
 from recsys.shards import shards_of
@@ -332,6 +332,15 @@ def test_equal_inputs_give_equal_bytes(build: Build) -> None:
     events = [event(user, item, hour) for hour, (user, item) in enumerate((u, i) for u in range(30) for i in range(30))]
     one, other = (build(events=events, n_shards=2) for _ in range(2))
     assert one.path != other.path and one.content == other.content and one.version == other.version
+
+
+def test_duckdb_keeps_to_the_configured_limits_which_change_nothing(build: Build) -> None:
+    small = build(events=SHOP, limits=Features(memory_limit="100MB", threads=1))
+    assert (small.version, small.content) == ((usual := build(events=SHOP)).version, usual.content)
+    with pytest.raises(ConfigError, match="features.memory_limit='plenty'"):
+        build(events=SHOP, limits=Features(memory_limit="plenty"))
+    with pytest.raises(RecsysError, match="features.memory_limit=1MB, even with spilling"):
+        build(events=[event(n, n, 1) for n in range(2000)], limits=Features(memory_limit="1MB"))
 
 
 def seen_of(histories: Histories, dictionary: Dictionary, cut: Cut) -> dict[Any, list[Any]]:
