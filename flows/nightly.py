@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger, runtime
 from prefect.states import Completed, State
 from pydantic import Field
 
-from flows import alerts, missed, steps
+from flows import alerts, missed, steps, ui
 from flows.run import Run, comparable
 from recsys import config, published, windows
 from recsys.promotion.policy import Decision
@@ -124,4 +124,5 @@ def made(run: Run, current: published.Promotion | None) -> published.Promotion:
     lists = steps.scoring(run, histories, winner.model, decision)
     promoted = steps.publishing(run, histories, lists, decision, winner, current, evaluation=comparison, promotion=gate)
     steps.copies(run, promoted)
+    ui.show_record(run.store, run.night.promotion)
     return promoted

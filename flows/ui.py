@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from prefect import get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
+from flows import record
 from flows.lists import Lists
+from recsys.config import Promotion
 from recsys.pruning import Waste
 from recsys.store import Artifact, Store
 from recsys.windows import label
@@ -95,6 +97,12 @@ def show_waste(store: Store, gone: Waste) -> None:
     rows = [{"night": label(artifact.as_of), "step": artifact.step, "version": artifact.version} for artifact in gone.artifacts]
     kept = ", ".join(map(label, gone.kept_nights)) or "none there are"
     _show(rows, key(store.root.name, "pruned"), f"Removed. Nights kept whole: {kept}")
+
+
+def show_record(store: Store, policy: Promotion) -> None:
+    """Tonight among the nights before it."""
+    told = f"The metric that decides, in the last nights of {store.root}"
+    create_markdown_artifact(record.markdown(store, policy), key=key(store.root.name, "nights"), description=told)
 
 
 def show_checks(publishing: Artifact) -> None:

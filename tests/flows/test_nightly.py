@@ -181,7 +181,7 @@ def test_what_cannot_be_is_said_before_any_work(tmp_path: Path, groups: dict[str
 
 def test_the_ui_shows_the_night(store: Path) -> None:
     folders = {"features", "sequences", "training-candidate", "training-refit", "evaluation", "promotion", "scoring", "publishing"}
-    tables = {"profile", "drift", "metrics", "report", "decision", "lists", "checks", "training-candidate", "training-refit"}
+    tables = {"profile", "drift", "metrics", "report", "decision", "lists", "checks", "nights", "training-candidate", "training-refit"}
     progress = {"progress-training-candidate", "progress-training-refit", "progress-scoring"}
     pages = {"evaluation-page", "promotion-page"}
     expected = {f"shop-{name}" for name in tables | progress | pages | {f"{folder}-folder" for folder in folders}}

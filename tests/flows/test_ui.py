@@ -1,7 +1,9 @@
 """What a run shows in the UI, as the server has it: never more than the server takes, and never less without a word."""
 
 import json
-from datetime import datetime, timezone
+import re
+from base64 import b64decode
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from prefect.artifacts import Artifact
 from prefect.settings import get_current_settings
 
 from flows import ui
-from recsys import store
+from recsys import published, store
+from recsys.config import Promotion
+from recsys.contenders import CONTENDERS
+from recsys.windows import label, parse_as_of
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -23,6 +28,11 @@ LIMIT = get_current_settings().server.events.maximum_size_bytes
 @flow(validate_parameters=False)
 def report(comparison: store.Artifact) -> None:
     ui.show_report(comparison)
+
+
+@flow(validate_parameters=False)
+def record(shop: store.Store, policy: Promotion) -> None:
+    ui.show_record(shop, policy)
 
 
 def shown(key: str) -> tuple[Any, str]:
@@ -59,3 +69,44 @@ def test_large_rows_and_a_long_report_stay_below_what_the_server_takes(tmp_path:
     assert 10 < n < 200 and says.endswith(f". The first {n} of 200 rows")
     *lines, _, last = shown("large-report")[0].splitlines()
     assert set(lines) == {'| "ä" | 0.5 |'} and last.startswith(f"… and {200_000 - len(lines):,} lines more, in {tmp_path}")
+
+
+def night(shop: store.Store, as_of: str, source: str, values: dict[str, float], action: str = "publish") -> None:
+    """A night on record whose evaluation came to these values of NDCG@10."""
+
+    def build(draft: store.Draft) -> None:
+        draft.metrics = {contender: {"NDCG@10": value, "HitRate@10": 0.9} for contender, value in values.items()}
+
+    moment = parse_as_of(as_of)
+    made = shop.ensure("evaluation", moment, values, {}, build, code="recsys.windows")
+    promotion = published.promotion(moment, "", source, {"evaluation": made}, ("Because.",))
+    published.publish(shop, promotion) if action == "publish" else published.set_aside(shop, promotion, "hold")
+
+
+def test_the_metric_that_decides_stands_night_by_night_under_one_key(tmp_path: Path) -> None:
+    shop = store.Store(tmp_path / "shop")
+    night(shop, "2026-02-27", "popular", {"candidate": 0.11, "popular": 0.125})
+    night(shop, "2026-02-28", "popular", {"candidate": 0.1, "popular": 0.12})
+    night(shop, "2026-02-28", "candidate", {"candidate": 0.25, "popular": 0.12})  # once more, otherwise
+    night(shop, "2026-03-01", "candidate", {"candidate": 0.3, "current": 0.28, "popular": 0.12}, "hold")
+    shop.remove(shop.find("evaluation", parse_as_of("2026-02-27")))  # as pruning does
+    record(shop, Promotion())
+    told, drawing, table = shown("shop-nights")[0].strip().split("\n\n")
+    assert told == "NDCG@10 of the last 2 nights, each on its own holdout."
+    assert table.splitlines() == [
+        "| night | lists of | the candidate | the current model | popular overall |",
+        "|---|---|---|---|---|",
+        "| 2026-03-01 | the candidate (held) | 0.3000 | 0.2800 | 0.1200 |",
+        "| 2026-02-28 | the candidate | 0.2500 |  | 0.1200 |",
+    ]
+    svg = b64decode(drawing.removeprefix("![NDCG@10 by night](data:image/svg+xml;base64,").removesuffix(")")).decode()
+    assert svg.startswith("<svg") and {"2026-02-28", "2026-03-01", "the current model"} <= set(re.findall(r">([^<>]+)</text>", svg))
+
+
+def test_the_drawing_of_many_nights_is_small(tmp_path: Path) -> None:
+    shop = store.Store(tmp_path / "old")
+    for day in range(1, 41):
+        night(shop, label(parse_as_of("2026-01-01") + timedelta(days=day)), "candidate", dict.fromkeys(CONTENDERS, 0.1))
+    record(shop, Promotion(metric="HitRate"))
+    text, _ = shown("old-nights")
+    assert text.startswith("HitRate@10 of the last 30 nights") and len(text) < 100_000
