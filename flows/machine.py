@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -18,6 +20,7 @@ from urllib.request import urlopen
 import psutil
 
 from flows import deployments, local
+from recsys import attempts
 from recsys.errors import ConfigError, RecsysError
 
 ROOT = deployments.FILE.parents[1]
@@ -31,15 +34,22 @@ Say = Callable[[str], None]
 def up(port: int, say: Say) -> None:
     """Bring it all up, and stay until Ctrl-C or SIGTERM, which end the runs at work, then the worker, then the server.
 
-    A server that is there already is used, and left running. RecsysError where one of the two ends by itself.
+    A server that PREFECT_API_URL names is used where it is there already, and left running. The end of another `recsys up` of
+    this checkout is waited for. RecsysError where worker or server ends by itself.
     """
+    named = "PREFECT_API_URL" in os.environ
     home = settle(port)
-    with local.stopped_like_ctrl_c(), _answering_server(home, say) as server:
+    with (
+        local.stopped_like_ctrl_c(),
+        _the_only_one(home),
+        _answering_server(home, say, named) as server,
+        TemporaryDirectory(prefix="recsys-up-") as folder,  # in a shared one, only the first user's worker may write
+    ):
         from flows.server import deploy  # imports Prefect, which reads the environment
 
         deploy(say)
         pool = deployments.queues()[0][0]
-        worker = _start(["worker", "start", "--pool", pool, "--type", "process"])
+        worker = _start(["worker", "start", "--pool", pool, "--type", "process"], environment={**os.environ, "TMPDIR": folder})
         say(f"Worker: started on {pool}. The UI is {_url().removesuffix('/api')}. Ctrl-C ends everything.")
         _stay(worker, server, say)
 
@@ -68,10 +78,20 @@ def await_server(say: Say, seconds: float = SECONDS_TO_ANSWER) -> None:
         time.sleep(0.5)
 
 
+def _the_only_one(home: Path) -> AbstractContextManager[Any]:
+    """One at a time with these files of Prefect: two servers on one database are none, and one that is about to end still answers."""
+    return attempts.lock(home, "up", lambda: f"Another `recsys up` is at work with the files in {home}. This one waits until it has ended.")
+
+
 @contextmanager
-def _answering_server(home: Path, say: Say) -> Iterator[subprocess.Popen[bytes] | None]:
-    """The server at PREFECT_API_URL; None where it was there before."""
+def _answering_server(home: Path, say: Say, named: bool) -> Iterator[subprocess.Popen[bytes] | None]:
+    """The server at PREFECT_API_URL; None where it was there before. ConfigError where nobody has `named` it: it may be another's."""
     if _answers():
+        if not named:
+            raise ConfigError(
+                f"A server answers at {_url()} that this `recsys up` has not started. Is it somebody else's? Then give another --port. "
+                f"Is it to be used? Then export PREFECT_API_URL={_url()}"
+            )
         say(f"Server: is there, at {_url()}.")
         yield None
         return
@@ -130,7 +150,7 @@ def _end_runs(worker: subprocess.Popen[bytes], say: Say) -> None:
     process.resume()
 
 
-def _start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[bytes]:
+def _start(arguments: list[str], log: Path | None = None, environment: Mapping[str, str] = os.environ) -> subprocess.Popen[bytes]:
     """A `prefect` command in a session of its own, so that a terminal's Ctrl-C reaches us only.
 
     It ends itself by SIGINT, which a script's `recsys up &` ignores and hands on.
@@ -138,7 +158,9 @@ def _start(arguments: list[str], log: Path | None = None) -> subprocess.Popen[by
     command = [str(Path(sys.executable).with_name("prefect")), *arguments]
     with open(log, "ab") if log is not None else open(os.devnull) as file:
         output = file if log is not None else None
-        return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True, preexec_fn=_heed_interrupts)
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=_heed_interrupts
+        )  # fmt: skip
 
 
 def _heed_interrupts() -> None:

@@ -1,4 +1,4 @@
-"""`recsys up` as an operator gives it: what it says, what is there then, that a second one changes nothing, and how it ends."""
+"""`recsys up` as an operator gives it: what it says, what is there then, that a second one waits for its end, and how it ends."""
 
 import json
 import os
@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from flows import deployments, machine
+from recsys import attempts
 from recsys.errors import ConfigError, RecsysError
 from tests.flows.test_deployed import wait_for
 
@@ -40,7 +41,7 @@ class Up:
 
     def __init__(self, home: Path) -> None:
         self.port, self.home, self.log = free_port(), home, home / "up.log"
-        self.environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_API_AUTH_STRING": PASSWORD}
+        self.environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_API_AUTH_STRING": PASSWORD, "TMPDIR": str(home)}
         self.environment.pop("RECSYS_ALERTS", None)
         with self.log.open("wb") as file:
             command = [RECSYS, "up", "--port", str(self.port)]
@@ -64,7 +65,9 @@ class Up:
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    started = Up(tmp_path_factory.mktemp("up"))
+    home = tmp_path_factory.mktemp("up")
+    (home / "runner_storage").touch()  # as that of another user, nobody can write into it
+    started = Up(home)
     try:
         started.wait_until_it_says("Ctrl-C ends everything")
         yield started
@@ -120,6 +123,7 @@ def test_it_ends_with_ctrl_c_and_leaves_nothing_running(up: Up) -> None:
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(120) == 0, up.said
     assert up.said.rstrip().endswith("Server: stopped.") and "Worker: stopped." in up.said and "Traceback" not in up.said
+    assert not list(up.home.glob("recsys-up-*"))
     with pytest.raises(OSError):
         up.ask("deployments/filter")
 
@@ -174,6 +178,30 @@ def test_a_start_that_is_told_to_end_leaves_no_server(tmp_path: Path) -> None:
     finally:
         with suppress(psutil.NoSuchProcess):
             server.kill()
+
+
+def test_a_second_one_waits_until_the_first_has_ended(tmp_path: Path) -> None:
+    """Its server answers to the end."""
+    with attempts.lock(tmp_path, "up"):
+        second = Up(tmp_path)
+        try:
+            second.wait_until_it_says(f"Another `recsys up` is at work with the files in {tmp_path}. This one waits", 60)
+            assert "Server: " not in second.said
+        finally:
+            second.process.send_signal(signal.SIGTERM)
+    assert second.process.wait(60) == 130 and "Server: " not in second.said
+
+
+def test_a_server_that_nobody_named_may_be_anothers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_API_URL", "")  # a variable that monkeypatch set goes when the test ends, whoever sets it again
+    monkeypatch.delenv("PREFECT_API_URL")
+    with HTTPServer(("127.0.0.1", 0), Health) as theirs:
+        threading.Thread(target=theirs.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{theirs.server_port}/api"
+        with pytest.raises(ConfigError, match=f"answers at {url} that this `recsys up` has not started.*export PREFECT_API_URL={url}"):
+            machine.up(theirs.server_port, print)
+        theirs.shutdown()
 
 
 def test_what_is_started_from_a_script_heeds_interrupts() -> None:
