@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime, time, timedelta, timezone
+from functools import partial
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterExpectedStartTime
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 
 from flows import alerts
 from flows.alerts import Alert
+from flows.paging import every
 from recsys import published, windows
 from recsys.errors import RecsysError
 from recsys.store import Store
@@ -28,12 +30,27 @@ def missing(deployment: DeploymentResponse, store: Store, now: datetime, publish
     """The nights since the last one that was decided whose hour has come, oldest first.
 
     A night's hour is the first `published_by` (UTC) from when its run is due. Those count that were due since the deployment
-    was made.
+    was made; or before, where the record has nights of its schedule: then it is the server that was lost, and made again.
     """
     since, made = last_decided(store), deployment.created or now
-    after = made if since is None else max(made, since + DAY)
+    after = made if since is None else since + DAY if _ran_before(deployment, store, made) else max(made, since + DAY)
     due = _dates(deployment, max(after, now - WEEK), now)
     return sorted({windows.midnight(moment) for moment in due if _hour(moment, published_by) <= now})
+
+
+def _ran_before(deployment: DeploymentResponse, store: Store, made: datetime) -> bool:
+    """Whether the schedule was at work before the deployment was made: lately, two nights running were published on their own days.
+
+    One that is made by hand, as a trial, is no schedule's, nor are those of a backfill, which are all of one day.
+    """
+    lines = [(line.moment, datetime.fromisoformat(line.at)) for line in published.history(store) if line.action != "backfill"]
+    on_time = {night for night, at in lines if night == windows.midnight(at) and made - 2 * WEEK < at < made}
+    if not on_time:
+        return False
+    newest = max(on_time)
+    due = {windows.midnight(moment) for moment in _dates(deployment, newest - WEEK, newest + DAY)}
+    running = sorted(night for night in due if night <= newest)[-2:]
+    return len(running) == 2 and on_time.issuperset(running)
 
 
 def last(deployment: DeploymentResponse, now: datetime, published_by: str) -> datetime | None:
@@ -68,8 +85,8 @@ def run_of(client: SyncPrefectClient, deployment: DeploymentResponse, night: dat
     """The last run of a deployment that is for a night and was due by now, whoever asked for it."""
     since = FlowRunFilterExpectedStartTime(after_=night, before_=datetime.now(timezone.utc))
     due = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]), expected_start_time=since)
-    found = client.read_flow_runs(flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
-    return next((run for run in found if _is_for(run, night)), None)
+    newest_first = partial(client.read_flow_runs, flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC)
+    return next((run for run in every(newest_first) if _is_for(run, night)), None)
 
 
 def _is_for(run: FlowRun, night: datetime) -> bool:

@@ -7,8 +7,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 
 from flows import deployments
+from flows.paging import every
 
-PAGE = 100  # deployments that the server gives at a time
 WORKING_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
 
@@ -28,10 +28,8 @@ def settle(say: Callable[[str], None]) -> None:
 
 def _ours(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
     """The deployments whose runs work in this checkout; others may share the server."""
-    here, n = str(deployments.FILE.parents[1].resolve()), 0
-    while page := client.read_deployments(limit=PAGE, offset=n):
-        n += len(page)
-        for deployment in page:
-            places = [step.get(WORKING_DIRECTORY) or {} for step in deployment.pull_steps or []]
-            if any(place.get("directory") == here for place in places):
-                yield deployment
+    here = str(deployments.FILE.parents[1].resolve())
+    for deployment in every(client.read_deployments):
+        places = [step.get(WORKING_DIRECTORY) or {} for step in deployment.pull_steps or []]
+        if any(place.get("directory") == here for place in places):
+            yield deployment

@@ -5,6 +5,7 @@ A backfill, a backtest or a night that a person asked for may take days, and is 
 
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
@@ -13,6 +14,7 @@ from prefect.states import Cancelling
 
 from flows import alerts, deployments
 from flows.alerts import Alert
+from flows.paging import every
 from recsys import turn, windows
 from recsys.errors import RecsysError
 from recsys.store import Store
@@ -23,7 +25,7 @@ def overlong(client: SyncPrefectClient, now: datetime, longest: timedelta) -> li
     """Runs of the deployed flows that are at work for longer than that, by the server's account."""
     running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
     ours = FlowFilter(name=FlowFilterName(any_=deployments.flows()))
-    found = client.read_flow_runs(flow_filter=ours, flow_run_filter=running)
+    found = every(partial(client.read_flow_runs, flow_filter=ours, flow_run_filter=running))
     return [run for run in found if run.state is not None and now - run.state.timestamp > longest]
 
 

@@ -7,6 +7,7 @@ slot from whoever holds it where the lease of the vanished run has run out befor
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -24,6 +25,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventOrder, EventResourceFilter
 from prefect.settings import get_current_settings
 
+from flows.paging import every
 from recsys.errors import ConfigError
 
 AT_WORK = FlowRunFilterState(  # what holds a slot
@@ -53,7 +55,8 @@ def silent(
     at_work = FlowRunFilter(state=AT_WORK)
     if among:
         at_work.id = FlowRunFilterId(any_=list(among))
-    found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=list(flows))), flow_run_filter=at_work)
+    ours = FlowFilter(name=FlowFilterName(any_=list(flows)))
+    found = every(partial(client.read_flow_runs, flow_filter=ours, flow_run_filter=at_work))
     return [run for run in found if now - last_sign(client, run) > silence]
 
 
@@ -83,13 +86,13 @@ def mark(client: SyncPrefectClient, run: FlowRun, silence: timedelta) -> State:
 
 def free_slots(client: SyncPrefectClient, flows: Sequence[str]) -> list[str]:
     """Count the slots of these flows' deployments by who is at work. The names of those that were counted wrongly."""
-    wrong = []
-    for deployment in client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=list(flows)))):
+    wrong, ours = [], FlowFilter(name=FlowFilterName(any_=list(flows)))
+    for deployment in every(partial(client.read_deployments, flow_filter=ours)):
         limit = deployment.global_concurrency_limit
         if limit is None:
             continue
         at_work = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]), state=AT_WORK)
-        taken = len(client.read_flow_runs(flow_run_filter=at_work))
+        taken = len(list(every(partial(client.read_flow_runs, flow_run_filter=at_work))))
         if limit.active_slots != taken:
             client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=taken))
             wrong.append(deployment.name)

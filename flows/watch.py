@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import chain
 from typing import Annotated
 
@@ -32,6 +33,7 @@ from pydantic import Field
 
 from flows import alerts, channel, deployments, due, stuck, vanished
 from flows.alerts import Alert, Log
+from flows.paging import every
 from recsys import published, windows
 from recsys.errors import RecsysError, StoreError
 from recsys.lineage import lineage
@@ -39,7 +41,6 @@ from recsys.published import Promotion
 from recsys.store import Store
 
 RECENT = timedelta(days=2)  # runs that ended badly before were told, or are history
-PAGE = 200  # runs that the server gives at a time
 
 
 def run_name() -> str:
@@ -118,19 +119,15 @@ def ended_badly(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.FAILED, StateType.CRASHED])),
         end_time=FlowRunFilterEndTime(after_=now - RECENT), deployment_id=FlowRunFilterDeploymentId(is_null_=False),
     )  # fmt: skip
-    ours, found = FlowFilter(name=FlowFilterName(any_=deployments.flows())), list[FlowRun]()
-    while page := client.read_flow_runs(
-        flow_filter=ours, flow_run_filter=ended, sort=FlowRunSort.END_TIME_DESC, limit=PAGE, offset=len(found)
-    ):
-        found += page
-    return found
+    ours = FlowFilter(name=FlowFilterName(any_=deployments.flows()))
+    return list(every(partial(client.read_flow_runs, flow_filter=ours, flow_run_filter=ended, sort=FlowRunSort.END_TIME_DESC)))
 
 
 def scheduled(client: SyncPrefectClient, names: Iterable[str]) -> Iterator[DeploymentResponse]:
     """The deployments of `nightly` with these names, or whose schedule is on."""
     wanted = DeploymentFilter(name=DeploymentFilterName(any_=list(names))) if names else None
     nightly = FlowFilter(name=FlowFilterName(any_=["nightly"]))
-    for deployment in client.read_deployments(flow_filter=nightly, deployment_filter=wanted):
+    for deployment in every(partial(client.read_deployments, flow_filter=nightly, deployment_filter=wanted)):
         is_on = not deployment.paused and any(schedule.active for schedule in deployment.schedules)
         if names or is_on:
             yield deployment

@@ -1,6 +1,7 @@
 """Nights that are due and not published, by the schedules of their deployment. Times are given, and never waited for."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +11,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.states import Failed, Pending, Running
 
-from flows import due
+from flows import due, paging
 from recsys import published
 from recsys.store import Store
 from recsys.windows import label, midnight, parse_as_of
@@ -90,6 +91,46 @@ def test_a_new_deployment_has_missed_nothing(shop: Store) -> None:
 
 
 @pytest.mark.parametrize(
+    ("on_record", "nights"),
+    [
+        (["2026-02-27T04:20", "2026-02-28T04:20"], ["2026-03-01"]),
+        (["2026-02-26T04:20", "2026-02-27T04:20"], ["2026-02-28", "2026-03-01"]),
+        (["2026-02-28T04:20"], []),  # a trial by hand
+        (["2026-02-26T04:20", "2026-02-28T04:20"], []),  # two of them
+        (["2026-02-14T04:20", "2026-02-15T04:20"], []),  # a schedule that was given up
+    ],
+)
+def test_where_the_server_was_lost_and_made_again_its_nights_are_late_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_record: list[str], nights: list[str]
+) -> None:
+    """The server knows its deployment from 08:00 on, and the store has nights that the schedule made on their days."""
+    again, store = DAILY.model_copy(update={"created": parse_as_of("2026-03-01T08:00")}), Store(tmp_path)
+    for at in on_record:
+        recorded(store, at[:10], at, monkeypatch)
+    assert missing(again, store, "2026-03-01T08:10") == nights
+
+
+def test_nights_of_a_backfill_say_nothing_of_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, store = DAILY.model_copy(update={"created": parse_as_of("2026-03-01T08:00")}), Store(tmp_path)
+    for day in ("2026-02-26", "2026-02-27", "2026-02-28"):
+        recorded(store, day, "2026-02-28T16:00", monkeypatch)
+    assert missing(new, store, "2026-03-01T08:10") == []
+
+
+def recorded(store: Store, as_of: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night that was published at a moment."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return parse_as_of(at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "datetime", Clock)
+        night(store, as_of, None)
+
+
+@pytest.mark.parametrize(
     ("deployment", "now", "last"),
     [
         (DAILY, "2026-03-02T05:59", "2026-03-01T04:15"),
@@ -133,6 +174,18 @@ def test_a_run_of_another_night_says_nothing_of_tonight(client: SyncPrefectClien
     again = client.create_flow_run_from_deployment(deployed, parameters={"as_of": label(tonight)})
     found = due.run_of(client, deployment, tonight)
     assert found is not None and found.id == again.id
+
+
+def test_the_run_of_a_night_is_found_behind_any_number_of_others(
+    client: SyncPrefectClient, deployed: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where somebody has made many old nights since, by hand."""
+    monkeypatch.setattr(paging, "PAGE", 2)
+    ours = client.create_flow_run_from_deployment(deployed)
+    for _ in range(4):
+        client.create_flow_run_from_deployment(deployed, parameters={"as_of": "2026-03-01"})
+    found = due.run_of(client, client.read_deployment(deployed), midnight(datetime.now(timezone.utc)))
+    assert found is not None and found.id == ours.id
 
 
 def test_nights_that_are_late_are_told_together(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:

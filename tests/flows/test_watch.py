@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.events import emit_event
 from prefect.states import Cancelling, Failed, Pending, State
 
-from flows import deployments, vanished, watch
+from flows import deployments, paging, vanished, watch
 from recsys.errors import ConfigError, RecsysError
 from recsys.store import Store
 from recsys.windows import label, midnight, parse_as_of
@@ -187,7 +187,7 @@ def test_all_that_ended_badly_lately_is_found_newest_first(
     client: SyncPrefectClient, deployed: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many they are: the server gives some at a time."""
-    monkeypatch.setattr(watch, "PAGE", 2)
+    monkeypatch.setattr(paging, "PAGE", 2)
     ours = [at_work(client, deployed).id for _ in range(3)]
     for run in ours:
         client.set_flow_run_state(run, Failed(message="no"))
