@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -86,15 +87,26 @@ def test_the_runbook_lists_the_last_runs_and_not_those_that_are_planned() -> Non
         assert {"RUNNING", "PENDING"} <= states and "SCHEDULED" not in states
 
 
-def test_extras_that_are_asked_for_are_installed_with_the_pinned_rest() -> None:
+def test_extras_that_are_asked_for_are_installed_with_the_pinned_rest(tmp_path: Path) -> None:
+    """Also where all else is installed; and they come along from then on."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+
     def installs(*given: str) -> str:
         plain = {name: value for name, value in os.environ.items() if name != "EXTRAS"}
-        command = ["make", "-n", "-B", ".venv/installed", *given]
-        done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
-        return next(line for line in done.stdout.splitlines() if " install " in line)
+        command = ["make", "-n", ".venv/installed", *given]
+        done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True, check=True)
+        return next((line.partition("--constraint ")[2] for line in done.stdout.splitlines() if " install " in line), "nothing")
 
-    assert installs().endswith('--constraint constraints.txt --editable "."')
-    assert installs("EXTRAS=postgres,s3").endswith('--constraint constraints.txt --editable ".[postgres,s3]"')
+    assert installs() == 'constraints.txt --editable "."'
+    assert installs("EXTRAS=postgres,s3") == 'constraints.txt --editable ".[postgres,s3]"'
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "extra-s3").touch()
+    (tmp_path / ".venv" / "installed").touch()
+    assert installs() == installs("EXTRAS=s3") == "nothing"
+    assert installs("EXTRAS=postgres") == 'constraints.txt --editable ".[postgres,s3]"'
+    os.utime(tmp_path / ".venv" / "installed", (0, 0))  # as where a newer version was pulled
+    assert installs() == 'constraints.txt --editable ".[s3]"'
 
 
 def test_the_readme_has_what_is_tested_here() -> None:

@@ -80,8 +80,8 @@ def _place(store: Store, export: Export) -> Place:
         try:
             from recsys.publishing.postgres import Postgres  # an extra of its own
         except ImportError as error:
-            install = "pip install -c constraints.txt -e '.[postgres]'"
-            raise ConfigError(f"publishing.exports: postgres needs its driver ({error}). In the checkout: {install}.") from None
+            install = "make .venv/installed EXTRAS=postgres"
+            raise ConfigError(f"publishing.exports: postgres needs its driver ({error}). In the checkout: {install}") from None
         return Postgres.at(export.path or "", schema or "public", name)
     text = expand(export.path or "")
     if text.startswith("s3://") and export.format != "duckdb":

@@ -179,7 +179,7 @@ def test_places_come_from_the_environment(store: Store, tmp_path: Path, monkeypa
 def test_a_driver_that_is_not_there_is_named_with_the_way_to_the_pinned_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "recsys.publishing.postgres", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ConfigError, match=r"postgres needs its driver .*: pip install -c constraints.txt -e '\.\[postgres\]'"):
+    with pytest.raises(ConfigError, match=r"postgres needs its driver .*: make .venv/installed EXTRAS=postgres"):
         places(store, [Export(format="postgres", path="postgresql://db/shop")])
 
 
