@@ -18,13 +18,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 # training steps 3 to 4 times slower, small products 10 to 30 times. Those that sleep at once make a training step of short
 # sequences 1.5 times slower on a quiet machine, of narrow networks twice. So they spin for some microseconds, and then sleep.
 # Read when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
-# What is freed stays with the process, up to a gigabyte: tensors of a step are as large as those of the step before, and to get
-# their pages anew was half of the time of sampled losses and a sixth of that of recommending.
+# What is freed stays with the process: tensors of a step are as large as those of the step before, and to get their pages anew
+# was half of the time of sampled losses and a sixth of that of recommending. Not what is larger than 128 MiB: a hole that glibc
+# leaves is a bit too small for an aligned tensor of the same size, so that some of each size may lie idle.
 if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-    libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+    libc.mallopt(M_MMAP_THRESHOLD, 2**27)
     libc.mallopt(M_TRIM_THRESHOLD, 2**30)
 
 

@@ -70,7 +70,7 @@ def evaluate(
     inputs = {"sequences": sequences, **models}
     return store.ensure(
         "evaluation", as_of, config, inputs, build,
-        code="recsys.evaluation.evaluate", sources=sources, sql=[document.PAGE], rebuild=rebuild,
+        code=__name__, sources=sources, sql=[document.PAGE], rebuild=rebuild,
     )  # fmt: skip
 
 

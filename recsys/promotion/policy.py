@@ -74,7 +74,7 @@ def decide(
         draft.metrics = {"published": decision.published, "held": decision.held}
 
     config = {**promotion.versioned(), "alone": alone, "stays": stays}
-    return store.ensure("promotion", as_of, config, {"evaluation": evaluation}, build, code="recsys.promotion.policy", rebuild=rebuild)
+    return store.ensure("promotion", as_of, config, {"evaluation": evaluation}, build, code=__name__, rebuild=rebuild)
 
 
 def judge(

@@ -106,7 +106,7 @@ def keep_contracts(
 
     config = {**publishing.versioned(), "k": scoring.k, "exclude_seen": scoring.exclude_seen, "segment": scoring.segment, "source": source}
     inputs = {"scoring": lists, "sequences": sequences, **({"last": before} if before else {})}
-    return store.ensure("publishing", as_of, config, inputs, build, code="recsys.publishing.contracts", sql=RULES, rebuild=rebuild)
+    return store.ensure("publishing", as_of, config, inputs, build, code=__name__, sql=RULES, rebuild=rebuild)
 
 
 def check(lists: Lists, limits: Publishing, spill: Path) -> list[Check]:

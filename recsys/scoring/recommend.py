@@ -87,7 +87,7 @@ def recommend(
         draft.counts = dict(sorted(({"users": 0} | counts).items()))
 
     sources = None if model is None else saving.sources(model.path)
-    return store.ensure("scoring", as_of, config, inputs, build, code="recsys.scoring.recommend", sources=sources, rebuild=rebuild)
+    return store.ensure("scoring", as_of, config, inputs, build, code=__name__, sources=sources, rebuild=rebuild)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from recsys.arrays import Ints
 from recsys.config import Model, Training
 from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
@@ -27,11 +29,13 @@ from recsys.histories import Histories, Key
 from recsys.model import own_parts, saving
 from recsys.model.blocks import Blocks, build
 from recsys.model.device import device_of
+from recsys.model.network import Network
+from recsys.model.reader import Reader, Spans
 from recsys.model.vocabulary import Vocabulary
 from recsys.recipes import resolve
 from recsys.splits import learnt_from
 from recsys.store import Artifact, Draft, Store
-from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, active, hold_out, seed_of, trainable
+from recsys.training.buckets import INITIAL_WEIGHTS, ORDER_OF_USERS, Batches, Validation, active, hold_out, seed_of, trainable
 from recsys.training.epochs import CheckpointFile, Epochs
 from recsys.training.module import SequenceModule
 from recsys.training.parts import Parts
@@ -113,49 +117,76 @@ def _write(draft: Draft, task: _Task, progress: Callable[[float], None] | None) 
     network = build(task.model, vocabulary)
     if task.warm_from is not None:
         draft.counts |= warm_start(network, vocabulary, task.warm_from.path)
-    reader = network.reader(histories, dictionary, vocabulary)
-    starts, stops = histories.sequences(ends, task.key)
-    spans = active(reader.spans(starts, stops), task.training.min_user_events)
-    n_validation_users = 0 if task.epochs else task.training.n_validation_users
-    validation_users = task.parts.validation_users()
-    kept, validation = hold_out(spans, reader, histories.user_id, validation_users, n_validation_users, task.seed)
-    learning = reader.without_labels_of(validation.spans)
-    trained = trainable(kept, learning, network.objective, network.max_events, task.training)
-    device = torch.device(device_of(task.training.accelerator))
-    if device.type == "cuda" and learning.nbytes <= RESIDENT * torch.cuda.mem_get_info()[0]:
-        learning = learning.to(device)
-
-    def batches(epoch: int) -> Batches:
-        n_unread = network.objective.n_trained(network.max_events) - network.objective.n_places(network.max_events)
-        seed = seed_of(task.seed, ORDER_OF_USERS, epoch)
-        sizes = {"users_per_batch": task.training.users_per_batch, "events_per_batch": task.training.events_per_batch}
-        return Batches(learning, trained, **sizes, seed=seed, batching=network.batching, n_unread=n_unread, device=device)
+    material = _Material.of(task, network, network.reader(histories, dictionary, vocabulary), histories, ends)
+    draft.counts |= material.counts | {"items": vocabulary.n_items, "parameters": network.n_parameters}
 
     module = task.parts.one["module"].build(
-        network=network, reader=reader, batches=batches, validation=validation, optimisation=task.parts.optimisation(), seed=task.seed
+        network=network,
+        reader=material.reader,
+        batches=partial(_batches, material, task, network),
+        validation=material.validation,
+        optimisation=task.parts.optimisation(),
+        seed=task.seed,
     )
-    fitted = Epochs(draft.scratch / "last.ckpt", task.training.patience if len(validation) else None, progress)
+    fitted = Epochs(draft.scratch / "last.ckpt", task.training.patience if len(material.validation) else None, progress)
     trainer = _fit(module, fitted, task.parts, task.epochs or task.training.max_epochs, draft.scratch)
     if fitted.best_weights:
         network.load_state_dict(fitted.best_weights)
 
     saving.save(draft.path, network, task.model, vocabulary, task.key)
     pq.write_table(_table(fitted.rows), draft.path / "epochs.parquet", compression="zstd")
-    draft.counts |= {
-        "users": int((ends > histories.offsets[:-1]).sum()),
-        "trained_users": len(trained.user.unique()),
-        "trained_sequences": len(trained),
-        "validation_users": len(validation),
-        "events": int((stops - starts).sum()),
-        "events_of_unknown_items": reader.n_unknown(starts, stops),
-        "items": vocabulary.n_items,
-        "parameters": network.n_parameters,
-    }
     best = {"ndcg_at_10": None, **fitted.rows[fitted.best]}
     draft.metrics |= {"best_epoch": best.pop("epoch"), "n_epochs": len(fitted.rows), **best}
     draft.note(device=str(trainer.strategy.root_device), threads=torch.get_num_threads(), epoch_seconds=fitted.seconds)
     if progress is not None:
         progress(1.0)
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What is learnt from, and what says how good a network became."""
+
+    reader: Reader
+    learning: Reader  # knows no labels of the events that are held out; where training runs, if there is room
+    trained: Spans
+    validation: Validation
+    counts: dict[str, int]
+
+    @classmethod
+    def of(cls, task: _Task, network: Network, reader: Reader, histories: Histories, ends: Ints) -> "_Material":
+        training = task.training
+        starts, stops = histories.sequences(ends, task.key)
+        spans = active(reader.spans(starts, stops), training.min_user_events)
+        n_validation_users = 0 if task.epochs else training.n_validation_users
+        kept, validation = hold_out(spans, reader, histories.user_id, task.parts.validation_users(), n_validation_users, task.seed)
+        learning = reader.without_labels_of(validation.spans)
+        trained = trainable(kept, learning, network.objective, network.max_events, training)
+        counts = {
+            "users": int((ends > histories.offsets[:-1]).sum()),
+            "trained_users": len(trained.user.unique()),
+            "trained_sequences": len(trained),
+            "validation_users": len(validation),
+            "events": int((stops - starts).sum()),
+            "events_of_unknown_items": reader.n_unknown(starts, stops),
+        }
+        device = device_of(training.accelerator)
+        if device == "cuda" and learning.nbytes <= RESIDENT * torch.cuda.mem_get_info()[0]:
+            learning = learning.to(torch.device(device))
+        return cls(reader, learning, trained, validation, counts)
+
+
+def _batches(material: _Material, task: _Task, network: Network, epoch: int) -> Batches:
+    training = task.training
+    return Batches(
+        material.learning,
+        material.trained,
+        users_per_batch=training.users_per_batch,
+        events_per_batch=training.events_per_batch,
+        seed=seed_of(task.seed, ORDER_OF_USERS, epoch),
+        batching=network.batching,
+        n_unread=network.objective.n_trained(network.max_events) - network.objective.n_places(network.max_events),
+        device=torch.device(device_of(training.accelerator)),
+    )
 
 
 def _table(rows: list[dict[str, Any]]) -> pa.Table:
