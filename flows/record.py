@@ -59,4 +59,4 @@ def markdown(store: Store, policy: Promotion) -> str:
     values = [[number(night.values[name]) if name in night.values else "" for name in who] for night in made]
     rows = [[night.label, night.lists_of, *row] for night, row in zip(made, values, strict=True)]
     table = Table(["night", "lists of", *(NAMES[name] for name in who)], rows[::-1], n_labels=2)
-    return "\n\n".join((f"{metric} of the last {len(made)} nights, each on its own holdout.", drawing, table.markdown())) + "\n"
+    return "\n\n".join((f"{metric} of the newest nights, each on its own holdout.", drawing, table.markdown())) + "\n"
