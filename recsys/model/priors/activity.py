@@ -15,19 +15,22 @@ from recsys.model.vocabulary import Vocabulary
 from recsys.windows import HOUR, NEVER, duration
 
 WINDOWS = ("1h", "6h", "1d", "7d")
+WEEK = duration(WINDOWS[-1]) / timedelta(hours=1)
+PACE = 10.0  # the weights are few and every prediction speaks of them: they move so many times as far in a step as others do
 
 
 class Activity(Prior):
-    """Of each item the logs of its events in the last hour, 6 hours, day and 7 days before the moment, and of its age, weighed up.
+    """Of each item the logs of its events in the last hour, 6 hours, day and 7 days before the moment, of its events an hour of
+    life, and of its age, weighed up.
 
     The events are those of full hours before the moment (the table `item_activity`). `every` is how often lists are made: a
     night's lists have to last for a day, so that what is predicted for 10:30 is weighed by what was known at midnight, in
     training as when lists are made. An item without an event before the moment could not be on a list: it is −inf.
 
-    score = w · [log(1 + events), has events](by window) + a · log(1 + hours since its first event).
+    score = w · [log(1 + n) of each window, log(1 + n_7d / min(h, 168)), log(1 + h)], with n events and h hours since the first one.
     """
 
-    starts_as_given: ClassVar[tuple[str, ...]] = ("weight.weight",)
+    starts_as_given: ClassVar[tuple[str, ...]] = ("paced",)
 
     def __init__(self, *, every: str = "1d") -> None:
         super().__init__()
@@ -35,9 +38,14 @@ class Activity(Prior):
         self.every = duration(every) // timedelta(microseconds=1)
         if self.every % HOUR:
             raise ConfigError(f"Activity: every={every!r} has to be whole hours, as activity is counted by the hour.")
-        self.weight = nn.Linear(2 * len(WINDOWS) + 1, 1, bias=False)  # the same number for all items would say nothing
+        self.paced = nn.Parameter(torch.zeros(len(WINDOWS) + 2))
         with torch.no_grad():
-            self.weight.weight.zero_()[0, 0] = 1.0  # popular in the last hour, where training starts
+            self.paced[0] = 1 / PACE  # popular in the last hour, where training starts
+
+    @property
+    def weight(self) -> Tensor:
+        """w, (windows + 2,)."""
+        return self.paced * PACE
 
     def enter(self, dictionary: Dictionary, vocabulary: Vocabulary) -> None:
         if self._night is None or self._night.dictionary is not dictionary:  # a night is read piece by piece
@@ -51,11 +59,13 @@ class Activity(Prior):
             raise ValueError("Activity knows of no events yet: make a reader of the network, as network.reader(histories, dictionary, …).")
         device = moments.device
         row, item_index, events = (found.to(device) for found in self._night.before(moments.cpu()))
-        with torch.autocast(device.type, enabled=False):
-            said = self.weight(torch.cat([events.log1p(), (events > 0).float(), events.new_zeros(len(events), 1)], dim=1))[:, 0]
         first = self._night.first_event_at.to(device)
-        age = ((moments[:, None] - first) / HOUR).clamp(min=0).float().log1p()  # (T, V)
-        prior = (age * self.weight.weight[0, -1]).index_put((row, item_index), said, accumulate=True)
+        hours = ((moments[:, None] - first) / HOUR).clamp(min=0).float()  # (T, V)
+        with torch.autocast(device.type, enabled=False):
+            weight = self.weight
+            lived = hours[row, item_index].clamp(min=1, max=WEEK)
+            said = events.log1p() @ weight[: len(WINDOWS)] + (events[:, -1] / lived).log1p() * weight[-2]
+            prior = (hours.log1p() * weight[-1]).index_put((row, item_index), said, accumulate=True)
         return prior.masked_fill(first >= moments[:, None], -torch.inf)
 
 
