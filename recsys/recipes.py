@@ -66,6 +66,21 @@ def esasrec() -> Model:
     )
 
 
+def news() -> Model:
+    """eSASRec for what lives for hours: how much happened with an item lately speaks first, and ids refine it.
+
+    A prior learned on the activity of the items is the forecast of the day, as no vector of an article of tonight is trained yet. Ids
+    are compared by cosine without a temperature: they move a logit by 1 at most, and the forecast by no more. Negatives are the
+    targets of others in the batch, corrected for how often they are drawn: against items that nobody clicks any more a prior learns
+    only that they are old.
+    """
+    return _like(
+        esasrec(),
+        recipe="news",
+        heads=("NextItem(loss=SampledSoftmax(n_negatives=256, negatives=InBatch(), log_q=true), similarity=Cosine(), prior=Activity())",),
+    )
+
+
 def hstu() -> Model:
     """HSTU (Zhai et al. 2024, arXiv:2402.17152): pointwise attention that knows when the next event happens.
 

@@ -1,0 +1,145 @@
+"""What it takes to beat "most clicked lately" where items live for hours: ingredients of a model, one after another, on globo.
+
+    python -m benchmarks.news --data data --folder news                           every row, both nights
+    python -m benchmarks.news --data data --folder news --nights 2017-10-16       the night that choices are made on
+    python -m benchmarks.news --list                                              what the rows are
+
+Each night is one `recsys backtest --deployment globo`: the day before it is held out, models are trained on a fifth of everybody, and
+all are asked for the same users and articles. What was chosen was chosen on the test day 2017-10-15; 2017-10-16 is read once per row.
+A run that was stopped goes on with the same command and code: features, sequences, trainings and lists stay in `folder`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks import report
+from benchmarks.sides import machine
+from recsys.evaluation.backtest import fold_rows
+from recsys.store import Artifact, Store
+from recsys.windows import label
+
+RESULTS = Path(__file__).parent / "results"
+TITLE = "globo: what it takes to beat popular lately"
+NIGHTS = ("2017-10-16", "2017-10-17")
+REFERENCE = "lately_1h"
+SETTINGS = {
+    "evaluation.k": "[10]",
+    "evaluation.metrics": "[NDCG, HitRate]",
+    "training.max_epochs": 1,
+    "training.limit_train_batches": 0.2,
+    "training.min_item_events": 50,
+    "training.n_validation_users": 0,
+    "backtest.references": f"[{REFERENCE}]",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A contender: its text in `backtest.models`, and what it has that the one before it has not."""
+
+    text: str
+    adds: str
+
+
+ROWS = {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a folder with globo/")
+    parser.add_argument("--folder", type=Path, help="for the store")
+    parser.add_argument("--nights", nargs="+", default=list(NIGHTS), metavar="NIGHT")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--list", action="store_true", help="print the rows")
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(f"{name:12} {row.adds:60} {row.text}" for name, row in ROWS.items()))
+        return
+    if given.data is None or given.folder is None:
+        parser.error("name --data and --folder")
+    measured = [row for night in given.nights for row in rows_of(night, given.rows, given.folder, given.data, given.threads)]
+    print(section(measured))
+    if (set(given.nights), set(given.rows)) == (set(NIGHTS), set(ROWS)):  # what stands in the results is whole
+        RESULTS.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(measured), RESULTS / "news.parquet")
+        report.put(RESULTS.with_name("results.md"), TITLE, section(measured))
+
+
+def rows_of(night: str, names: list[str], folder: Path, data: Path, threads: int) -> list[dict[str, Any]]:
+    """What the backtest of a night measures, a row per contender. The backtest is a process of its own; threads change no version."""
+    models = [f"{name}={ROWS[name].text}" for name in names]
+    settings = {**SETTINGS, "training.threads": threads}
+    command = ["backtest", "--deployment", "globo", "--as-of", night, "--store", str(folder / "store")]
+    command += [word for model in models for word in ("--model", model)]
+    command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    places = {"RECSYS_DATA": str(data.resolve()), "OMP_NUM_THREADS": str(threads)}
+    subprocess.run([Path(sys.executable).with_name("recsys"), *command], check=True, env=os.environ | places)
+    store = Store(folder / "store")
+    about = {"night": night, "measured_on": f"{date.today()}", "threads": threads, **machine()}
+    return [{**about, **row} for row in told(store, newest(store, night, names))]
+
+
+def newest(store: Store, night: str, names: list[str]) -> Artifact:
+    """The last backtest of the night that compared these rows."""
+    found = [one for one in store.artifacts("backtest") if label(one.as_of) == night and one.manifest["config"]["models"] == names]
+    return max(found, key=lambda one: (one.path / "run.json").stat().st_mtime)
+
+
+def told(store: Store, backtest: Artifact) -> list[dict[str, Any]]:
+    """A row per contender: its metrics, how much it is ahead of the reference with the interval of that, and what it took."""
+    measured = pq.read_table(backtest.path / "metrics.parquet").to_pylist()
+    ahead = {row["model"]: row for row in measured if (row["slice"], row["metric"]) == ("all", "NDCG")}
+    return [
+        {
+            "row": fold["model"],
+            "n_users": fold["n_users"],
+            "ndcg_at_10": fold["NDCG@10"],
+            "hit_rate_at_10": fold["HitRate@10"],
+            **{name: ahead[fold["model"]][name] for name in ("difference", "low", "high")},
+            "training_seconds": fold["training_seconds"],
+        }
+        for fold in fold_rows(store, backtest)
+    ]
+
+
+def section(measured: list[dict[str, Any]]) -> str:
+    """The results as markdown: a row per contender, and for each night what it reaches and how far it is from the last hour's clicks."""
+    nights = list(dict.fromkeys(row["night"] for row in measured))
+    days = [f"{date.fromisoformat(night) - timedelta(days=1):%m-%d}" for night in nights]
+    found = {(row["row"], row["night"]): row for row in measured}
+    titles = [title for day in days for title in (f"{day}: NDCG@10", "against 1 h", "HR@10", "fit, s")]
+    lines = [f"| contender | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    for name in dict.fromkeys(row["row"] for row in measured):
+        cells = [cell for night in nights for cell in cells_of(found[name, night])]
+        lines.append(f"| {ROWS[name].adds} | {' | '.join(cells)} |")
+    about = measured[0]
+    users = ", ".join(f"{found[about['row'], night]['n_users']:,} on {day}" for night, day in zip(nights, days, strict=True))
+    opening = [
+        f"Test days {' and '.join(days)} of 2017, the nights after them; test users: {users}. A fifth of an epoch, seed 1. Choices were made on",
+        "10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference, paired by user.",
+        f"{about['cpu']}, {about['threads']} threads, shared with other work; {about['measured_on']}; commit {about['commit'][:10]};",
+        "`python -m benchmarks.news --data data --folder news`.",
+    ]
+    contenders = [f"* {row.adds}: `{row.text}`" for row in ROWS.values()]
+    return "\n".join([*opening, "", *lines, "", *contenders])
+
+
+def cells_of(row: dict[str, Any]) -> list[str]:
+    """NDCG@10, the difference, HR@10 and seconds of a contender on a night; a baseline takes none."""
+    difference = "" if row["difference"] is None else f"{row['difference']:+.4f} ({row['low']:+.4f} … {row['high']:+.4f})"
+    seconds = "" if row["training_seconds"] is None else f"{row['training_seconds']:.0f}"
+    return [f"{row['ndcg_at_10']:.4f}", difference, f"{row['hit_rate_at_10']:.4f}", seconds]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The rows of the portal's ablation: each is a contender of a night that can run; what is told of them; and a night of a small portal."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import news
+from benchmarks.news import ROWS, Row
+from flows import deployments
+from flows.contenders import contenders
+from recsys.config import Backtest
+from recsys.model.blocks import Blocks
+from recsys.recipes import resolve
+
+
+def test_every_row_is_a_contender_of_the_portals_backtest() -> None:
+    settings = [f"{name}={value}" for name, value in news.SETTINGS.items()]
+    parameters = deployments.override(deployments.deployed("globo", "backtest"), settings)
+    models = tuple(f"{name}={row.text}" for name, row in ROWS.items())
+    asked = Backtest(**{**parameters["backtest"], "models": models})
+    found = contenders(asked, deployments.unpublished(parameters))
+    assert [one.name for one in found] == list(ROWS) and news.REFERENCE in ROWS
+    assert all((one.night is None) == row.text.startswith("popular_lately") for one, row in zip(found, ROWS.values(), strict=True))
+    trained = [resolve(one.night.model) for one in found if one.night is not None]
+    for model in trained:
+        Blocks.of(model).check()
+    assert "news" in [model.recipe for model in trained] and len({json.dumps(model.model_dump()) for model in trained}) == len(trained)
+
+
+def found(row: str, night: str, **values: Any) -> dict[str, Any]:
+    about = {"cpu": "a CPU", "cores": 2, "threads": 1, "measured_on": "2026-01-02", "commit": "c" * 40}
+    costs = {"n_users": 1234, "hit_rate_at_10": 0.25, "training_seconds": 12.4}
+    return {"row": row, "night": night, "ndcg_at_10": 0.1, "difference": 0.02, "low": 0.01, "high": 0.03, **about, **costs, **values}
+
+
+def test_a_table_has_a_row_per_contender_and_all_nights_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "ROWS", {"lately_1h": Row('popular_lately(window="1h")', "the last hour"), "ours": Row("sasrec()", "+ ids")})
+    none = {"difference": None, "low": None, "high": None, "training_seconds": None}
+    nights = ("2017-10-16", "2017-10-17")
+    rows = [row for night in nights for row in (found("lately_1h", night, **none), found("ours", night, ndcg_at_10=0.2))]
+    text = news.section(rows).splitlines()
+    assert "test users: 1,234 on 10-15, 1,234 on 10-16." in text[0] and "commit cccccccccc;" in text[2]
+    table = [line for line in text if line.startswith("|")]
+    assert table[0] == "| contender | 10-15: NDCG@10 | against 1 h | HR@10 | fit, s | 10-16: NDCG@10 | against 1 h | HR@10 | fit, s |"
+    assert table[2] == "| the last hour | 0.1000 |  | 0.2500 |  | 0.1000 |  | 0.2500 |  |"
+    ours = "0.2000 | +0.0200 (+0.0100 … +0.0300) | 0.2500 | 12"
+    assert table[3] == f"| + ids | {ours} | {ours} |"
+    assert text[-1] == "* + ids: `sasrec()`"
+
+
+@pytest.fixture
+def portal(tmp_path: Path) -> Path:
+    """Ten days of clicks of a small portal in daily files: a few articles are new every day, and are clicked for a day."""
+    random, n_days, n_users, per_day = np.random.default_rng(3), 10, 60, 8
+    day = np.repeat(np.arange(n_days), n_users * 3)
+    item = day * per_day + random.integers(0, 2 * per_day, len(day))
+    at = (
+        np.datetime64("2017-10-07", "ms")
+        + day.astype("timedelta64[D]")
+        + random.integers(0, 86_400_000, len(day)).astype("timedelta64[ms]")
+    )
+    user = random.integers(0, n_users, len(day))
+    same = {name: np.full(len(day), "x") for name in ("environment", "device_group", "os", "country", "region", "referrer")}
+    clicks = pa.table({"user_id": user, "item_id": item, "clicked_at": at, "session_id": user * n_days + day, **same})
+    for number in range(n_days):
+        folder = tmp_path / "data" / "globo" / "events" / f"click_date={np.datetime64('2017-10-07') + number}"
+        folder.mkdir(parents=True)
+        pq.write_table(clicks.filter(pa.array(day == number)), folder / "clicks.parquet")
+    return tmp_path / "data"
+
+
+@pytest.mark.slow
+def test_a_night_of_a_small_portal(
+    portal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {news.REFERENCE: ROWS[news.REFERENCE], "small": Row("news(width=8, max_events=5)", "the recipe, small")}
+    monkeypatch.setattr(news, "ROWS", rows)
+    command = ["news", "--data", str(portal), "--folder", str(tmp_path / "runs"), "--nights", "2017-10-17", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", command)
+    news.main()
+    first = capsys.readouterr().out
+    assert "| the recipe, small | 0." in first and "test users: " in first
+    news.main()
+    assert capsys.readouterr().out == first, "what was measured is told again, with its seconds"
