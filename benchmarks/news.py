@@ -50,7 +50,19 @@ class Row:
     adds: str
 
 
-ROWS = {}
+UNIFORM = "SampledSoftmax(n_negatives=256)"
+IN_BATCH = "SampledSoftmax(n_negatives=256, negatives=InBatch(), log_q=true)"
+ROWS = {
+    REFERENCE: Row('popular_lately(window="1h")', "most clicked in the last hour"),
+    "lately_3h": Row('popular_lately(window="3h")', "most clicked in the last 3 hours"),
+    "lately_6h": Row('popular_lately(window="6h")', "most clicked in the last 6 hours"),
+    "ids": Row("sasrec()", "ids only"),
+    "blocks": Row("esasrec()", "LiGR's blocks, sampled softmax"),
+    "prior": Row(f"esasrec(heads=[NextItem(loss={UNIFORM}, prior=Activity())])", "+ a prior of recent activity"),
+    "in_batch": Row(f"esasrec(heads=[NextItem(loss={IN_BATCH}, prior=Activity())])", "+ negatives from the batch"),
+    "news": Row("news()", "+ ids by cosine: the recipe `news`"),
+    "context": Row('news(inputs=Inputs(features=["region", "device_group", "referrer"]))', "+ region, device and referrer of each click"),
+}
 
 
 def main() -> None:
@@ -125,8 +137,8 @@ def section(measured: list[dict[str, Any]]) -> str:
     about = measured[0]
     users = ", ".join(f"{found[about['row'], night]['n_users']:,} on {day}" for night, day in zip(nights, days, strict=True))
     opening = [
-        f"Test days {' and '.join(days)} of 2017, the nights after them; test users: {users}. A fifth of an epoch, seed 1. Choices were made on",
-        "10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference, paired by user.",
+        f"Test days {' and '.join(days)} of 2017, the nights after them; test users: {users}. A fifth of an epoch,",
+        "seed 1. Choices were made on 10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference, paired by user.",
         f"{about['cpu']}, {about['threads']} threads, shared with other work; {about['measured_on']}; commit {about['commit'][:10]};",
         "`python -m benchmarks.news --data data --folder news`.",
     ]
