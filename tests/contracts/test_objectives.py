@@ -12,7 +12,7 @@ from recsys.model import contracts, network_contracts
 from recsys.model.bucket import Bucket
 from recsys.model.network import Network
 from recsys.model.objectives import Objective, Plan
-from recsys.model.objectives.actions import AllAction, DenseAllAction, Scheduled
+from recsys.model.objectives.actions import AllAction, DenseAllAction
 from recsys.model.objectives.causal import CausalLM
 from recsys.model.objectives.masked import MaskedLM, NextAction
 from recsys.model.objectives.permutation import PermutationLM
@@ -26,7 +26,6 @@ SETTINGS = {
     "PermutationLM": ["probability=0.5, max_span=3"],
     "AllAction": ['window="3h"'],
     "DenseAllAction": ['window="3h"'],
-    "Scheduled": ['every="3h"'],
 }
 CASES = [f"{name}({settings})" for name in MEMBERS for settings in SETTINGS.get(name, [""])]
 HOUR = 3_600_000_000
@@ -196,17 +195,6 @@ def test_dense_all_action_draws_from_the_window_after_each_event() -> None:
     assert drawn == {(0, 0, 6), (0, 0, 7), (0, 1, 7), (0, 2, 8)}, "the last one has nothing in its window but has a next event"
 
 
-def test_scheduled_predicts_from_what_was_known_when_the_lists_were_made() -> None:
-    bucket = a_bucket([5, 6, 7, 8], hours=[[0, 1, 25, 26]], weights=[[1, 1, 1, 1]])
-    assert predictions(Scheduled(every="1h").plan(bucket)) == [(0, 0, 6), (0, 1, 7), (0, 2, 8)], "of every hour, as the next event"
-    plans = [Scheduled(every="1d").plan(bucket) for _ in range(300)]
-    drawn = {prediction for plan in plans for prediction in predictions(plan)}
-    assert drawn == {(0, 0, 6), (0, 1, 7), (0, 1, 8), (0, 2, 8)}, "event 8 knows of 7 only if lists are made in the hour between them"
-    at = torch.cat([plan.at for plan in plans])
-    happened = torch.cat([bucket.event_at[0][[[5, 6, 7, 8].index(item) for item in plan.target.tolist()]] for plan in plans])
-    assert ((at <= happened) & (at > happened - 24 * HOUR) & (at % HOUR == 0)).all(), "the moment is that of the lists"
-
-
 @pytest.mark.parametrize("probability", [0.001, 0.2, 0.999])
 def test_of_each_sequence_something_is_hidden_and_something_seen(probability: float) -> None:
     histories = [list(range(n)) for n in (1, 2, 3, 9, 40)] * 20
@@ -306,7 +294,6 @@ def test_permutation_chooses_spans() -> None:
         ("PermutationLM(max_span=0)", "max_span=0"),
         ("PermutationLM(probability=1.0)", "probability=1.0"),
         ('AllAction(window="soon")', "'soon' is no duration"),
-        ('Scheduled(every="90m")', "every='90m' has to be whole hours"),
         ("ReplacedTokenDetection(weight=0.0)", "weight=0.0"),
     ],
 )

@@ -5,12 +5,11 @@ from datetime import timedelta
 import torch
 from torch import Tensor
 
-from recsys.errors import ConfigError
 from recsys.model.bucket import Bucket
 from recsys.model.objectives import Plan
 from recsys.model.objectives.causal import CausalLM
 from recsys.model.objectives.masked import NextAction, newest_target
-from recsys.windows import HOUR, duration
+from recsys.windows import duration
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -60,32 +59,6 @@ class DenseAllAction(CausalLM):
         target = place[row, col]
         found = bucket.item_index[row, target], bucket.weight[row, target], bucket.times_of(row, target)
         return Plan(bucket.without_last(), row, col, *found)
-
-
-class Scheduled(CausalLM):
-    """Every target is predicted from the events before the moment when the lists were made that it could have been on.
-
-    Lists are made at every full `every`, by a clock that is set to another hour in each batch: a night's lists, read until the
-    next, know of no event of their day, in training neither. A target before which nothing was known is not predicted. What a
-    prior says is of that moment too.
-    """
-
-    reads_times = True
-
-    def __init__(self, *, every: str = "1d") -> None:
-        super().__init__()
-        self.every = duration(every) // timedelta(microseconds=1)
-        if self.every % HOUR:
-            raise ConfigError(f"Scheduled: every={every!r} has to be whole hours.")
-
-    def plan(self, bucket: Bucket, generator: torch.Generator | None = None) -> Plan:
-        at = _times(bucket)
-        hour = torch.randint(self.every // HOUR, (), generator=generator, device=at.device) * HOUR
-        made = (at - hour).div(self.every, rounding_mode="floor") * self.every + hour
-        newest = torch.searchsorted(at, made) - 1
-        row, place = torch.nonzero((bucket.weight > 0) & (newest >= 0), as_tuple=True)
-        found = bucket.item_index[row, place], bucket.weight[row, place], made[row, place]
-        return Plan(bucket.without_last(), row, newest[row, place], *found)
 
 
 def _times(bucket: Bucket) -> Tensor:
