@@ -138,7 +138,8 @@ def section(measured: list[dict[str, Any]]) -> str:
     users = ", ".join(f"{found[about['row'], night]['n_users']:,} on {day}" for night, day in zip(nights, days, strict=True))
     opening = [
         f"Test days {' and '.join(days)} of 2017, the nights after them; test users: {users}. A fifth of an epoch,",
-        "seed 1. Choices were made on 10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference, paired by user.",
+        "seed 1. Choices were made on 10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference,",
+        "paired by user.",
         f"{about['cpu']}, {about['threads']} threads, shared with other work; {about['measured_on']}; commit {about['commit'][:10]};",
         "`python -m benchmarks.news --data data --folder news`.",
     ]
