@@ -97,8 +97,15 @@ def table_rows(row: Row, measured: list[dict[str, Any]]) -> list[str]:
         shape = json.loads(by_side[pair[0]][0]["settings"])
         sizes = f"{shape['width']}, {shape['max_events']}, {shape['users_per_batch']}"
         ratio = quotient(*(median(by_side[label], row.of) for label in pair))
-        lines.append(f"| {row.title} | {sizes} | {' | '.join(cells)} | {ratio} | {reach} | {memory} |")
+        lines.append(f"| {row.title}{steps(by_side[pair[0]])} | {sizes} | {' | '.join(cells)} | {ratio} | {reach} | {memory} |")
     return lines
+
+
+def steps(measured: list[dict[str, Any]]) -> str:
+    """How many of an epoch's steps a repeat has measured, where it was not the whole epoch."""
+    facts = json.loads(measured[0]["facts"])
+    some = facts.get("measured_steps", 0) < facts.get("steps", 0) - 1  # the first warms up
+    return f", by {facts['measured_steps']} of {facts['steps']} steps" if some else ""
 
 
 def quotient(first: float | None, second: float | None = None) -> str:
@@ -131,10 +138,15 @@ def surroundings(measured: list[dict[str, Any]]) -> list[str]:
     ]
     tables = sorted({f"* {m['row']}: {m['input']}" for m in measured})
     commands = [
-        f"* {run_at:%Y-%m-%d %H:%M} UTC, commit {(commit or '?')[:10]}, load before it {load:.1f}: `{command}`"
+        f"* {run_at:%Y-%m-%d %H:%M} UTC, commit {short(commit)}, load before it {load:.1f}: `{command}`"
         for run_at, commit, command, load in runs(measured)
     ]
     return [f"Measured on {'; '.join(sorted(machines))}.", "", *commands, "", *packages, "", *tables]
+
+
+def short(commit: str | None) -> str:
+    """Ten digits of it, with what is said behind it."""
+    return f"{commit[:10]}{commit[40:]}" if commit else "?"
 
 
 def runs(measured: list[dict[str, Any]]) -> list[tuple[Any, ...]]:

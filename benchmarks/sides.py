@@ -16,6 +16,7 @@ from recsys.provenance import surroundings
 
 ROOT = Path(__file__).parents[1]
 PEER = Path(__file__).parent / "peers" / "rectools"
+SET_BY_RECSYS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # for its own processes: each side has the settings that it comes with
 MODULES = {"ours": "benchmarks.ours", "RecTools": "benchmarks.peers.rectools.run"}
 
 
@@ -34,7 +35,8 @@ def measured(side: str, task: Task) -> dict[str, Any]:
     """What a process of that side says of the task: seconds, peak_gib, versions, and what else the work counts."""
     command = [str(python(side)), "-m", MODULES[side], *task.arguments()]
     threads = str(task.threads)
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
+    inherited = {name: value for name, value in os.environ.items() if name not in SET_BY_RECSYS}
+    environment = inherited | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise Failed(" ".join(command), done.stderr[-3000:])
@@ -61,12 +63,19 @@ def python(side: str) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, cores, memory and commit."""
+    """CPU model, cores, memory and commit, with a word behind it where files have changed since."""
     model = platform.processor() or platform.machine()
     if (cpus := Path("/proc/cpuinfo")).exists():
         model = next((line.split(":", 1)[1].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")), model)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "commit": surroundings()["commit"]}
+    code = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.py", "*.sql"], cwd=ROOT, stderr=subprocess.DEVNULL).returncode
+    commit = surroundings()["commit"]
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "commit": f"{commit} and changes" if commit and code else commit,
+    }
 
 
 def ndcg_at_10(lists: Path, last: Path) -> float:

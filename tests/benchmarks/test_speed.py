@@ -1,6 +1,7 @@
 """The harness on a tiny table, with our side only; what it computes, by hand. No timing is judged."""
 
 import json
+import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import ours, parity, report, speed
+from benchmarks import ours, parity, report, sides, speed
 from benchmarks.inputs import write
 from benchmarks.measuring import Task, epoch_facts
 from benchmarks.products import flops
@@ -141,3 +142,21 @@ def test_what_people_wrote_below_a_section_stays(tmp_path: Path) -> None:
     assert document.read_text() == (
         "# Measured\n\n## First\n\nnew\n\n### Why\n\nBecause.\n\n### And so\n\nEnd.\n\n## Second\n\nnewer\n\n### Why\n\nHence.\n"
     )
+
+
+def test_a_part_of_an_epoch_is_called_one() -> None:
+    told = [
+        report.steps([{"facts": json.dumps(facts)}])
+        for facts in ({"measured_steps": 11, "steps": 48}, {"measured_steps": 23, "steps": 24}, {})
+    ]
+    assert told == [", by 11 of 48 steps", "", ""]
+
+
+def test_a_side_has_the_threads_settings_that_it_comes_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not ours, which `import recsys` put into the environment of this process."""
+    assert {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} <= os.environ.keys()
+    peer = tmp_path / "python"
+    peer.write_text('#!/bin/sh\necho {\\"set\\": \\"$OMP_WAIT_POLICY$GOMP_SPINCOUNT\\", \\"threads\\": $OMP_NUM_THREADS}\n')
+    peer.chmod(0o755)
+    monkeypatch.setenv("RECTOOLS_PYTHON", str(peer))
+    assert sides.measured("RecTools", Task("train", tmp_path / "events.parquet", threads=3)) == {"set": "", "threads": 3}

@@ -1,5 +1,6 @@
 """What the losses are to each other, and the mistakes of other libraries that they do not make."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from recsys.errors import ConfigError
 from recsys.model.catalogue import Catalogue
-from recsys.model.losses import Loss
+from recsys.model.losses import Loss, softmax
 from recsys.model.losses.bce import BCE, GBCE
 from recsys.model.losses.pairwise import BPRMax
 from recsys.model.losses.sampled import Sampled
@@ -92,6 +93,25 @@ def test_products_are_made_in_bfloat16_where_that_is_faster(monkeypatch: pytest.
     assert built("CrossEntropy()")._dtype(large) == torch.float32  # type: ignore[operator]
     with pytest.raises(ConfigError, match='products=\'half\' has to be "auto", "float32" or "bfloat16"'):
         CrossEntropy(products="half")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("products", ["float32", "bfloat16"])
+def test_tiles_and_threads_change_no_loss(products: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large enough for torch to use all threads: losses within 1e-5, and gradients as near as sums in another order are."""
+    n_items, catalogue = 3000, Catalogue(torch.randn(3000, 64) / 8)
+    given = torch.randn(1000, 64), torch.randint(n_items, (1000,)), catalogue, torch.rand(1000)
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads, n_rows in itertools.product((1, 2, 4), (1, 7, 128, 1000)):
+            torch.set_num_threads(n_threads)
+            monkeypatch.setattr(softmax, "_tile_rows", lambda device, n_items, n=n_rows: n)
+            found.append(value_and_grads(f'CrossEntropy(products="{products}")', *given))
+    finally:
+        torch.set_num_threads(before)
+    for value, *grads in found[1:]:
+        torch.testing.assert_close(value, found[0][0], rtol=0, atol=1e-5)
+        for mine, expected in zip(grads, found[0][1:], strict=True):
+            assert (mine - expected).norm() <= (1e-5 if products == "float32" else 2e-3) * expected.norm()
 
 
 # To each other
