@@ -45,7 +45,7 @@ def test_a_table_has_a_row_per_contender_and_all_nights_beside_each_other(monkey
     nights = ("2017-10-16", "2017-10-17")
     rows = [row for night in nights for row in (found("lately_1h", night, **none), found("ours", night, ndcg_at_10=0.2))]
     text = news.section(rows).splitlines()
-    assert "test users: 1,234 on 10-15, 1,234 on 10-16." in text[0] and "commit cccccccccc;" in text[2]
+    assert "test users: 1,234 on 10-15, 1,234 on 10-16." in text[0] and "commit cccccccccc;" in text[3]
     table = [line for line in text if line.startswith("|")]
     assert table[0] == "| contender | 10-15: NDCG@10 | against 1 h | HR@10 | fit, s | 10-16: NDCG@10 | against 1 h | HR@10 | fit, s |"
     assert table[2] == "| the last hour | 0.1000 |  | 0.2500 |  | 0.1000 |  | 0.2500 |  |"
@@ -79,7 +79,8 @@ def portal(tmp_path: Path) -> Path:
 def test_a_night_of_a_small_portal(
     portal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = {news.REFERENCE: ROWS[news.REFERENCE], "small": Row("news(width=8, max_events=5)", "the recipe, small")}
+    small = "news(width=8, max_events=5, min_item_events=1, limit_train_batches=1.0)"
+    rows = {news.REFERENCE: ROWS[news.REFERENCE], "small": Row(small, "the recipe, small")}
     monkeypatch.setattr(news, "ROWS", rows)
     command = ["news", "--data", str(portal), "--folder", str(tmp_path / "runs"), "--nights", "2017-10-17", "--threads", "1"]
     monkeypatch.setattr(sys, "argv", command)
