@@ -33,25 +33,36 @@ def test_every_row_is_a_contender_of_the_portals_backtest() -> None:
     assert "news" in [model.recipe for model in trained] and len({json.dumps(model.model_dump()) for model in trained}) == len(trained)
 
 
-def found(row: str, night: str, **values: Any) -> dict[str, Any]:
+def found(row: str, day: str, **values: Any) -> dict[str, Any]:
     about = {"cpu": "a CPU", "cores": 2, "threads": 1, "measured_on": "2026-01-02", "commit": "c" * 40}
     costs = {"n_users": 1234, "hit_rate_at_10": 0.25, "training_seconds": 12.4}
-    return {"row": row, "night": night, "ndcg_at_10": 0.1, "difference": 0.02, "low": 0.01, "high": 0.03, **about, **costs, **values}
+    return {"row": row, "day": day, "ndcg_at_10": 0.1, "difference": 0.02, "low": 0.01, "high": 0.03, **about, **costs, **values}
 
 
 def test_a_table_has_a_row_per_contender_and_all_nights_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(news, "ROWS", {"lately_1h": Row('popular_lately(window="1h")', "the last hour"), "ours": Row("sasrec()", "+ ids")})
     none = {"difference": None, "low": None, "high": None, "training_seconds": None}
-    nights = ("2017-10-16", "2017-10-17")
-    rows = [row for night in nights for row in (found("lately_1h", night, **none), found("ours", night, ndcg_at_10=0.2))]
+    days = ("2017-10-15", "2017-10-16")
+    rows = [row for day in days for row in (found("lately_1h", day, **none), found("ours", day, ndcg_at_10=0.2))]
     text = news.section(rows).splitlines()
-    assert "test users: 1,234 on 10-15, 1,234 on 10-16." in text[0] and "commit cccccccccc;" in text[3]
+    assert "Test users: 1,234 on 2017-10-15, 1,234 on 2017-10-16." in text[0] and "commit cccccccccc;" in text[2]
     table = [line for line in text if line.startswith("|")]
     assert table[0] == "| contender | 10-15: NDCG@10 | against 1 h | HR@10 | fit, s | 10-16: NDCG@10 | against 1 h | HR@10 | fit, s |"
     assert table[2] == "| the last hour | 0.1000 |  | 0.2500 |  | 0.1000 |  | 0.2500 |  |"
     ours = "0.2000 | +0.0200 (+0.0100 … +0.0300) | 0.2500 | 12"
     assert table[3] == f"| + ids | {ours} | {ours} |"
     assert text[-1] == "* + ids: `sasrec()`"
+
+
+def test_a_week_has_a_row_per_day_and_means() -> None:
+    none = {"difference": None, "low": None, "high": None, "training_seconds": None}
+    days = {"2017-10-15": (0.1, 0.2), "2017-10-16": (0.3, 0.1)}
+    rows = [
+        row for day, (a, b) in days.items() for row in (found("lately_1h", day, ndcg_at_10=a, **none), found("news", day, ndcg_at_10=b))
+    ]
+    text = news.week_of(rows).splitlines()
+    assert text[2] == "| 2017-10-15 | 0.1000, 0.2500 | 0.2000, 0.2500 | +0.0200 (+0.0100 … +0.0300) |"
+    assert text[4] == "| mean | 0.2000, 0.2500 | 0.1500, 0.2500 | -0.0500 |"
 
 
 @pytest.fixture
@@ -86,6 +97,6 @@ def test_a_night_of_a_small_portal(
     monkeypatch.setattr(sys, "argv", command)
     news.main()
     first = capsys.readouterr().out
-    assert "| the recipe, small | 0." in first and "test users: " in first
+    assert "| the recipe, small | 0." in first and "on 2017-10-16" in first
     news.main()
     assert capsys.readouterr().out == first, "what was measured is told again, with its seconds"
