@@ -1,6 +1,6 @@
 """What it takes to beat "most clicked lately" where items live for hours: ingredients of a model, one after another, on globo.
 
-    python -m benchmarks.news --data data --folder news                           every row, both nights
+    python -m benchmarks.news --data data --folder news                           every row, both nights; the recipe on a week
     python -m benchmarks.news --data data --folder news --nights 2017-10-16       the night that choices are made on
     python -m benchmarks.news --list                                              what the rows are
 
@@ -11,10 +11,11 @@ A run that was stopped goes on with the same command and code: features, sequenc
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from recsys.windows import label
 RESULTS = Path(__file__).parent / "results"
 TITLE = "globo: what it takes to beat popular lately"
 NIGHTS = ("2017-10-16", "2017-10-17")
+WEEK = 7  # days, the recipe alone
 REFERENCE = "lately_1h"
 SETTINGS = {
     "evaluation.k": "[10]",
@@ -79,45 +81,50 @@ def main() -> None:
         return
     if given.data is None or given.folder is None:
         parser.error("name --data and --folder")
-    measured = [row for night in given.nights for row in rows_of(night, given.rows, given.folder, given.data, given.threads)]
+    where = (given.folder, given.data, given.threads)
+    measured = [row for night in given.nights for row in days_of(night, 1, given.rows, *where)]
     print(section(measured))
     if (set(given.nights), set(given.rows)) == (set(NIGHTS), set(ROWS)):  # what stands in the results is whole
+        week = days_of(NIGHTS[-1], WEEK, [REFERENCE, "news"], *where)
         RESULTS.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(measured), RESULTS / "news.parquet")
-        report.put(RESULTS.with_name("results.md"), TITLE, section(measured))
+        pq.write_table(pa.Table.from_pylist([*measured, *week]), RESULTS / "news.parquet")
+        report.put(RESULTS.with_name("results.md"), TITLE, f"{section(measured)}\n\n{week_of(week)}")
 
 
-def rows_of(night: str, names: list[str], folder: Path, data: Path, threads: int) -> list[dict[str, Any]]:
-    """What the backtest of a night measures, a row per contender. The backtest is a process of its own; threads change no version."""
+def days_of(night: str, n_days: int, names: list[str], folder: Path, data: Path, threads: int) -> list[dict[str, Any]]:
+    """What the backtest of the days before a night measures, a row per day and contender. It runs as a process of its own."""
     models = [f"{name}={ROWS[name].text}" for name in names]
-    settings = {**SETTINGS, "training.threads": threads}
+    settings = {**SETTINGS, "training.threads": threads, "backtest.n_folds": n_days}
     command = ["backtest", "--deployment", "globo", "--as-of", night, "--store", str(folder / "store")]
     command += [word for model in models for word in ("--model", model)]
     command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     places = {"RECSYS_DATA": str(data.resolve()), "OMP_NUM_THREADS": str(threads)}
     subprocess.run([Path(sys.executable).with_name("recsys"), *command], check=True, env=os.environ | places)
     store = Store(folder / "store")
-    about = {"night": night, "measured_on": f"{date.today()}", "threads": threads, **machine()}
-    return [{**about, **row} for row in told(store, newest(store, night, names))]
+    about = {"measured_on": f"{date.today()}", "threads": threads, **machine()}
+    return [{**about, **row} for row in told(store, newest(store, night, n_days, names))]
 
 
-def newest(store: Store, night: str, names: list[str]) -> Artifact:
-    """The last backtest of the night that compared these rows."""
-    found = [one for one in store.artifacts("backtest") if label(one.as_of) == night and one.manifest["config"]["models"] == names]
+def newest(store: Store, night: str, n_days: int, names: list[str]) -> Artifact:
+    """The last backtest that compared these contenders on so many days."""
+    asked = (night, n_days, names)
+    there = {one: one.manifest["config"] for one in store.artifacts("backtest")}
+    found = [one for one, config in there.items() if (label(one.as_of), len(config["folds"]), config["models"]) == asked]
     return max(found, key=lambda one: (one.path / "run.json").stat().st_mtime)
 
 
 def told(store: Store, backtest: Artifact) -> list[dict[str, Any]]:
-    """A row per contender: its metrics, how much it is ahead of the reference with the interval of that, and what it took."""
+    """A row per day and contender: its metrics, how much it is ahead of the reference with the interval of that, and what it took."""
     measured = pq.read_table(backtest.path / "metrics.parquet").to_pylist()
-    ahead = {row["model"]: row for row in measured if (row["slice"], row["metric"]) == ("all", "NDCG")}
+    ahead = {(row["fold"], row["model"]): row for row in measured if (row["slice"], row["metric"]) == ("all", "NDCG")}
     return [
         {
+            "day": fold["fold"],
             "row": fold["model"],
             "n_users": fold["n_users"],
             "ndcg_at_10": fold["NDCG@10"],
             "hit_rate_at_10": fold["HitRate@10"],
-            **{name: ahead[fold["model"]][name] for name in ("difference", "low", "high")},
+            **{name: ahead[fold["fold"], fold["model"]][name] for name in ("difference", "low", "high")},
             "training_seconds": fold["training_seconds"],
         }
         for fold in fold_rows(store, backtest)
@@ -125,21 +132,19 @@ def told(store: Store, backtest: Artifact) -> list[dict[str, Any]]:
 
 
 def section(measured: list[dict[str, Any]]) -> str:
-    """The results as markdown: a row per contender, and for each night what it reaches and how far it is from the last hour's clicks."""
-    nights = list(dict.fromkeys(row["night"] for row in measured))
-    days = [f"{date.fromisoformat(night) - timedelta(days=1):%m-%d}" for night in nights]
-    found = {(row["row"], row["night"]): row for row in measured}
-    titles = [title for day in days for title in (f"{day}: NDCG@10", "against 1 h", "HR@10", "fit, s")]
+    """The results as markdown: a row per contender, and for each day what it reaches and how far it is from the last hour's clicks."""
+    found = {(row["row"], row["day"]): row for row in measured}
+    days = list(dict.fromkeys(row["day"] for row in measured))
+    titles = [title for day in days for title in (f"{day[5:]}: NDCG@10", "against 1 h", "HR@10", "fit, s")]
     lines = [f"| contender | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for name in dict.fromkeys(row["row"] for row in measured):
-        cells = [cell for night in nights for cell in cells_of(found[name, night])]
+        cells = [cell for day in days for cell in cells_of(found[name, day])]
         lines.append(f"| {ROWS[name].adds} | {' | '.join(cells)} |")
     about = measured[0]
-    users = ", ".join(f"{found[about['row'], night]['n_users']:,} on {day}" for night, day in zip(nights, days, strict=True))
+    users = ", ".join(f"{found[about['row'], day]['n_users']:,} on {day}" for day in days)
     opening = [
-        f"Test days {' and '.join(days)} of 2017, the nights after them; test users: {users}. A fifth of an epoch,",
-        "seed 1. Choices were made on 10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference,",
-        "paired by user.",
+        f"Test users: {users}. A fifth of an epoch, seed 1. What was chosen was chosen on 10-15, and 10-16 was read once",
+        "per row. In brackets, the 95 % interval of the difference, paired by user.",
         f"{about['cpu']}, {about['threads']} threads, shared with other work; {about['measured_on']}; commit {about['commit'][:10]};",
         "`python -m benchmarks.news --data data --folder news`.",
     ]
@@ -147,8 +152,23 @@ def section(measured: list[dict[str, Any]]) -> str:
     return "\n".join([*opening, "", *lines, "", *contenders])
 
 
+def week_of(measured: list[dict[str, Any]]) -> str:
+    """The recipe beside the last hour's clicks on each day, and on the mean of days."""
+    found = {(row["row"], row["day"]): row for row in measured}
+    lines = ["| test day | last hour: NDCG@10, HR@10 | `news`: NDCG@10, HR@10 | NDCG@10 against 1 h |", "|---|---|---|---|"]
+    for day in dict.fromkeys(row["day"] for row in measured):
+        pairs = [f"{row['ndcg_at_10']:.4f}, {row['hit_rate_at_10']:.4f}" for row in (found[REFERENCE, day], found["news", day])]
+        lines.append(f"| {day} | {' | '.join(pairs)} | {cells_of(found['news', day])[1]} |")
+    means = {
+        name: [statistics.fmean(row[of] for row in measured if row["row"] == name) for of in ("ndcg_at_10", "hit_rate_at_10")]
+        for name in (REFERENCE, "news")
+    }
+    pairs = [f"{ndcg:.4f}, {hit_rate:.4f}" for ndcg, hit_rate in means.values()]
+    return "\n".join([*lines, f"| mean | {' | '.join(pairs)} | {means['news'][0] - means[REFERENCE][0]:+.4f} |"])
+
+
 def cells_of(row: dict[str, Any]) -> list[str]:
-    """NDCG@10, the difference, HR@10 and seconds of a contender on a night; a baseline takes none."""
+    """NDCG@10, the difference, HR@10 and seconds of a contender on a day; a baseline takes none."""
     difference = "" if row["difference"] is None else f"{row['difference']:+.4f} ({row['low']:+.4f} … {row['high']:+.4f})"
     seconds = "" if row["training_seconds"] is None else f"{row['training_seconds']:.0f}"
     return [f"{row['ndcg_at_10']:.4f}", difference, f"{row['hit_rate_at_10']:.4f}", seconds]
