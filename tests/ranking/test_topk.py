@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from recsys.errors import RecsysError
 from recsys.model.catalogue import Catalogue
@@ -77,6 +78,42 @@ def test_equals_a_full_sort_ties_included(problem, tile_items, tile_scores):
     expected_scores, expected_index = full_sort(hidden, catalogue, k, excluded, eligible)
     assert torch.equal(index, expected_index)
     assert torch.equal(scores, expected_scores)
+
+
+class Made(TorchDispatchMode):
+    """Counts the operations of torch and the numbers of the largest tensor that one of them made."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.largest = 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.calls += 1
+        self.largest = max(
+            [self.largest, *(x.numel() for x in (made if isinstance(made, tuple | list) else [made]) if isinstance(x, torch.Tensor))]
+        )
+        return made
+
+
+def test_a_tile_of_scores_is_the_largest_thing(monkeypatch):
+    """Of 400 users and 3,000 items, that is 1.2 million pairs, 10 users and 128 items at a time."""
+    monkeypatch.setitem(topk.TILE_ITEMS, "cpu", 128)
+    monkeypatch.setitem(topk.TILE_SCORES, "cpu", 10 * 18 * 8)  # 18 candidates of width 8 are more than a tile has items
+    with Made() as made:
+        top_k(torch.randn(400, 8), Catalogue(torch.randn(3000, 8)), 10)
+    assert made.largest <= 3000 * 8
+
+
+def test_users_of_a_tile_are_ranked_at_once():
+    """As many operations for a hundred as for ten: no loop over users."""
+    catalogue, calls = Catalogue(torch.randn(3000, 8)), []
+    for n_users in (10, 100):
+        seen = torch.arange(n_users).repeat_interleave(3), torch.arange(3 * n_users) % 3000
+        with Made() as made:
+            top_k(torch.randn(n_users, 8), catalogue, 10, *seen)
+        calls.append(made.calls)
+    assert calls[0] == calls[1]
 
 
 def test_a_list_by_hand():

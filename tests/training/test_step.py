@@ -84,6 +84,17 @@ def test_a_gpu_is_seldom_waited_for(recipe: str) -> None:
     assert waits(network, buckets) == len(buckets) * A_BUCKET.get(recipe, 0) + A_STEP.get(recipe, 0)
 
 
+@pytest.mark.parametrize("recipe", recipes.names())
+def test_item_vectors_are_composed_once_a_step(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once a bucket: they are of all items. Replaced-token detection predicts twice, with a generator before it."""
+    network, buckets = step_of(recipe, items='Factorised(inner=IdPlusFeatures(features=["genres"]), inner_width=4)')
+    composed: list[int] = []
+    vectors = type(network.items).vectors
+    monkeypatch.setattr(type(network.items), "vectors", lambda self: composed.append(1) or vectors(self))
+    network.loss(buckets)
+    assert len(buckets) > 1 and len(composed) == (2 if recipe == "xlnet_rtd" else 1)
+
+
 # Parts that make a step of next-event prediction wait: how many values all lists have, which labels are known, which events are real.
 PARTS_A_BUCKET: list[tuple[dict[str, Any], int]] = [
     ({"inputs": "Inputs(features=['device', 'gap_seconds', 'picture', 'brand', 'price', 'country', 'age'])"}, 0),
