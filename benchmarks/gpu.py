@@ -3,6 +3,7 @@ scoring and a large softmax get, what makes the CPU wait for it, and RecTools on
 
     python -m benchmarks.gpu results/                    writes results/gpu.json and results/gpu.md
     RECTOOLS_PYTHON=… python -m benchmarks.gpu results/  RecTools too, in its own environment
+    python -m benchmarks.gpu results/ --minutes 30       with more time for what stands side by side, which has what is left of 9
     python -m benchmarks.gpu results/ --device cpu --small       the same code on a small scale, as its test runs it
 """
 
@@ -10,6 +11,7 @@ import argparse
 import itertools
 import json
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,7 +57,18 @@ class Scale:
     users: int = 100_000  # for whom k of `items` are chosen
     items: int = 1_000_000
     predictions: int = 8192  # of one softmax over the items
-    rows: tuple[str, ...] = ("train-ml1m", "train-kion", "sampled-ml1m", "sampled-kion", "recommend-ml1m", "recommend-kion")  # side by side
+    rows: tuple[str, ...] = (  # side by side, as far as the time goes
+        "train-ml1m",
+        "train-kion",
+        "sampled-ml1m",
+        "sampled-kion",
+        "recommend-ml1m",
+        "recommend-kion",
+        "flat-ml1m",
+        "flat-kion",
+        "train-kion-15k",
+        "whole-globo",
+    )
     table: str | None = None  # of their events; each has its own
 
 
@@ -79,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where gpu.json and gpu.md are written")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--small", action="store_true", help="seconds instead of minutes")
     given = parser.parse_args()
     if given.device == "cuda":
@@ -87,13 +101,14 @@ def main() -> None:
         except ConfigError as error:
             raise SystemExit(f"{error} For a try without a GPU: --device cpu --small.") from error
     given.folder.mkdir(parents=True, exist_ok=True)
-    found = everything(torch.device(given.device), SMALL if given.small else Scale())
+    found = everything(torch.device(given.device), SMALL if given.small else Scale(), time.monotonic() + 60 * given.minutes)
     (given.folder / "gpu.json").write_text(json.dumps(found, indent=1))
     (given.folder / "gpu.md").write_text(text := markdown(found))
     print(text)
 
 
-def everything(device: torch.device, scale: Scale) -> dict[str, Any]:
+def everything(device: torch.device, scale: Scale, until: float) -> dict[str, Any]:
+    """All measurements; those in processes of their own end at `until`, a time of the monotonic clock, and say so."""
     torch.manual_seed(1)
     found: dict[str, Any] = {"device": facts(device), "limits": limits(device, scale.product, scale.copied, scale.seconds)}
     found["steps"] = []
@@ -106,7 +121,7 @@ def everything(device: torch.device, scale: Scale) -> dict[str, Any]:
                 found["profile"] = step.profiled()
     found["scoring"] = scoring(device, scale)
     found["softmax"] = softmax(device, scale)
-    found["side_by_side"] = side_by_side(device, scale)
+    found["side_by_side"] = side_by_side(device, scale, until)
     return found
 
 
@@ -201,7 +216,7 @@ def softmax(device: torch.device, scale: Scale) -> dict[str, Any]:
     return {**sizes, "ms": 1000 * took, "peak_gib": memory[0], "all_scores_gib": all_scores}
 
 
-def side_by_side(device: torch.device, scale: Scale) -> list[dict[str, Any]]:
+def side_by_side(device: torch.device, scale: Scale, until: float) -> list[dict[str, Any]]:
     """Rows of `benchmarks.speed`, ours and RecTools' where RECTOOLS_PYTHON says whose python has it."""
     sides = ["ours", *(["RecTools"] if "RECTOOLS_PYTHON" in os.environ else [])]
     rows = []
@@ -211,9 +226,12 @@ def side_by_side(device: torch.device, scale: Scale) -> list[dict[str, Any]]:
             events, described = write(scale.table or row.input, Path(folder), None)
             for side in (side for side in row.sides if side.process in sides):
                 task = Task(side.work, events, accelerator="gpu" if device.type == "cuda" else "cpu", **row.settings, **side.settings)
+                task = replace(task, lists=events.with_suffix(".lists.parquet") if side.work == "whole" else None)
                 if scale.width and scale.max_events:
                     task = replace(task, width=scale.width, max_events=scale.max_events)
-                rows.append({"work": row.title, "side": side.label, **tried(side.process, task), "events": described})
+                rows.append(
+                    {"work": row.title, "side": side.label, **tried(side.process, task, until - time.monotonic()), "events": described}
+                )
     return rows
 
 

@@ -31,23 +31,29 @@ class Failed(Exception):
         return f"{self.command}\n{self.output}"
 
 
-def measured(side: str, task: Task) -> dict[str, Any]:
-    """What a process of that side says of the task: seconds, peak_gib, versions, and what else the work counts."""
+def measured(side: str, task: Task, at_most: float | None = None) -> dict[str, Any]:
+    """What a process of that side says of the task: seconds, peak_gib, versions, and what else the work counts.
+
+    Failed where it ends without, or goes on for more than `at_most` seconds.
+    """
     command = [str(python(side)), "-m", MODULES[side], *task.arguments()]
     threads = str(task.threads)
     inherited = {name: value for name, value in os.environ.items() if name not in SET_BY_RECSYS}
     environment = inherited | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=at_most)
+    except subprocess.TimeoutExpired as expired:
+        raise Failed(" ".join(command), f"there were {max(expired.timeout, 0):.0f} seconds left for it") from None
     if done.returncode:
         raise Failed(" ".join(command), done.stderr[-3000:])
     line = done.stdout.splitlines()[-1]
     return json.loads(line[line.index("{") :])  # after what is left of a progress bar
 
 
-def tried(side: str, task: Task) -> dict[str, Any]:
+def tried(side: str, task: Task, at_most: float | None = None) -> dict[str, Any]:
     """The same, or as `error` why the process did not measure it."""
     try:
-        return measured(side, task)
+        return measured(side, task, at_most)
     except Failed as failure:
         return {"error": str(failure)}
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchmarks import devices, gpu
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     os.environ.pop("RECTOOLS_PYTHON", None)  # its side is measured where this says so
-    return gpu.everything(torch.device("cpu"), gpu.SMALL)
+    return gpu.everything(torch.device("cpu"), gpu.SMALL, until=time.monotonic() + 3600)
 
 
 def test_every_recipe_is_measured_at_every_size(found: dict[str, Any]) -> None:
@@ -33,6 +34,12 @@ def test_our_side_trains_and_recommends_in_processes_of_its_own(found: dict[str,
     trained, recommended = found["side_by_side"]
     assert trained["side"] == recommended["side"] == "ours" and trained["seconds"] > 0 and recommended["seconds"] > 0
     assert trained["items"] == 60 and recommended["rows"] > 0
+
+
+def test_what_there_is_no_time_for_says_so() -> None:
+    trained, recommended = gpu.side_by_side(torch.device("cpu"), gpu.SMALL, until=time.monotonic() + 0.5)
+    assert trained["error"].endswith("there were 0 seconds left for it") and "seconds" not in trained
+    assert recommended["error"].endswith("there were 0 seconds left for it")
 
 
 def test_results_are_json_and_markdown(found: dict[str, Any]) -> None:
