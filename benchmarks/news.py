@@ -143,9 +143,9 @@ def section(measured: list[dict[str, Any]]) -> str:
     about = measured[0]
     users = ", ".join(f"{found[about['row'], day]['n_users']:,} on {day}" for day in days)
     opening = [
-        f"Test users: {users}. A fifth of an epoch, seed 1. What was chosen was chosen on 10-15, and 10-16 was read once",
-        "per row. In brackets, the 95 % interval of the difference, paired by user.",
-        f"{about['cpu']}, {about['threads']} threads, shared with other work; {about['measured_on']}; commit {about['commit'][:10]};",
+        f"Test users: {users}. A fifth of an epoch, seed 1. What was chosen was",
+        "chosen on 10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference, paired by user.",
+        f"{about['cpu']}, threads: {about['threads']}, shared with other work; {about['measured_on']}; commit {about['commit'][:10]};",
         "`python -m benchmarks.news --data data --folder news`.",
     ]
     contenders = [f"* {row.adds}: `{row.text}`" for row in ROWS.values()]
@@ -153,7 +153,7 @@ def section(measured: list[dict[str, Any]]) -> str:
 
 
 def week_of(measured: list[dict[str, Any]]) -> str:
-    """The recipe beside the last hour's clicks on each day, and on the mean of days."""
+    """The recipe beside the last hour's clicks on each day, and on the mean of days, as markdown."""
     found = {(row["row"], row["day"]): row for row in measured}
     lines = ["| test day | last hour: NDCG@10, HR@10 | `news`: NDCG@10, HR@10 | NDCG@10 against 1 h |", "|---|---|---|---|"]
     for day in dict.fromkeys(row["day"] for row in measured):

@@ -71,8 +71,7 @@ def news() -> Model:
 
     A prior learned on the activity of the items is the forecast of the day, as no vector of an article of tonight is trained yet. Ids
     are compared by cosine without a temperature: they move a logit by 1 at most, and the forecast by no more. Negatives are the
-    targets of others in the batch, corrected for how often they are drawn: against items that nobody clicks any more a prior learns
-    only that they are old.
+    targets of others in the batch, corrected for how often they are drawn: most items of the catalogue are over.
     """
     return _like(
         esasrec(),
