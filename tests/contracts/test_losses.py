@@ -244,7 +244,7 @@ def test_half_precision_is_left_outside(text: str) -> None:
 
 @pytest.mark.parametrize("text", [*(f"{name}()" for name in sorted(MEMBERS.keys() - {"WeightedSum"})), CASES[-1]])
 def test_no_tensor_has_a_score_for_every_prediction_and_item(text: str) -> None:
-    n_predictions, n_items = 4096, 2048
+    n_predictions, n_items = 4096, 8192  # eight tiles on a CPU
     hidden, vectors = torch.randn(n_predictions, D, requires_grad=True), torch.randn(n_items, D, requires_grad=True)
     with _Largest() as largest:
         loss = built(text)(hidden, torch.randint(n_items, (n_predictions,)), Catalogue(vectors), torch.ones(n_predictions))
