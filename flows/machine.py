@@ -89,8 +89,9 @@ def _answering_server(home: Path, say: Say, named: bool) -> Iterator[subprocess.
     if _answers():
         if not named:
             raise ConfigError(
-                f"A server answers at {_url()} that this `recsys up` has not started. Is it somebody else's? Then give another --port. "
-                f"Is it to be used? Then export PREFECT_API_URL={_url()}"
+                f"A server answers at {_url()} that this `recsys up` has not started. Was an earlier one killed? Its server and its worker "
+                "are left: `pgrep -af 'prefect (server|worker) start'` lists them; stop both with `kill`, and begin again. "
+                f"Is it somebody else's? Then give another --port. Is it to be used? Then export PREFECT_API_URL={_url()}"
             )
         say(f"Server: is there, at {_url()}.")
         yield None

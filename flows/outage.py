@@ -49,7 +49,7 @@ def _text() -> str:
     seen = f"{socket.gethostname()} has asked {os.environ['PREFECT_API_URL']} for {machine.SECONDS_TO_ANSWER} s, and nothing answers."
     return (
         f"{seen} What is published stays. No run begins, and no other alert is sent, until it is back.\n\n"
-        "What to do: `systemctl status recsys-server` on its machine, and `sudo systemctl start recsys-server`. "
-        "Runs that are due by then begin by themselves.\n\n"
+        "What to do: `systemctl status recsys-server` on its machine, and `sudo systemctl start recsys-server`; "
+        "without systemd, `recsys up` again. Runs that are due by then begin by themselves.\n\n"
         "Where to look:\n- journalctl -u recsys-server\n- docs/operate.md, “When a night stopped”"
     )

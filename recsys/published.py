@@ -172,7 +172,7 @@ def promote(store: Store, why: str, name: str | None = None) -> Promotion:
         if now is not None:
             _point(store)  # one that was killed may have left it behind
         open_ = [p for p in history(store) if p.action != "rollback" and p.id not in standing]
-        chosen = held(store) if name is None else named(store, name, open_)
+        chosen = held(store) if name is None else named(store, name, open_, " that is held or was rolled back")
         if chosen is None:
             raise StoreError(f"Nothing is held for a person in {store.root}. `recsys show history` lists what was decided.")
         if now is not None and now.moment > chosen.moment:
@@ -212,12 +212,12 @@ def rollback(store: Store, why: str, name: str | None = None) -> Promotion:
         return target
 
 
-def named(store: Store, name: str, among: Sequence[Promotion]) -> Promotion:
-    """The promotion with this id, or how it begins, or else the last one of this night."""
+def named(store: Store, name: str, among: Sequence[Promotion], which: str = "") -> Promotion:
+    """The promotion with this id, or how it begins, or else the last one of this night. `which` says what all of `among` are."""
     fits = [p for p in among if p.id.startswith(name)] or [p for p in among if label(p.moment) == name]
     if not fits or len({p.id for p in fits if label(p.moment) != name}) > 1:
         known = ", ".join(dict.fromkeys(f"{label(p.moment)} {p.id}" for p in among[-5:])) or "none at all"
-        found = f"More than one id begins with {name!r}" if fits else f"There is no such promotion {name!r}"
+        found = f"More than one id begins with {name!r}" if fits else f"There is no such promotion {name!r}{which}"
         raise StoreError(f"{found} in {store.root}. There are: {known}. `recsys show history` lists them all.")
     return fits[-1]
 
