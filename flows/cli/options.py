@@ -38,9 +38,7 @@ def answering(command: Callable[P, None]) -> Callable[P, None]:
             Console(stderr=True, soft_wrap=True).print(Text.assemble((type(error).__name__, "bold red"), f": {error}"))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            typer.echo(
-                "Interrupted. What is finished stays: the same command goes on after it, in a training after the last epoch.", err=True
-            )
+            typer.echo("Interrupted. The same command goes on after the last finished step, in a training after its last epoch.", err=True)
             raise typer.Exit(130) from None
 
     return answered
