@@ -145,8 +145,8 @@ def section(measured: list[dict[str, Any]]) -> str:
     opening = [
         f"Test users: {users}. A fifth of an epoch, seed 1. What was chosen was",
         "chosen on 10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference, paired by user.",
-        f"{about['cpu']}, threads: {about['threads']}, shared with other work; {about['measured_on']}; commit {about['commit'][:10]};",
-        "`python -m benchmarks.news --data data --folder news`.",
+        f"{about['cpu']}, threads: {about['threads']}, shared with other work; {about['measured_on']};",
+        f"commit {report.short(about['commit'])}; `python -m benchmarks.news --data data --folder news`.",
     ]
     contenders = [f"* {row.adds}: `{row.text}`" for row in ROWS.values()]
     return "\n".join([*opening, "", *lines, "", *contenders])

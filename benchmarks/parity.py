@@ -87,7 +87,7 @@ def section(found: list[dict[str, Any]], origin: str) -> str:
     first = found[0]
     loss = f"sampled softmax, {first['n_negatives']} negatives" if first["loss"] == "sampled" else "full softmax"
     settings = f"d={first['width']}, L={first['max_events']}, {first['epochs']} epochs, {loss}"
-    commits = ", ".join(dict.fromkeys(r["commit"][:10] for r in found))
+    commits = ", ".join(dict.fromkeys(report.short(r["commit"]) for r in found))
     told = f"{origin}; {settings}; leave-one-out, all items ranked, seen ones left out; commit {commits}."
     return "\n".join([told, "", *rows])
 

@@ -198,7 +198,7 @@ def section(measured: list[dict[str, Any]]) -> str:
         ]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     first = measured[0]
-    commits = ", ".join(dict.fromkeys(found["commit"][:10] for found in measured))
+    commits = ", ".join(dict.fromkeys(report.short(found["commit"]) for found in measured))
     dates = " to ".join(dict.fromkeys((min(f["measured_on"] for f in measured), max(f["measured_on"] for f in measured))))
     opening = [
         f"The last of {N_PEOPLE:,} people's films is asked for, among all {N_FILMS:,}, without those they had seen; training stops by the",

@@ -74,14 +74,10 @@ def machine() -> dict[str, Any]:
     if (cpus := Path("/proc/cpuinfo")).exists():
         model = next((line.split(":", 1)[1].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")), model)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    code = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.py", "*.sql"], cwd=ROOT, stderr=subprocess.DEVNULL).returncode
-    commit = surroundings()["commit"]
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory, 1),
-        "commit": f"{commit} and changes" if commit and code else commit,
-    }
+    commit = surroundings()["commit"]  # none where there is no git
+    if commit and subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.py", "*.sql"], cwd=ROOT).returncode:
+        commit = f"{commit} and changes"
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "commit": commit}
 
 
 def ndcg_at_10(lists: Path, last: Path) -> float:

@@ -169,7 +169,7 @@ def section(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace, f
     facts = machine()
     command = f"python -m benchmarks.windows --data data --folder FOLDER --n-windows {given.n_windows} --epochs {given.epochs}"
     told = [
-        f"`{command}`; {date.today()}, {facts['cpu']}, {facts['cores']} cores, commit {facts['commit'][:10]}.",
+        f"`{command}`; {date.today()}, {facts['cpu']}, {facts['cores']} cores, commit {report.short(facts['commit'])}.",
         f"{len(windows)} windows of an hour, {first:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {sessions:,} sessions; means over them.",
         *([] if whole else [f"**Not comparable with the paper's numbers**, which are means over {ALL} windows; these are {len(windows)}."]),
     ]

@@ -45,7 +45,7 @@ def test_a_table_has_a_row_per_contender_and_all_nights_beside_each_other(monkey
     days = ("2017-10-15", "2017-10-16")
     rows = [row for day in days for row in (found("lately_1h", day, **none), found("ours", day, ndcg_at_10=0.2))]
     text = news.section(rows).splitlines()
-    assert "Test users: 1,234 on 2017-10-15, 1,234 on 2017-10-16." in text[0] and "commit cccccccccc;" in text[2]
+    assert "Test users: 1,234 on 2017-10-15, 1,234 on 2017-10-16." in text[0] and "commit cccccccccc;" in text[3]
     table = [line for line in text if line.startswith("|")]
     assert table[0] == "| contender | 10-15: NDCG@10 | against 1 h | HR@10 | fit, s | 10-16: NDCG@10 | against 1 h | HR@10 | fit, s |"
     assert table[2] == "| the last hour | 0.1000 |  | 0.2500 |  | 0.1000 |  | 0.2500 |  |"
