@@ -40,7 +40,7 @@ class Sampled(Loss, ABC):
     """A loss against sets of `n_negatives` items, each shared by `shared_by` predictions, so that scores are a batch of products.
 
     A set for each prediction is a gather of N · n vectors. A single one for the step leaves the other items without a push
-    while all predictions push its own at once, and the model learns far more slowly (docs/performance.md has the figures).
+    while all predictions push its own at once, and the model learns far more slowly (benchmarks/results.md has the figures).
     Without `shared_by`, n / 8 predictions share a set: eight vectors are looked up for each, whatever n is.
     """
 
