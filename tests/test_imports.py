@@ -29,6 +29,7 @@ NEUTRAL = {
     "digest",
     "schema",
     "windows",
+    "wording",
     "cohorts",
     "contenders",
     "grammar",

@@ -10,7 +10,8 @@ from recsys.evaluation.report.popularity import Shares
 from recsys.evaluation.report.tradeoffs import Key, tradeoffs
 from recsys.evaluation.report.training import Epochs, curves
 from recsys.evaluation.report.users import Users
-from recsys.evaluation.report.wording import DROPPED, capital, counted, measured, named, number
+from recsys.evaluation.report.wording import DROPPED, measured, named, number
+from recsys.wording import capital, counted
 
 MAX_FOLDS = 40  # that stand in tables: the newest; all are drawn, and in the parquet files
 

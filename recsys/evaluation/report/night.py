@@ -14,7 +14,8 @@ from recsys.evaluation.report.popularity import Shares
 from recsys.evaluation.report.tradeoffs import tradeoffs
 from recsys.evaluation.report.training import Epochs, curves
 from recsys.evaluation.report.users import Users
-from recsys.evaluation.report.wording import DROPPED, capital, counted, listed, measured, named, spoken
+from recsys.evaluation.report.wording import DROPPED, measured, named, spoken
+from recsys.wording import capital, counted, listed
 
 MAX_DRAWN = 40  # slices: a page of paper holds no more
 

@@ -12,7 +12,7 @@ from recsys.arrays import Ints
 from recsys.dictionary import Dictionary
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.report.document import Cell, Section, Table, Text
-from recsys.evaluation.report.wording import counted
+from recsys.wording import counted
 from recsys.histories import Histories
 
 N_USERS = 6

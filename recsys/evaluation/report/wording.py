@@ -1,10 +1,11 @@
 """Numbers and names as reports tell them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import floor, isnan, log10
 from typing import Any
 
 from recsys.evaluation.report.document import Cell
+from recsys.wording import counted
 
 DROPPED = {
     "dropped_cold_user": "of users without an event before",
@@ -55,18 +56,3 @@ def spoken(holdout: str) -> str:
         return f"the last {holdout}"
     n = int(holdout.removeprefix("last-"))
     return f"each user's last {counted(n, 'event') if n > 1 else 'event'}"
-
-
-def counted(n: int | float, noun: str) -> str:
-    """`1 user`, `1,200 users`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def capital(text: str) -> str:
-    """With a large first letter, the others as they are."""
-    return text[:1].upper() + text[1:]
