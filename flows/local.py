@@ -24,6 +24,7 @@ from recsys.store import Store
 
 LOOPBACK = ("127.0.0.1", "localhost")
 SECONDS_TO_ANSWER = 15  # of a server that is busy
+GOES_ON = "The same command goes on after the last finished step, in a training after its last epoch."
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ def run(name: str, parameters: dict[str, Any]) -> Done:
     home = settle(Store(parameters.get("store", "store")).root)  # a watch has none
     check_server(f" `env -u PREFECT_API_URL recsys {name} …` does without one." if "store" in parameters else "")
     flow = _flow(name)
-    with stopped_like_ctrl_c():
-        state = flow(**parameters, return_state=True)
+    try:
+        with stopped_like_ctrl_c():
+            state = flow(**parameters, return_state=True)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(GOES_ON if "store" in parameters else "") from None
     return Done(state.result(), state.message or "", _how_to_see(state.state_details.flow_run_id, home))
 
 

@@ -3,6 +3,7 @@
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ ROOT = deployments.FILE.parents[1]
 SECONDS_TO_START = 600  # a server's first start creates its tables: 10 s, and minutes on a busy machine
 SECONDS_TO_ANSWER = 180  # of one that a service manager has just started
 SECONDS_TO_STOP = 60
+SERVER = "server"  # the lock of a `recsys up` and of all that it starts; in it, the address of its server
 
 Say = Callable[[str], None]
 
@@ -35,33 +37,36 @@ def up(port: int, say: Say) -> None:
     """Bring it all up, and stay until Ctrl-C or SIGTERM, which end the runs at work, then the worker, then the server.
 
     A server that PREFECT_API_URL names is used where it is there already, and left running. The end of another `recsys up` of
-    this checkout is waited for. RecsysError where worker or server ends by itself.
+    this checkout is waited for, and of what a killed one has left. RecsysError where worker or server ends by itself.
     """
-    named = "PREFECT_API_URL" in os.environ
+    named = bool(os.environ.get("PREFECT_API_URL"))
     home = settle(port)
     with (
         local.stopped_like_ctrl_c(),
         _the_only_one(home),
-        _answering_server(home, say, named) as server,
+        _lock_for_all(home) as lock,
+        _answering_server(home, say, named, lock) as server,
         TemporaryDirectory(prefix="recsys-up-") as folder,  # in a shared one, only the first user's worker may write
     ):
         from flows.server import deploy  # imports Prefect, which reads the environment
 
         deploy(say)
         pool = deployments.queues()[0][0]
-        worker = _start(["worker", "start", "--pool", pool, "--type", "process"], environment={**os.environ, "TMPDIR": folder})
+        worker = _start(["worker", "start", "--pool", pool, "--type", "process"], lock, environment={**os.environ, "TMPDIR": folder})
         say(f"Worker: started on {pool}. The UI is {_url().removesuffix('/api')}. Ctrl-C ends everything.")
         _stay(worker, server, say)
 
 
-def settle(port: int = 4200) -> Path:
-    """The environment of the commands that talk to a server: one on this machine unless PREFECT_API_URL says otherwise.
+def settle(port: int | None = None) -> Path:
+    """The environment of the commands that talk to a server: that of PREFECT_API_URL, or else on this machine at `port`.
 
-    Prefect's files lie in `store/.prefect` of the checkout unless PREFECT_HOME says otherwise. Who asks the server gives the
-    password that the server asks for.
+    Without a port it is the server of the `recsys up` with the same files of Prefect; ConfigError where there is none. The files
+    lie in `store/.prefect` of the checkout unless PREFECT_HOME says otherwise. Who asks the server gives the password that the
+    server asks for.
     """
     home = local.settle(ROOT / "store")
-    os.environ.setdefault("PREFECT_API_URL", f"http://{local.LOOPBACK[0]}:{port}/api")
+    if not os.environ.get("PREFECT_API_URL"):
+        os.environ["PREFECT_API_URL"] = f"http://{local.LOOPBACK[0]}:{port}/api" if port is not None else _of_up(home)
     if "PREFECT_SERVER_API_AUTH_STRING" in os.environ:
         os.environ.setdefault("PREFECT_API_AUTH_STRING", os.environ["PREFECT_SERVER_API_AUTH_STRING"])
     return home
@@ -78,20 +83,64 @@ def await_server(say: Say, seconds: float = SECONDS_TO_ANSWER) -> None:
         time.sleep(0.5)
 
 
+def server_log(home: Path) -> Path:
+    """What the server of a `recsys up` says, with these files of Prefect."""
+    return home / "server.log"
+
+
+def _of_up(home: Path) -> str:
+    """Address of the server of the `recsys up` with these files of Prefect, or of one that was killed and has left its server."""
+    if not attempts.is_held(home, SERVER):
+        raise ConfigError(
+            f"Which server? PREFECT_API_URL is not set, and no `recsys up` is at work with the files in {home}. "
+            "Start one, or export PREFECT_API_URL=… with the address of the server, as http://127.0.0.1:4200/api."
+        )
+    return (home / ".locks" / SERVER).read_text()
+
+
 def _the_only_one(home: Path) -> AbstractContextManager[Any]:
     """One at a time with these files of Prefect: two servers on one database are none, and one that is about to end still answers."""
     return attempts.lock(home, "up", lambda: f"Another `recsys up` is at work with the files in {home}. This one waits until it has ended.")
 
 
 @contextmanager
-def _answering_server(home: Path, say: Say, named: bool) -> Iterator[subprocess.Popen[bytes] | None]:
+def _lock_for_all(home: Path) -> Iterator[int]:
+    """The number of a file that is locked as long as anything lives that is started with it, whatever became of us."""
+    with attempts.lock(home, SERVER, lambda: _left(home)) as file:
+        file.truncate(0)
+        file.write(_url())
+        file.flush()
+        yield file.fileno()
+
+
+def _left(home: Path) -> str:
+    """What an earlier `recsys up` has left that was killed, and how to end it."""
+    found = _at_work_with((home / ".locks" / SERVER).resolve())
+    listed = "".join(f"\n  {process}  {command}" for process, command in found.items())
+    return (
+        f"An earlier `recsys up` with the files in {home} was killed, and what it had started goes on:{listed}\n"
+        f"`kill {' '.join(map(str, found))}` ends it, and this one waits until then. "
+        "A run that ends with it goes on after its last finished step when it is run again."
+    )
+
+
+def _at_work_with(path: Path) -> dict[int, str]:
+    """Numbers and commands of our user's other processes that have the file open."""
+    return {
+        process.pid: shlex.join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cmdline", "open_files"])
+        if process.pid != os.getpid() and any(Path(file.path) == path for file in process.info["open_files"] or [])
+    }
+
+
+@contextmanager
+def _answering_server(home: Path, say: Say, named: bool, lock: int) -> Iterator[subprocess.Popen[bytes] | None]:
     """The server at PREFECT_API_URL; None where it was there before. ConfigError where nobody has `named` it: it may be another's."""
     if _answers():
         if not named:
             raise ConfigError(
-                f"A server answers at {_url()} that this `recsys up` has not started. Was an earlier one killed? Its server and its worker "
-                "are left: `pgrep -af 'prefect (server|worker) start'` lists them; stop both with `kill`, and begin again. "
-                f"Is it somebody else's? Then give another --port. Is it to be used? Then export PREFECT_API_URL={_url()}"
+                f"A server answers at {_url()} that no `recsys up` with the files in {home} has started. Is it somebody else's? "
+                f"Then give another --port. Is it to be used? Then export PREFECT_API_URL={_url()}"
             )
         say(f"Server: is there, at {_url()}.")
         yield None
@@ -99,15 +148,18 @@ def _answering_server(home: Path, say: Say, named: bool) -> Iterator[subprocess.
     where = urlsplit(_url())
     if where.hostname not in local.LOOPBACK:
         raise ConfigError(f"No server answers at {_url()}, which is not this machine, so none is started.")
-    log = home / "server.log"
-    say(f"Server: starting at {_url()}; its log is {log}.")
-    server = _start(["server", "start", "--host", str(where.hostname), "--port", str(where.port or 4200)], log)
+    database = home / "prefect.db"
+    makes_it = "" if database.exists() else " It makes its database first, which takes a minute."
+    say(f"Server: starting at {_url()}; its log is {server_log(home)}.{makes_it}")
+    server = _start(["server", "start", "--host", str(where.hostname), "--port", str(where.port or 4200)], lock, server_log(home))
     try:
         until = time.monotonic() + SECONDS_TO_START
         while not _answers():
             if server.poll() is not None or time.monotonic() > until:
-                raise RecsysError(f"The server does not start: {log} says why.")
+                raise RecsysError(f"The server does not start: {server_log(home)} says why.")
             time.sleep(0.5)
+        if makes_it and database.exists():
+            say(f"Database: made, {database}.")
         say("Server: is up.")
         yield server
     finally:
@@ -151,8 +203,10 @@ def _end_runs(worker: subprocess.Popen[bytes], say: Say) -> None:
     process.resume()
 
 
-def _start(arguments: list[str], log: Path | None = None, environment: Mapping[str, str] = os.environ) -> subprocess.Popen[bytes]:
-    """A `prefect` command in a session of its own, so that a terminal's Ctrl-C reaches us only.
+def _start(
+    arguments: list[str], lock: int, log: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> subprocess.Popen[bytes]:
+    """A `prefect` command in a session of its own, so that a terminal's Ctrl-C reaches us only. It holds the lock while it lives.
 
     It ends itself by SIGINT, which a script's `recsys up &` ignores and hands on.
     """
@@ -160,7 +214,8 @@ def _start(arguments: list[str], log: Path | None = None, environment: Mapping[s
     with open(log, "ab") if log is not None else open(os.devnull) as file:
         output = file if log is not None else None
         return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=_heed_interrupts
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, pass_fds=(lock,), start_new_session=True,
+            preexec_fn=_heed_interrupts,
         )  # fmt: skip
 
 

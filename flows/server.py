@@ -2,6 +2,8 @@
 finds out that a run has vanished. Each step says what it found and what it did; doing it again changes nothing.
 """
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from flows import channel, deployments, schedules, vanished
 from recsys.errors import ConfigError, RecsysError
 
 ROOT = deployments.FILE.parents[1]
+WRITTEN = re.compile(r"Deployment '(.+?)' successfully created")  # as `prefect deploy` says it, of old ones too
 MISSED_BEATS = 10  # of a run that has vanished: a busy machine delays some
 
 
@@ -27,8 +30,8 @@ def deploy(say: Callable[[str], None]) -> None:
     """Bring the server at PREFECT_API_URL up to date with `deployments/prefect.yaml`; ConfigError where it refuses that."""
     for pool in sorted({pool for pool, _ in deployments.queues()}):
         say(f"Work pool {pool}: {'made' if _made_pool(pool) else 'is there'}.")
-    _deploy_all()
-    say(f"Deployments of {deployments.FILE}: written.")
+    _deploy_all(say)
+    say(f"Deployments of {deployments.FILE}: written to {get_current_settings().api.url}.")
     schedules.settle(say)
     for pool, queue in deployments.queues():
         if queue is not None:
@@ -56,12 +59,24 @@ def _made_pool(name: str) -> bool:
         return True
 
 
-def _deploy_all() -> None:
+def _deploy_all(say: Callable[[str], None]) -> None:
     prefect = Path(sys.executable).with_name("prefect")
     command = [str(prefect), "--no-prompt", "deploy", "--all", "--prefect-file", str(deployments.FILE.relative_to(ROOT))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise RecsysError(f"`{' '.join(command)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    total, printed, written = len(deployments.schedules()), "", 0
+    say(f"Deployments: {total} to write, a second or two each.")
+    wide = {**os.environ, "COLUMNS": "400"}  # a name is not broken over lines
+    with subprocess.Popen(command, cwd=ROOT, env=wide, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as deploying:
+        try:
+            for line in deploying.stdout or ():
+                printed += line
+                if (name := WRITTEN.search(line)) is not None:
+                    written += 1
+                    say(f"Deployment {name[1]}: written, {written} of {total}.")
+        except BaseException:  # we are told to end, and SIGTERM is told to us only
+            deploying.kill()
+            raise
+    if deploying.returncode:
+        raise RecsysError(f"`{' '.join(command)}` ended with {deploying.returncode}:\n{printed}")
 
 
 def _limit(pool: str, queue: str) -> None:

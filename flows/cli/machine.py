@@ -1,5 +1,6 @@
 """Commands that bring up what nights run from on a schedule."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -22,11 +23,15 @@ def up(port: Annotated[int, typer.Option(min=1, max=65535, help="Of the server a
 @app.command()
 @answering
 def deploy() -> None:
-    """Tell the server at PREFECT_API_URL of deployments/prefect.yaml: work pool, queues, deployments, search for vanished runs."""
+    """Tell the server of deployments/prefect.yaml: work pool, queues, deployments, search for vanished runs.
+
+    The server is that of PREFECT_API_URL, or else of this checkout's `recsys up`.
+    """
     from flows import machine
 
     machine.settle()
     machine.await_server(console.say)
+    console.say(f"Server: is there, at {os.environ['PREFECT_API_URL']}.")
     from flows.server import deploy  # imports Prefect
 
     deploy(console.say)

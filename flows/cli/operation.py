@@ -12,7 +12,7 @@ from flows import console, overview
 from flows.cli.export import copies
 from flows.cli.options import Config, Deployment, Folder, answering, opened, whose
 from recsys import audit, difference, pruning, published
-from recsys.errors import ConfigError, StoreError
+from recsys.errors import StoreError
 from recsys.published import Promotion
 from recsys.store import Store
 from recsys.windows import label
@@ -95,11 +95,10 @@ def watch(
     test: Annotated[bool, typer.Option("--test", help="Only send a test alert, to RECSYS_ALERTS and RECSYS_ALERTS_URL.")] = False,
     only_server: Annotated[bool, typer.Option("--only-server", help="Only ask whether the server answers: from another machine.")] = False,
 ) -> None:
-    """Look after the nights of the server at PREFECT_API_URL, as the deployment `watch` does: for a timer beside the worker."""
-    if not os.environ.get("PREFECT_API_URL"):
-        raise ConfigError(
-            "`recsys watch` looks after the runs of a server: export PREFECT_API_URL=http://127.0.0.1:4200/api, or where it is."
-        )
+    """Look after the nights of the server, as the deployment `watch` does: for a timer beside the worker.
+
+    The server is that of PREFECT_API_URL, or else of this checkout's `recsys up`.
+    """
     from flows import local, machine, outage
 
     machine.settle()

@@ -37,8 +37,8 @@ def answering(command: Callable[P, None]) -> Callable[P, None]:
         except RecsysError as error:
             Console(stderr=True, soft_wrap=True).print(Text.assemble((type(error).__name__, "bold red"), f": {error}"))
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            typer.echo("Interrupted. The same command goes on after the last finished step, in a training after its last epoch.", err=True)
+        except KeyboardInterrupt as interrupt:  # a run says in it how it goes on
+            typer.echo(f"Interrupted. {interrupt}".strip(), err=True)
             raise typer.Exit(130) from None
 
     return answered

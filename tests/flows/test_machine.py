@@ -19,8 +19,10 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from flows import deployments, machine
+from flows.cli import app
 from recsys import attempts
 from recsys.errors import ConfigError, RecsysError
 from tests.flows.test_deployed import wait_for
@@ -79,11 +81,15 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 @pytest.mark.slow
 def test_everything_is_there_and_each_step_was_said(up: Up) -> None:
+    n_deployments = len(deployments.schedules())
     said = [
         "Server: starting at",
+        f"Database: made, {up.home / 'prefect.db'}.",
         "Server: is up.",
         "Work pool local-process: made.",
-        "written.",
+        f"Deployments: {n_deployments} to write",
+        *(f": written, {n} of {n_deployments}.\n" for n in range(1, n_deployments + 1)),
+        f"written to http://127.0.0.1:{up.port}/api.",
         "one run at a time",
         "vanished-runs",
         "Nobody is told of failures: RECSYS_ALERTS is not set.",
@@ -105,16 +111,17 @@ def test_the_server_asks_for_its_password(up: Up) -> None:
 
 
 @pytest.mark.slow
-def test_deploying_again_changes_nothing(up: Up) -> None:
+def test_deploying_again_finds_the_server_and_changes_nothing(up: Up) -> None:
     def known() -> list[set[str]]:
         return [
             {str(one["id"]) for one in up.ask(f"{kind}/filter")} for kind in ("deployments", "work_queues", "automations", "work_pools")
         ]
 
     before = known()
-    environment = {**up.environment, "PREFECT_API_URL": f"http://127.0.0.1:{up.port}/api"}
-    again = subprocess.run([RECSYS, "deploy"], env=environment, cwd=ROOT, capture_output=True, text=True)
+    again = subprocess.run([RECSYS, "deploy"], env=up.environment, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0 and "Work pool local-process: is there." in again.stdout, again.stdout + again.stderr
+    assert f"Server: is there, at http://127.0.0.1:{up.port}/api." in again.stdout
+    assert f"written to http://127.0.0.1:{up.port}/api." in again.stdout
     assert known() == before
 
 
@@ -190,25 +197,69 @@ def test_a_second_one_waits_until_the_first_has_ended(tmp_path: Path) -> None:
         finally:
             second.process.send_signal(signal.SIGTERM)
     assert second.process.wait(60) == 130 and "Server: " not in second.said
+    assert second.said.endswith("\nInterrupted.\n"), "and nothing of a run that goes on"
+
+
+def test_the_server_of_one_that_was_killed_is_waited_for_and_named(tmp_path: Path) -> None:
+    """Two servers on one database are none, whatever their ports."""
+    first = Up(tmp_path)
+    first.wait_until_it_says("Server: starting at", 60)
+    wait_for(lambda: psutil.Process(first.process.pid).children(), 60, "the server is a process")
+    (server,) = psutil.Process(first.process.pid).children()
+    first.process.kill()
+    first.process.wait()
+    second = Up(tmp_path)
+    try:
+        second.wait_until_it_says("ends it, and this one waits until then.", 60)
+        assert "was killed, and what it had started goes on:" in second.said and f"`kill {server.pid}` ends it" in second.said
+        assert f"--port {first.port}" in second.said and "Server: " not in second.said
+        server.kill()
+        second.wait_until_it_says(f"Server: starting at http://127.0.0.1:{second.port}/api", 60)
+    finally:
+        second.process.send_signal(signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):
+            server.kill()
+    assert second.process.wait(60) == 130 and second.said.endswith("Server: stopped.\nInterrupted.\n")
+
+
+def settled_without_a_server(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """An environment that says nothing of a server. A variable that monkeypatch set goes when the test ends, whoever sets it again."""
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    for settled in ("PREFECT_API_AUTH_STRING", "PREFECT_API_URL"):
+        monkeypatch.setenv(settled, "")
+        monkeypatch.delenv(settled)
+
+
+def test_who_names_no_server_finds_that_of_recsys_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settled_without_a_server(monkeypatch, tmp_path)
+    machine.settle(4321)
+    with machine._lock_for_all(tmp_path):
+        monkeypatch.delenv("PREFECT_API_URL")
+        machine.settle()
+        assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
+    monkeypatch.delenv("PREFECT_API_URL")
+    for command in ("deploy", "watch"):
+        ended = CliRunner().invoke(app, [command])
+        assert ended.exit_code == 1 and ended.stderr.startswith("ConfigError: Which server? PREFECT_API_URL is not set, and no `recsys up`")
+        assert "Start one, or export PREFECT_API_URL=" in ended.stderr
 
 
 def test_a_server_that_nobody_named_may_be_anothers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    monkeypatch.setenv("PREFECT_API_URL", "")  # a variable that monkeypatch set goes when the test ends, whoever sets it again
-    monkeypatch.delenv("PREFECT_API_URL")
+    settled_without_a_server(monkeypatch, tmp_path)
     with HTTPServer(("127.0.0.1", 0), Health) as theirs:
         threading.Thread(target=theirs.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{theirs.server_port}/api"
-        with pytest.raises(ConfigError, match=f"answers at {url} that this `recsys up` has not started.*export PREFECT_API_URL={url}"):
+        with pytest.raises(ConfigError, match=f"answers at {url} that no `recsys up` .* has started.*export PREFECT_API_URL={url}"):
             machine.up(theirs.server_port, print)
         theirs.shutdown()
 
 
-def test_what_is_started_from_a_script_heeds_interrupts() -> None:
+def test_what_is_started_from_a_script_heeds_interrupts(tmp_path: Path) -> None:
     """`recsys up &` ignores SIGINT, by which `prefect` ends itself."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = machine._start(["version"])
+        with attempts.lock(tmp_path, machine.SERVER) as file:
+            process = machine._start(["version"], file.fileno())
     finally:
         signal.signal(signal.SIGINT, before)
     ignored = re.search(r"^SigIgn:\s*([0-9a-f]+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
@@ -224,10 +275,7 @@ def test_no_server_is_started_for_another_machine(monkeypatch: pytest.MonkeyPatc
 
 
 def test_who_asks_gives_the_password_that_the_server_asks_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    settled_without_a_server(monkeypatch, tmp_path)
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", PASSWORD)
-    for settled in ("PREFECT_API_AUTH_STRING", "PREFECT_API_URL"):
-        monkeypatch.setenv(settled, "")  # a variable that monkeypatch set goes when the test ends, whoever sets it again
-        monkeypatch.delenv(settled)
     assert machine.settle(4321) == tmp_path
     assert os.environ["PREFECT_API_AUTH_STRING"] == PASSWORD and os.environ["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
