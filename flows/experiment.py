@@ -44,7 +44,8 @@ def experiment(
     """Train a variant, measure it against the current model and popularity, and ask the gate; nothing is published.
 
     The night's features and sequences are reused where the configuration of them is the night's. The current model is
-    what is published up to the night: its twin, trained before the holdout, where itself has seen the holdout.
+    what is published up to the night: its twin, trained before the holdout, where itself has seen the holdout. What is
+    returned is the gate's artifact, with the page.
 
     Args:
         as_of: The night whose tables and holdout are used, in UTC; that of what is published unless given.
@@ -70,6 +71,6 @@ def experiment(
         rival = comparable(run, published.before(run.store, run.as_of + timedelta.resolution), histories)  # this night's too
         variant = steps.training(run, "variant", histories, run.holdout, warm_from=rival.model)
         comparison = steps.evaluation(run, histories, variant, rival.model)
-        decision = Decision.load(steps.promotion(run, comparison, rival))
-        message = f"Nothing was published for {windows.label(run.as_of)}. It would be: {decision.reasons[0]}"
-        return Completed(message=message, data=comparison)
+        gate = steps.promotion(run, comparison, rival, trial=True)
+        message = f"Nothing was published for {windows.label(run.as_of)}. It would be: {Decision.load(gate).reasons[0]}"
+        return Completed(message=message, data=gate)

@@ -6,13 +6,16 @@ from typing import Any
 
 from flows import console
 from recsys.store import Artifact, Store
+from recsys.wording import counted
 
 MAX_FOLDS = 40  # the newest ones are printed; all are in folds.parquet
 COSTS = {"training_seconds": "seconds of training", "listing_seconds": "seconds of listing", "peak_memory_bytes": "GiB at the peak"}
 
 
 def show_backtest(store: Store, backtest: Artifact) -> None:
-    """Means over folds at the first k and what each model took, a column per model; then the first metric in every fold."""
+    """Means over folds at the first k, the first with intervals, and what each model took, a column per model; then the first metric
+    in every fold.
+    """
     from recsys.evaluation.backtest import fold_rows, model_rows  # imports torch
 
     folds = fold_rows(store, backtest)
@@ -20,14 +23,27 @@ def show_backtest(store: Store, backtest: Artifact) -> None:
     measured = [name for name in folds[0] if "@" in name]
     shown = [name for name in measured if name.endswith(measured[0].rpartition("@")[2])]
     rows = [[name, *(_number(row[name]) for row in models)] for name in shown]
+    rows[1:1] = _differences(backtest, [row["model"] for row in models], shown[0])
     rows += [[words, *(_cost(name, row[name]) for row in models)] for name, words in COSTS.items()]
     n_folds, n_users = models[0]["folds"], models[0]["n_users"]
-    over = f"means over {n_folds} folds with {n_users:,.0f} test users each" if n_folds > 1 else f"{n_users:,.0f} test users"
+    users = counted(round(n_users), "test user")
+    over = f"means over {n_folds} folds with {users} each" if n_folds > 1 else users
     console.say(f"\n{backtest}: {over}")
     console.say(console.table("", ["", *(_heading(row["model"]) for row in models)], rows))
     if n_folds > 1:
         _show_folds(folds, measured[0])
     console.say(f"All of it, with intervals, is in {console.short(backtest.path)}; report.html is a page for the browser.")
+
+
+def _differences(backtest: Artifact, models: Sequence[str], metric: str) -> list[list[str]]:
+    """The metric's mean less that of whom all are compared with, and the ends of its interval."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(backtest.path / "means.parquet").to_pylist()
+    means = {row["model"]: row for row in rows if f"{row['metric']}@{row['k']}" == metric}
+    words = {"difference": f"less {rows[0]['reference']}", "low": "95 % interval from", "high": "to"}
+    found = [["  " + text, *(_signed(means[model][name]) for model in models)] for name, text in words.items()]
+    return [row for row in found if any(row[1:])]
 
 
 def _show_folds(folds: Sequence[Mapping[str, Any]], metric: str) -> None:
@@ -47,6 +63,10 @@ def _cost(name: str, value: float | None) -> str:
     if value is None:
         return ""
     return f"{value / 2**30:.2f}" if name.endswith("_bytes") else f"{value:.1f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:+.4f}"
 
 
 def _number(value: float | None) -> str:

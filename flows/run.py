@@ -113,10 +113,10 @@ class Run:
             segment=scoring.segment, code=self.night.model.code, progress=progress, rebuild=self.rebuild,
         )  # fmt: skip
 
-    def promotion(self, comparison: Artifact, rival: Rival) -> Artifact:
-        """Which contender's lists are published, and why."""
+    def promotion(self, comparison: Artifact, rival: Rival, trial: bool = False) -> Artifact:
+        """Which contender's lists are published, and why; or would be, in a `trial`."""
         return decide(
-            self.store, self.as_of, self.night.promotion, comparison, alone=rival.why, stays=rival.stays, rebuild=self.rebuild
+            self.store, self.as_of, self.night.promotion, comparison, alone=rival.why, stays=rival.stays, trial=trial, rebuild=self.rebuild
         )  # fmt: skip
 
     def scoring(

@@ -136,10 +136,10 @@ def evaluation(run: Run, histories: Artifact, candidate: Artifact, current: Arti
 
 
 @task(name="promotion", task_run_name="promotion", cache_policy=NO_CACHE)
-def promotion(run: Run, comparison: Artifact, rival: Rival) -> Artifact:
-    """Which contender's lists are published, and why."""
+def promotion(run: Run, comparison: Artifact, rival: Rival, trial: bool = False) -> Artifact:
+    """Which contender's lists are published, and why; or would be, in a `trial`."""
     with at(run, "promotion"):
-        decision = run.promotion(comparison, rival)
+        decision = run.promotion(comparison, rival, trial)
     ui.show_decision(decision)
     return ui.reported(decision)
 

@@ -20,6 +20,7 @@ from recsys.config import Promotion
 from recsys.pruning import Waste
 from recsys.store import Artifact, Store
 from recsys.windows import label
+from recsys.wording import counted
 
 MAX_ROWS = 1000  # of a table: more are no table for people
 MAX_BYTES = 1_200_000  # of an artifact as the server writes it into an event, which may have 1,500,000
@@ -35,7 +36,7 @@ def reported(artifact: Artifact) -> Artifact:
     """The artifact, after a line in the log with its rows and seconds, and a link to its folder in the UI."""
     seconds = json.loads((artifact.path / "run.json").read_text())["seconds"]
     made = f"reused, made in {seconds:.1f} s" if artifact.reused else f"{seconds:.1f} s"
-    rows = ", ".join(f"{table} {n:,} rows" for table, n in _rows_by_table(artifact).items())
+    rows = ", ".join(f"{table} {counted(n, 'row')}" for table, n in _rows_by_table(artifact).items())
     get_run_logger().info("%s: %s. %s", artifact, made, rows or artifact.path)
     name = _key(artifact, f"{runtime.task_run.name}-folder")
     create_link_artifact(artifact.path.as_uri(), link_text=str(artifact), key=name, description=rows)
@@ -53,7 +54,7 @@ def show_drift(drift: Artifact) -> None:
     rows = pq.read_table(drift.path / "drift.parquet").to_pylist()
     rows.sort(key=lambda row: ("stop", "warn", "").index(row["level"]))
     n = drift.counts
-    found = f"{n['warnings']} warnings, {n['stops']} stops; compared with {n['nights']} nights"
+    found = f"{counted(n['warnings'], 'warning')}, {counted(n['stops'], 'stop')}; compared with {counted(n['nights'], 'night')}"
     _show(rows, _key(drift, "drift"), f"{drift}: {found}")
 
 
@@ -66,6 +67,7 @@ def show_report(comparison: Artifact) -> None:
     rows = pq.read_table(comparison.path / "metrics.parquet").to_pylist()
     rows.sort(key=lambda row: row["slice"] != "all")  # of many slices, those of everybody are not left out
     _show(rows, _key(comparison, "metrics"), f"Contenders, slices and metrics of {comparison}")
+    _table(comparison, "lifts.parquet", "lifts", "Models beside each baseline, in")
 
 
 def show_decision(decision: Artifact) -> None:
@@ -86,10 +88,11 @@ def show_lists(store: Store, scoring: Artifact) -> None:
 def show_backtest(
     backtest: Artifact, models: Iterable[Mapping[str, Any]], folds: Iterable[Mapping[str, Any]], taken: str
 ) -> None:  # fmt: skip
-    """The report, and what each model took, which is in no file of a backtest; means over folds, and the rows of the folds."""
+    """The report, and what each model took, which is in no file of a backtest; the rows of models and folds, and means with intervals."""
     _report(backtest, f"\n## Time and memory\n\n{taken}\n")
     for name, rows in {"models": models, "folds": folds}.items():
         _show(rows, _key(backtest, f"backtest-{name}"), f"The {name} of {backtest}")
+    _table(backtest, "means.parquet", "backtest-means", "Means over folds, with intervals, of")
 
 
 def show_waste(store: Store, gone: Waste) -> None:
@@ -165,7 +168,7 @@ def _cut(text: str, path: Path) -> str:
     """As many lines of a text as may be shown, and how many more there are."""
     lines = text.splitlines(keepends=True)
     shown = sum(end <= MAX_BYTES for end in accumulate(map(_in_an_event, lines)))
-    return text if shown == len(lines) else "".join(lines[:shown]) + f"\n… and {len(lines) - shown:,} lines more, in {path}\n"
+    return text if shown == len(lines) else "".join(lines[:shown]) + f"\n… and {counted(len(lines) - shown, 'line')} more, in {path}\n"
 
 
 def _plain_value(value: Any) -> Any:

@@ -103,7 +103,7 @@ def experiment(
     from flows import local  # imports Prefect
 
     done = local.run("experiment", {**parameters, "as_of": moment})
-    console.show_metrics(done.result)
+    console.show_metrics(Store(parameters["store"]).open(done.result.manifest["inputs"]["evaluation"]))
     console.say(f"The report, a page for the browser, is {console.short(done.result.path / 'report.html')}")
     typer.echo(f"{done.message}\n{done.how_to_see_it}")
 

@@ -58,7 +58,7 @@ class Promotion(Group):
     )
     min_lift: float | dict[Baseline, float] = Field(
         0.0,
-        description="Share by which a model has to beat the better popularity baseline; or one for each, as "
+        description="Share by which a model's value has to beat that of the better popularity baseline; or one for each, as "
         "{popular: 0.3, popular_lately: 0.02}, 0 for one that is not named.",
     )
     min_coverage: float = Field(0.0, ge=0, le=1, description="Share of the eligible items that the lists have to show.")

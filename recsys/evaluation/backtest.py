@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from recsys.evaluation.baselines import DIGITS
 from recsys.evaluation.comparison import SCHEMA, Comparison
 from recsys.evaluation.folds import read_lists
+from recsys.evaluation.means import Means
 from recsys.evaluation.report import document
 from recsys.evaluation.report.folds import FoldsReport
 from recsys.evaluation.report.popularity import Shares
@@ -50,8 +51,8 @@ def backtest(
     tested: Sequence[str] = (),
     rebuild: bool = False,
 ) -> Artifact:
-    """The artifact with `metrics.parquet`, fold × model × slice × k × metric, `folds.parquet`, what was asked for in each fold, and both
-    for people in `report.html` and `report.md`.
+    """The artifact with `metrics.parquet`, fold × model × slice × k × metric, `means.parquet`, over the folds, `folds.parquet`, what was
+    asked for in each fold, and all of it for people in `report.html` and `report.md`.
 
     Of every fold there are lists of the same models. `references` are those whose lists the others' are intersected with, as
     metrics of their own; the first is whom all are compared with in each fold, paired by user, and without one the fold's best
@@ -74,16 +75,21 @@ def backtest(
     def build(draft: Draft) -> None:
         rows: list[dict[str, Any]] = []
         facts: list[dict[str, Any]] = []
+        means = Means(tables.histories.n_users, evaluation.n_bootstrap, rules.seed)
         for fold, of_fold in _by_fold(listed):  # one at a time in memory: there may be hundreds
             compared = _Compared(Terms(fold, tables), of_fold)
             comparison = compared.comparison(metrics, references)
-            rows += compared.rows(comparison, tested or names)
+            of_all = comparison.table().to_pylist()
+            means.add(comparison, of_all)
+            rows += compared.rows(of_all, tested or names)
             facts.append({**_spelt(fold), "reference": comparison.reference, **compared.ground.counts})
+        over_folds = means.table(tested or names, compared.baselines)
         pq.write_table(pa.Table.from_pylist(rows, METRICS), draft.path / "metrics.parquet", compression="zstd")
+        pq.write_table(over_folds, draft.path / "means.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist(facts), draft.path / "folds.parquet", compression="zstd")
         draft.counts = {"folds": len(facts), "models": len(names), "test_users": sum(fold["test_users"] for fold in facts)}
         epochs = {name: read_epochs(model.path) for name, model in fitted.items()}
-        report = _report(label(as_of), compared, comparison, rows, facts, epochs).document()
+        report = _report(label(as_of), compared, comparison, rows, over_folds.to_pylist(), facts, epochs).document()
         (draft.path / "report.md").write_text(report.markdown())
         (draft.path / "report.html").write_text(report.html())
 
@@ -117,11 +123,11 @@ class _Compared:
             against=references[0] if references else "", baselines=self.baselines,
         )  # fmt: skip
 
-    def rows(self, comparison: Comparison, tested: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """A row per model, slice, k and metric, of those that are tested."""
-        for row in sorted(comparison.table().to_pylist(), key=lambda row: list(self.lists).index(row["contender"])):
+    def rows(self, found: Iterable[Mapping[str, Any]], tested: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The rows of the comparison's table as a model's, of those that are tested, in their order."""
+        for row in sorted(found, key=lambda row: list(self.lists).index(row["contender"])):
             if row["contender"] in tested:
-                yield {"fold": self.fold.name, "model": row.pop("contender"), **row}
+                yield {"fold": self.fold.name, "model": row["contender"], **{name: row[name] for name in METRICS.names[2:]}}
 
 
 def _spelt(fold: Fold) -> dict[str, str]:
@@ -144,18 +150,18 @@ def _report(
     newest: _Compared,
     comparison: Comparison,
     rows: Sequence[Mapping[str, Any]],
+    means: Sequence[Mapping[str, Any]],
     facts: Sequence[Mapping[str, Any]],
     epochs: Mapping[str, Epochs],
 ) -> FoldsReport:
     """The tables for people, and a look at the lists of the newest fold at the first k; at those of the best two models for some users."""
     folds = list(_wide(rows).values())
     units = {name: metric.unit for name, metric in comparison.metrics.items()}
-    found = FoldsReport(night, rows, facts, model_rows(folds), verdict(folds), units, epochs=epochs)
+    found = FoldsReport(night, rows, means, facts, verdict(folds), units, epochs=epochs)
     if not len(newest.ground.users):
         return found
-    k, tested = newest.rules.evaluation.k[0], [row["model"] for row in found.means]
-    lists = {name: comparison.lists[name] for name in tested}
-    users = Users.of(comparison, newest.past, newest.dictionary, ranked(found.means)[:2], k)
+    k, lists = newest.rules.evaluation.k[0], {name: comparison.lists[name] for name in found.models}
+    users = Users.of(comparison, newest.past, newest.dictionary, ranked(model_rows(folds))[:2], k)
     return replace(found, shares=Shares.of(lists, newest.ground.relevant, comparison.past, k), users=users)
 
 

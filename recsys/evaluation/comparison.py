@@ -32,8 +32,21 @@ SCHEMA = pa.schema(
     ]
 )
 
+LIFTS = pa.schema(
+    [
+        ("contender", pa.string()),
+        ("baseline", pa.string()),
+        ("metric", pa.string()),
+        ("k", pa.int32()),
+        ("difference", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+    ]
+)
+
 Key = tuple[str, int]  # a metric's name and its k
 Values = dict[Key, Floats]  # of users (U,)
+Pair = tuple[float, float | None, float | None]  # a mean difference, and the ends of its interval where there is one
 
 
 @dataclass(frozen=True)
@@ -77,12 +90,25 @@ class Comparison:
         rows.sort(key=lambda row: (row["contender"], place[row["slice"]], self.k.index(row["k"]), order[row["metric"]]))
         return pa.Table.from_pylist(rows, SCHEMA)
 
+    def lifts(self) -> pa.Table:
+        """`lifts.parquet`: model × baseline × k × metric of users, on all users: the paired difference to each baseline, whoever the
+        reference is.
+        """
+        models = [name for name in sorted(self.lists) if name not in self.baselines]
+        baselines = [name for name in self.baselines if name in self.lists]
+        wanted = [(model, baseline, key) for model in models for baseline in baselines for key in self.everybody[model]]
+        rows = [
+            {"contender": model, "baseline": baseline, "metric": metric, "k": k, **_rounded(difference=difference, low=low, high=high)}
+            for (model, baseline, (metric, k)), (difference, low, high) in self._paired(self.everybody, wanted).items()
+        ]
+        return pa.Table.from_pylist(rows, LIFTS)
+
     def users(self, user_id: pa.Array) -> pa.Table:
         """`users.parquet`: contender × test user, with every metric of users at every k."""
         known = {"user_id": user_id, "n_relevant": np.diff(self.ground.offsets), "n_history": self.ground.n_history}
         tables = []
         for name in sorted(self.lists):
-            values = {f"{metric}@{k}": found for (metric, k), found in self._everybody[name].items()}
+            values = {f"{metric}@{k}": found for (metric, k), found in self.everybody[name].items()}
             tables.append(pa.table({"contender": pa.repeat(name, len(user_id)), **known, **values}))
         return pa.concat_tables(tables)
 
@@ -97,7 +123,8 @@ class Comparison:
         return {name: self._judged(name, others) for name in self.lists}
 
     @cached_property
-    def _everybody(self) -> dict[str, Values]:
+    def everybody(self) -> dict[str, Values]:
+        """By contender, what each metric of users at each k is of every test user (U,)."""
         return {name: self._values(judged) for name, judged in self._all.items()}
 
     def _judged(self, contender: str, others: Mapping[str, Any]) -> Judged:
@@ -122,21 +149,24 @@ class Comparison:
         of_lists: dict[str, dict[Key, float]] = {}
         for name, whole in self._all.items():
             judged = whole.part(part.users, counted)
-            everybody = self._everybody[name]
+            everybody = self.everybody[name]
             of_users[name] = self._values(judged) if part.counted is not None else {key: everybody[key][part.users] for key in everybody}
             of_lists[name] = {(metric, k): found.overall(judged, k) for k in self.k for metric, found in self.of_lists.items()}
         return self._rows_of_users(part, of_users) + self._rows_of_lists(part, of_lists)
 
-    def _rows_of_users(self, part: Slice, values: Mapping[str, Values]) -> list[dict[str, Any]]:
-        reference = values[self.reference]
-        columns = [(name, key) for name in values if name != self.reference for key in reference]
-        differences = np.empty((len(part.users), len(columns)))
-        for i, (name, key) in enumerate(columns):
-            differences[:, i] = values[name][key] - reference[key]
+    def _paired(self, values: Mapping[str, Values], wanted: Sequence[tuple[str, str, Key]]) -> dict[tuple[str, str, Key], Pair]:
+        """How much more of a metric one contender has than another, over the users for whom both have a value."""
+        if not wanted:
+            return {}
+        differences = np.column_stack([values[one][key] - values[other][key] for one, other, key in wanted])
         low, high = paired_intervals(differences, self.n_bootstrap, self.seed)
-        paired = {column: (mean(differences[:, i]), *_ends(low[i], high[i])) for i, column in enumerate(columns)}
+        return {pair: (mean(differences[:, i]), *_ends(low[i], high[i])) for i, pair in enumerate(wanted)}
+
+    def _rows_of_users(self, part: Slice, values: Mapping[str, Values]) -> list[dict[str, Any]]:
+        whom = self.reference
+        paired = self._paired(values, [(name, whom, key) for name in values if name != whom for key in values[whom]])
         return [
-            _row(name, part, key, mean(found), int((~np.isnan(found)).sum()), *paired.get((name, key), (None, None, None)))
+            _row(name, part, key, mean(found), int((~np.isnan(found)).sum()), *paired.get((name, whom, key), (None, None, None)))
             for name, of_contender in values.items()
             for key, found in of_contender.items()
         ]
@@ -164,6 +194,9 @@ def _row(
     low: float | None = None,
     high: float | None = None,
 ) -> dict[str, Any]:
-    numbers = {"value": value, "difference": difference, "low": low, "high": high}
-    rounded = {name: None if number is None else round(number, DIGITS) for name, number in numbers.items()}
-    return {"contender": contender, "slice": part.name, "metric": key[0], "k": key[1], "n_users": n_users, **rounded}
+    numbers = _rounded(value=value, difference=difference, low=low, high=high)
+    return {"contender": contender, "slice": part.name, "metric": key[0], "k": key[1], "n_users": n_users, **numbers}
+
+
+def _rounded(**numbers: float | None) -> dict[str, float | None]:
+    return {name: None if number is None else round(number, DIGITS) for name, number in numbers.items()}

@@ -49,7 +49,7 @@ def evaluate(
     progress: Callable[[float], None] | None = None,
     rebuild: bool = False,
 ) -> Artifact:
-    """The artifact with `metrics.parquet`, `users.parquet`, `baselines.parquet`, `report.html` and `report.md`.
+    """The artifact with `metrics.parquet`, `lifts.parquet`, `users.parquet`, `baselines.parquet`, `report.html` and `report.md`.
 
     `candidate` and `current` (None: there is none that could be compared fairly) are *training* artifacts whose training
     ended at the holdout's start or before. `segment` is the users' column by which popular items are counted, `code` the
@@ -123,11 +123,13 @@ class _Evening:
         metrics = comparison.table()
         draft.counts = {**ground.counts, **unknown}
         draft.metrics = _headline(metrics)
+        lifts = comparison.lifts()
         pq.write_table(metrics, draft.path / "metrics.parquet", compression="zstd")
+        pq.write_table(lifts, draft.path / "lifts.parquet", compression="zstd")
         user_id = histories.user_id.take(pa.array(ground.users))
         pq.write_table(comparison.users(user_id), draft.path / "users.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist([vars(row) for row in tried], TRIED), draft.path / "baselines.parquet", compression="zstd")
-        report = self._report(comparison, metrics, tried, draft.counts).document()
+        report = replace(self._report(comparison, metrics, tried, draft.counts), lifts=lifts.to_pylist()).document()
         (draft.path / "report.md").write_text(report.markdown())
         (draft.path / "report.html").write_text(report.html())
 

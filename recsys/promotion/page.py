@@ -8,7 +8,7 @@ from recsys.errors import StoreError
 PLACE = "<!-- what the gate decides goes here -->"  # an evaluation leaves it open: the decision is taken afterwards
 
 
-def with_decision(page: str, reasons: Sequence[str], held: bool = False) -> str:
+def with_decision(page: str, reasons: Sequence[str], held: bool = False, trial: bool = False) -> str:
     """The page with the decision at its place. StoreError where the page has none: no decision gets lost.
 
     >>> with_decision(f"<h1>Tonight</h1>{PLACE}", ["A < B."])
@@ -17,5 +17,7 @@ def with_decision(page: str, reasons: Sequence[str], held: bool = False) -> str:
     if PLACE not in page:
         raise StoreError(f"The evaluation's page has no place for the decision, {PLACE!r}. Make the evaluation again, with --rebuild.")
     title = "The decision, which waits for a person" if held else "The decision"
+    if trial:
+        title = "Nothing was published. In a night this would be the decision"
     sentences = "".join(f"<p>{escape(reason)}</p>" for reason in reasons)
     return page.replace(PLACE, f'<aside class="decision"><p><strong>{title}</strong></p>{sentences}</aside>')

@@ -1,15 +1,16 @@
 """The gate: the best contender within the limits is published, and the decision says which and why, in sentences.
 
-A model is within the limits when it beats the popularity baselines and shows enough of the catalogue. Beside a current
-model that is within them, the candidate also has to be non-inferior: the interval of their paired difference, by user, ends
-above what is tolerated; and no slice of users or items that the policy names may be shown to lose more than its tolerance.
-The burden of proof differs on purpose: of many slices some look bad by chance. The candidate comes first, since it knows a
-newer day; then the current model, then the better baseline: whatever happens, there are fresh lists tonight. Only where
-the mode is "held", a candidate within the limits waits for a person, and last night's lists stay.
+A model is within the limits when it beats the popularity baselines and shows enough of the catalogue. There the values decide:
+a baseline is what is left where nothing better is known, and of two that are equally at hand the one with the better value is
+the better bet; whether chance may explain it is said. Beside a current model that is within the limits, the candidate also has
+to be non-inferior: the interval of their paired difference, by user, ends above what is tolerated; and no slice of users or
+items that the policy names may be shown to lose more than its tolerance. The burden of proof differs on purpose: of many slices
+some look bad by chance. The candidate comes first, since it knows a newer day; then the current model, then the better
+baseline: whatever happens, there are fresh lists tonight. Only where the mode is "held", a candidate within the limits waits for
+a person, and last night's lists stay.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,6 +24,7 @@ from recsys.promotion import results
 from recsys.promotion.page import with_decision
 from recsys.promotion.results import Measured, metric_of
 from recsys.store import Artifact, Draft, Store
+from recsys.wording import counted, listed
 
 ROUNDING = 1e-9  # of sums of floats: a model at exactly its limit is within it
 
@@ -56,12 +58,13 @@ def decide(
     *,
     alone: str = ALONE,
     stays: bool = False,
+    trial: bool = False,
     rebuild: bool = False,
 ) -> Artifact:
     """The decision on an evaluation: `decision.json`, `decision.parquet` with one row per contender, and the evaluation's page with it.
 
     `alone` says, as part of a sentence, why an evaluation has no current model; `stays` that there is one all the same, which can
-    make tonight's lists.
+    make tonight's lists; `trial` that nothing is published whatever is decided.
     """
 
     def build(draft: Draft) -> None:
@@ -70,10 +73,10 @@ def decide(
         rows = [{"contender": name, "published": name == decision.published, "reasons": why} for name, why in decision.verdicts.items()]
         pq.write_table(pa.Table.from_pylist(rows, COLUMNS), draft.path / "decision.parquet", compression="zstd")
         page = (evaluation.path / "report.html").read_text()
-        (draft.path / "report.html").write_text(with_decision(page, decision.reasons, decision.held))
+        (draft.path / "report.html").write_text(with_decision(page, decision.reasons, decision.held, trial))
         draft.metrics = {"published": decision.published, "held": decision.held}
 
-    config = {**promotion.versioned(), "alone": alone, "stays": stays}
+    config = {**promotion.versioned(), "alone": alone, "stays": stays, "trial": trial}
     return store.ensure("promotion", as_of, config, {"evaluation": evaluation}, build, code=__name__, rebuild=rebuild)
 
 
@@ -133,7 +136,7 @@ class _Contest:
         """Too few users: the current model stays, compared with or not; without one, a baseline, which needs no proof."""
         published = "current" if self.stays else next(name for name in ("current", *BASELINES) if name in self.contenders)
         there = "stays" if published == "current" else f"is published, since {self.alone}"
-        few = f"Nothing is concluded from {self.n_users:,} test users, for promotion.min_users is {self.policy.min_users:,}"
+        few = f"Nothing is concluded from {counted(self.n_users, 'test user')}, for promotion.min_users is {self.policy.min_users:,}"
         why = f"{few}: {NAMES[published]} {there}."
         others = {
             name: f"{_capital(name)} is not judged." for name in (*MODELS, *BASELINES) if name in self.contenders and name != published
@@ -182,7 +185,7 @@ class _Contest:
                 continue
             current, tolerance = one.value - one.difference, self.policy.slice_tolerance[limit]
             if one.high < -tolerance * current - ROUNDING:
-                where = f"{metric_of(self.policy)}@{self.policy.k} on {one.n_users:,} users of the slice {name!r}"
+                where = f"{metric_of(self.policy)}@{self.policy.k} on {counted(one.n_users, 'user')} of the slice {name!r}"
                 interval = f"95% interval {one.low:+z.4f} to {one.high:+z.4f}"
                 lost = f"{_times(one.value, current)} the current model's {current:.4f} ({interval})"
                 found.append(f"{where} is {lost}, and {tolerance:.1%} are tolerated there")
@@ -192,9 +195,16 @@ class _Contest:
         """On which limited slices nothing is known of the candidate: part of a sentence, or none."""
         slices = self.contenders["candidate"].slices
         found = [f"{start!r} (no such slice tonight)" for start in self.limits if not any(name.startswith(start) for name in slices)]
-        found += [f"{name!r} (no interval of {one.n_users:,} users)" for name, one in slices.items() if one.high is None]
+        found += [f"{name!r} (no interval of {counted(one.n_users, 'user')})" for name, one in slices.items() if one.high is None]
         more = f" and {len(found) - MAX_UNJUDGED:,} more" if len(found) > MAX_UNJUDGED else ""
         return [f"not judged on {', '.join(found[:MAX_UNJUDGED])}{more}"] if found and self.has_rival else []
+
+    def by_chance(self, name: str) -> list[str]:
+        """Which baselines a model may be above by chance only: part of a sentence, or none."""
+        one = self.contenders[name]
+        above = [baseline for baseline in self.lifts if baseline in one.lifts and one.value > self.contenders[baseline].value]
+        found = [NAMES[baseline] for baseline in above if (low := one.lifts[baseline].low) is not None and low <= 0]
+        return [f"chance may explain that it is above {listed(found)}"] if found else []
 
     def accepted(self, name: str) -> str:
         """Why this one is published."""
@@ -202,11 +212,12 @@ class _Contest:
             return f"{_capital(name)} is published, since no model is within the limits: {self.value(name)}."
         rivals = [*self.lifts] + ["current"] * (name == "candidate" and "current" in self.contenders)
         compared = " and ".join(self.beside(name, rival) for rival in rivals)
-        notes = self.unjudged() if name == "candidate" else []
+        notes = self.by_chance(name) + (self.unjudged() if name == "candidate" else [])
         notes += [] if "current" in self.contenders else [self.alone]
         published = "is published again" if name == "current" else "is published"
         done = "is held for a person to `recsys promote` it" if self.holds(name) else published
-        return f"{_capital(name)} {done}: on {self.n_users:,} test users its {'; '.join([f'{self.value(name)} is {compared}', *notes])}."
+        found = "; ".join([f"{self.value(name)} is {compared}", *notes])
+        return f"{_capital(name)} {done}: on {counted(self.n_users, 'test user')} its {found}."
 
     def passed_over(self, name: str, problems: Sequence[str]) -> str:
         """Why this one is not."""
@@ -227,15 +238,13 @@ class _Contest:
         return f"{metric_of(self.policy)}@{self.policy.k} of {self.contenders[name].value:.4f}"
 
     def beside(self, name: str, other: str) -> str:
-        """`9.1% below the current model's 0.1100 (difference -0.0100, 95% interval -0.0150 to -0.0050)`.
-
-        The interval is shown where `other` is whom the evaluation paired this one with.
-        """
+        """`9.1% below the current model's 0.1100 (difference -0.0100, 95% interval -0.0150 to -0.0050)`."""
         one, two = self.contenders[name], self.contenders[other]
         text = f"{_times(one.value, two.value)} {NAMES[other]}'s {two.value:.4f}"
-        if one.difference is None or one.low is None or not math.isclose(one.value - two.value, one.difference, abs_tol=1e-6):
+        paired = one if other == "current" else one.lifts.get(other)
+        if paired is None or paired.difference is None or paired.low is None:
             return text
-        return f"{text} (difference {one.difference:+z.4f}, 95% interval {one.low:+z.4f} to {one.high:+z.4f})"
+        return f"{text} (difference {paired.difference:+z.4f}, 95% interval {paired.low:+z.4f} to {paired.high:+z.4f})"
 
 
 def _beats(value: float, baseline: float, lift: float) -> bool:

@@ -17,6 +17,15 @@ COVERAGE = "CatalogCoverage"
 
 
 @dataclass(frozen=True)
+class Paired:
+    """A mean difference by user, and the ends of its interval where there is one."""
+
+    difference: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Measured:
     """One contender on all test users or on a slice; `difference` and its interval are paired, against the evaluation's reference."""
 
@@ -27,6 +36,7 @@ class Measured:
     low: float | None = None
     high: float | None = None
     slices: Mapping[str, "Measured"] = field(default_factory=dict)  # those that the policy limits
+    lifts: Mapping[str, Paired] = field(default_factory=dict)  # of a model over each baseline
 
 
 def contenders(evaluation: Artifact, policy: Promotion) -> dict[str, Measured]:
@@ -39,14 +49,25 @@ def contenders(evaluation: Artifact, policy: Promotion) -> dict[str, Measured]:
     _check_complete(values, f"{path}: {metric_of(policy)} at {policy.k}")
     if policy.min_coverage:
         _check_complete(coverage, f"{path}: {COVERAGE} at {policy.k}")
+    lifts = _lifts(evaluation, policy)
     limited = [row for row in table if row["metric"] == metric_of(policy) and row["slice"].startswith(tuple(policy.slice_tolerance))]
     return {
         name: replace(
             _measured(row, coverage.get(name, math.nan)),
             slices={part["slice"]: _measured(part) for part in limited if part["contender"] == name},
+            lifts=lifts.get(name, {}),
         )
         for name, row in values.items()
     }
+
+
+def _lifts(evaluation: Artifact, policy: Promotion) -> dict[str, dict[str, Paired]]:
+    """By model and baseline; none for a metric of all lists together."""
+    wanted = [("k", "=", policy.k), ("metric", "=", metric_of(policy))]
+    found: dict[str, dict[str, Paired]] = {}
+    for row in pq.read_table(evaluation.path / "lifts.parquet", filters=wanted).to_pylist():
+        found.setdefault(row["contender"], {})[row["baseline"]] = Paired(row["difference"], row["low"], row["high"])
+    return found
 
 
 def _measured(row: Mapping[str, Any], coverage: float = math.nan) -> Measured:

@@ -94,6 +94,31 @@ def test_intervals_are_of_the_paired_difference_and_few_users_have_none(rows):
         assert (row["low"], row["high"]) == (None, None)
 
 
+def test_lifts_are_of_each_model_over_each_baseline_whoever_the_reference_is(rows):
+    models = {**LISTS, "current": LISTS["popular"]}
+    many = {name: Lists(*(np.tile(array, (20, 1)) for array in vars(lists).values())) for name, lists in models.items()}
+    found = compare(many, ground_of([[1], [2], [3, 4]] * 20), [Slice("all", np.arange(60))]).lifts().to_pylist()
+    lifts = {(row["contender"], row["baseline"], row["metric"], row["k"]): row for row in found}
+    assert list(dict.fromkeys((row["contender"], row["baseline"]) for row in found)) == [
+        (model, baseline) for model in ("candidate", "current") for baseline in ("popular_lately", "popular")
+    ]
+    assert "CatalogCoverage" not in {metric for *_, metric, _ in lifts}, "which is not of users"
+    over_popular = lifts["candidate", "popular", "HitRate", 2]
+    assert over_popular["difference"] == pytest.approx(1 - 1 / 3) and 0.5 < over_popular["low"] < 2 / 3 < over_popular["high"] < 0.85
+    lately = lifts["candidate", "popular_lately", "HitRate", 2]
+    alone = compare({name: many[name] for name in LISTS}, ground_of([[1], [2], [3, 4]] * 20), [Slice("all", np.arange(60))])
+    paired = by_key(alone)["candidate", "all", "HitRate", 2]
+    assert {name: lately[name] for name in ("difference", "low", "high")} == {name: paired[name] for name in ("difference", "low", "high")}
+    assert lifts["current", "popular", "NDCG", 1]["high"] == 0, "its lists are the same"
+    few = compare().lifts().to_pylist()
+    assert {(row["low"], row["high"]) for row in few} == {(None, None)}
+
+
+def test_without_baselines_or_metrics_of_users_there_are_no_lifts():
+    assert len(compare({"a": LISTS["popular"], "b": LISTS["candidate"]}).lifts()) == 0
+    assert len(compare(metrics=("CatalogCoverage",)).lifts()) == 0
+
+
 def test_coverage_is_of_the_eligible_items_and_has_no_interval(rows):
     assert rows["candidate", "all", "CatalogCoverage", 1]["value"] == 3 / 5
     assert rows["candidate", "all", "CatalogCoverage", 2]["value"] == 5 / 5

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recsys.evaluation import intervals
-from recsys.evaluation.intervals import paired_intervals
+from recsys.evaluation.intervals import ends, paired_intervals, resampled_means
 
 
 @pytest.mark.parametrize("n_users", [4000, 25_000])  # drawn one by one, and in groups
@@ -67,3 +67,28 @@ def test_a_few_users_have_no_interval():
     low, high = paired_intervals(differences, 200, seed=12)
     assert (low[0], high[0]) == (0.5, 0.5)
     assert np.isnan(low[1]) and np.isnan(high[1])
+
+
+def test_a_seed_draws_the_same_people_whichever_of_them_have_a_value():
+    """So that two folds, or two models, can be added up resample by resample."""
+    values = np.random.default_rng(15).random((40, 2))
+    some = np.array([31, 4, 17])
+    whole = resampled_means(values, np.arange(40), 40, 300, seed=16)
+    masked = np.full_like(values, np.nan)
+    masked[some] = values[some]
+    of_some = resampled_means(values[some], some, 40, 300, seed=16)
+    np.testing.assert_allclose(of_some, resampled_means(masked, np.arange(40), 40, 300, seed=16))
+    assert np.isnan(of_some).any(), "where none of the three was drawn"
+    np.testing.assert_allclose(ends(whole), paired_intervals(values, 300, seed=16))
+
+
+def test_of_many_people_it_is_groups_that_are_drawn(monkeypatch):
+    monkeypatch.setattr(intervals, "MAX_UNITS", 50)
+    people = np.random.default_rng(17).permutation(1000)[:600]
+    means = resampled_means(np.random.default_rng(18).normal(1.0, 1.0, (600, 1)), people, 1000, 2000, seed=19)
+    assert means.std() == pytest.approx(1 / np.sqrt(600), rel=0.25) and means.mean() == pytest.approx(1, abs=0.1)
+
+
+def test_an_end_of_nothing_is_nothing():
+    low, high = ends(np.array([[np.nan, 1.0], [np.nan, np.nan], [np.nan, 3.0]]))
+    assert np.isnan([low[0], high[0]]).all() and (low[1], high[1]) == (1.05, 2.95)

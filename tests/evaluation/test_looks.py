@@ -118,17 +118,24 @@ def report(n_folds=2, **more):
     rows = [row(name, "popular", 0.1) for name in names] + [row(name, "sasrec", 0.2, 0.05, 0.15) for name in names]
     rows += [row(name, model, share, metric="CatalogCoverage") for name in names for model, share in (("popular", 0.01), ("sasrec", 0.6))]
     means = [
-        {"model": "popular", "folds": n_folds, "NDCG@10": 0.1, "CatalogCoverage@10": 0.01},
-        {"model": "sasrec", "folds": n_folds, "NDCG@10": 0.2, "CatalogCoverage@10": None},
-    ]
-    return FoldsReport("2025-03-02", rows, [fold(name) for name in names], means, "The best is sasrec.", **more)
+        mean("popular", "NDCG", 0.1, n_folds), mean("popular", "CatalogCoverage", 0.01, n_folds),
+        mean("sasrec", "NDCG", 0.2, n_folds, 0.06, 0.14), mean("sasrec", "CatalogCoverage", float("nan"), n_folds),
+    ]  # fmt: skip
+    return FoldsReport("2025-03-02", rows, means, [fold(name) for name in names], "The best is sasrec.", **more)
+
+
+def mean(model, metric, value, n_folds, low=None, high=None):
+    found = {"model": model, "metric": metric, "k": 10, "value": value, "folds": n_folds, "reference": "popular"}
+    return found | {"difference": None, "low": low, "high": high}
 
 
 def test_a_backtest_has_means_and_folds_and_what_was_left_out():
     document = report().document()
     text = document.markdown()
     assert "The best is sasrec. 2 folds, from day 0 to day 1, with 100 test users together." in text
-    assert "|  | popular | sasrec |\n|---|---|---|\n| NDCG@10 | 0.1000 | 0.2000 |\n| CatalogCoverage@10 | 0.0100 | undefined |" in text
+    assert "|  | popular | sasrec |\n|---|---|---|\n| NDCG@10 | 0.1000 | 0.2000 (+0.0600 … +0.1400) |\n" in text
+    assert "| CatalogCoverage@10 | 0.0100 | undefined |\n| folds with a value | 2 | 2 |" in text
+    assert "difference to popular, paired by user (bootstrap, of users with all that they have in any fold)." in text
     assert "| day 1 | 0.1000 | 0.2000 (+0.0500 … +0.1500) |" in text and "difference to popular, paired by user" in text
     assert "left out: of users without an event before | relevant pairs | test users |\n" in text and "blocked" not in text
     assert "| day 0 | 90 | 80 | 20 | 60 | 50 |" in text
@@ -136,12 +143,12 @@ def test_a_backtest_has_means_and_folds_and_what_was_left_out():
     assert document.html().count("<svg") == 2
 
 
-def test_a_single_fold_has_no_line_over_time():
+def test_a_single_fold_is_told_once_and_has_no_line_over_time():
     document = report(n_folds=1).document()
-    assert not any(
-        isinstance(block, Figure) for section in document.sections for block in section.blocks if section.title == "Fold by fold"
-    )
-    assert "1 fold, with 50 test users together." in document.markdown()
+    assert [section.title for section in document.sections] == ["All test users", "Trade-offs", "What was asked for"]
+    text = document.markdown()
+    assert "1 fold, with 50 test users together." in text and "folds with a value" not in text
+    assert "| NDCG@10 | 0.1000 | 0.2000 (+0.0600 … +0.1400) |" in text
 
 
 def test_of_hundreds_of_folds_the_newest_stand_in_tables():
@@ -151,7 +158,7 @@ def test_of_hundreds_of_folds_the_newest_stand_in_tables():
 
 
 def test_a_backtest_without_anybody_says_so():
-    empty = FoldsReport("2025-03-02", [], [fold("day 0", n_users=0)], [], "There was nobody to test on in any fold.")
+    empty = FoldsReport("2025-03-02", [], [], [fold("day 0", n_users=0)], "There was nobody to test on in any fold.")
     text = empty.document().markdown()
     assert "There was nobody to test on in any fold." in text and "| day 0 | 90 | 80 | 20 | 60 | 0 |" in text
 

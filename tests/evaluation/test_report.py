@@ -65,6 +65,20 @@ def test_which_metrics_have_no_interval():
     assert f"{few}. A metric without" in report(of_lists=())
 
 
+def test_models_stand_beside_each_baseline():
+    def lift(contender, baseline, difference, k=10, metric="NDCG"):
+        row = {"contender": contender, "baseline": baseline, "metric": metric, "k": k, "difference": difference}
+        return row | {"low": difference - 0.01, "high": difference + 0.01}
+
+    lifts = [lift(*pair, 0.02) for pair in (("candidate", "popular_lately"), ("candidate", "popular"))]
+    lifts += [lift("current", "popular_lately", 0.005), lift("candidate", "popular", 0.9, k=20)]
+    found = Report("2025-03-02", "1d", "current", METRICS, [], COUNTS, lifts=lifts)
+    text = found.document().markdown()
+    assert "| the candidate less popular-lately | the candidate less popular overall | the current model less popular-lately |" in text
+    assert "| NDCG@10 | +0.0200 (+0.0100 … +0.0300) | +0.0200 (+0.0100 … +0.0300) | +0.0050 (-0.0050 … +0.0150) |" in text
+    assert "0.9" not in text and "Beside what is popular" not in report()
+
+
 def test_who_was_drawn_and_who_falls_back():
     text = report(test_users=100, candidate_fallback_users=7)
     assert "650 relevant pairs of 300 users, of whom 100 were drawn." in text

@@ -1,11 +1,13 @@
 """Backtests of a tiny shop: what is compared, what is reused, what goes on, and what is printed."""
 
 import csv
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import Result
@@ -73,6 +75,18 @@ def test_the_page_has_every_model_in_numbers_and_drawings(store: Path, rows: lis
 def test_lists_are_intersected_with_those_of_the_reference(rows: list[dict[str, Any]]) -> None:
     shared = {row["model"]: row['Intersection(model="popular")@10'] for row in rows}
     assert shared["popular"] == 1 and shared["sasrec"] < 1
+
+
+def test_the_means_have_intervals_to_the_reference(store: Path, rows: list[dict[str, Any]]) -> None:
+    found = {(row["model"], row["metric"]): row for row in pq.read_table(Store(store).find("backtest").path / "means.parquet").to_pylist()}
+    models = {row["model"]: row for row in model_rows(rows)}
+    for model in ("sasrec", "gru4rec"):
+        mean = found[model, "NDCG"]
+        assert (mean["value"], mean["folds"], mean["reference"]) == (models[model]["NDCG@10"], 2, "popular")
+        assert mean["low"] < mean["difference"] < mean["high"] and found[model, "CatalogCoverage"]["low"] is None
+        assert mean["difference"] == pytest.approx(models[model]["NDCG@10"] - models["popular"]["NDCG@10"])
+    page = (Store(store).find("backtest").path / "report.html").read_text()
+    assert f"{found['sasrec', 'NDCG']['low']:+.4f} … {found['sasrec', 'NDCG']['high']:+.4f}" in page
 
 
 def test_what_a_model_took_is_told_of_the_training_and_the_lists(rows: list[dict[str, Any]]) -> None:
@@ -161,7 +175,18 @@ def test_each_window_continues_from_the_one_before(store: Path) -> None:
     assert run(store, asked).reused and made(store, "training") == before
 
 
-@pytest.mark.parametrize("split", ["last-1", "random-10%"])
+def test_windows_that_expand_continue_too(store: Path) -> None:
+    """Each learns from everything before it, and begins with the weights of the window before."""
+    before = made(store, "training")
+    run(store, Backtest(models=("sasrec(width=20)",), n_folds=2, continuing=True, last_only=True))
+    of_both = [artifact.manifest for artifact in Store(store).artifacts("training") if artifact.path not in before]
+    assert {manifest["config"]["cut"]: "warm_from" in manifest["inputs"] for manifest in of_both} == {
+        "2025-05-31T00:00:00+00:00": False,
+        "2025-06-01T00:00:00+00:00": True,
+    }
+
+
+@pytest.mark.parametrize("split", ["last-1", "last-2", "random-10%"])
 def test_other_splits_of_the_same_histories(store: Path, split: str) -> None:
     found = run(store, Backtest(models=("sasrec", "popular"), split=split, n_folds=2))
     measured = model_rows(fold_rows(Store(store), found))
@@ -193,6 +218,10 @@ def test_the_command_prints_means_folds_and_costs_and_writes_csv(store: Path, tm
     done = recsys("backtest", *asked)
     assert done.exit_code == 0, done.output
     assert "means over 2 folds" in done.stdout and "NDCG@10 by fold" in done.stdout and "2025-05-31" in done.stdout
+    less, low, high = (
+        float(re.search(rf"  {words} +([+-][\d.]+)\s", done.stdout)[1]) for words in ("less popular", "95 % interval from", "to")
+    )  # type: ignore[index]
+    assert low < less < high
     assert "seconds of training" in done.stdout and "GiB at the peak" in done.stdout
     assert "on the average of 2 folds is that of" in done.stdout and "Nothing was published." in done.stdout
     with (tmp_path / "csv" / "models.csv").open() as models, (tmp_path / "csv" / "folds.csv").open() as of_folds:
@@ -239,3 +268,21 @@ def test_the_seven_models_run_as_one_command(tmp_path: Path) -> None:
         "CoveredUsers",
         "AvgRecPopularity",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "share", "n_models"), [("seven-models-ml-1m", 0.02, 7), ("seven-models-globo", 0.005, 8)])
+def test_the_seven_models_run_on_public_data(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, share: float, n_models: int
+) -> None:
+    """As deployed, on a share of the people and for one epoch."""
+    monkeypatch.setenv("RECSYS_DATA", str(shared_data))
+    smaller = [f"data.sample_users={share}", "model.width=16", "training.max_epochs=1", "evaluation.n_bootstrap=100"]
+    settings = [word for setting in smaller for word in ("--set", setting)]
+    done = recsys("backtest", "--deployment", name, "--store", tmp_path / "store", *settings, "--csv", tmp_path / "csv")
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "csv" / "models.csv").open() as models:
+        measured = list(csv.DictReader(models))
+    assert len(measured) == n_models and all(float(row["n_users"]) > 50 and 0 < float(row["HitRate@10"]) < 1 for row in measured)
+    page = (Store(tmp_path / "store").find("backtest").path / "report.html").read_text()
+    assert "<h2>Trade-offs</h2>" in page and all(row["model"] in page for row in measured)

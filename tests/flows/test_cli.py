@@ -155,7 +155,7 @@ def test_export_lists_writes_the_copies_that_are_due(store: Store, config: Path,
     assert nothing.exit_code == 1 and "publishing.exports asks for no copies" in nothing.stderr
     mine = yaml.safe_load(config.read_text()) | {"publishing": {"exports": [{"format": "jsonl", "path": str(tmp_path / "lists")}]}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
-    for again, says in (((), "Copied to"), ((), f"1 of 1 copies show {AS_OF} already"), (("--rebuild",), "Copied to")):
+    for again, says in (((), "Copied to"), ((), f"Copies that show {AS_OF} already: 1 of 1."), (("--rebuild",), "Copied to")):
         done = recsys("export", "lists", "--config", tmp_path / "mine.yaml", *again)
         assert done.exit_code == 0 and done.stdout.startswith(says), done.output
     rows = [json.loads(line) for line in (tmp_path / "lists" / "recommendations.jsonl").read_text().splitlines()]
@@ -190,6 +190,8 @@ def test_an_experiment_prints_paired_intervals_and_publishes_nothing(store: Stor
     assert tried.exit_code == 0, tried.output
     assert "95 % interval" in tried.stdout and "current" in tried.stdout
     assert f"Nothing was published for {AS_OF}. It would be: " in tried.stdout
+    page = re.search(r"a page for the browser, is\s+(\S+report\.html)", tried.stdout)
+    assert page and "In a night this would be the decision" in Path(page[1]).read_text()
     assert len(published.history(store)) == 1
 
 

@@ -181,7 +181,8 @@ def test_what_cannot_be_is_said_before_any_work(tmp_path: Path, groups: dict[str
 
 def test_the_ui_shows_the_night(store: Path) -> None:
     folders = {"features", "sequences", "training-candidate", "training-refit", "evaluation", "promotion", "scoring", "publishing"}
-    tables = {"profile", "drift", "metrics", "report", "decision", "lists", "checks", "nights", "training-candidate", "training-refit"}
+    tables = {"profile", "drift", "metrics", "lifts", "report", "decision", "lists", "checks", "nights"}
+    tables |= {"training-candidate", "training-refit"}
     progress = {"progress-training-candidate", "progress-training-refit", "progress-scoring"}
     pages = {"evaluation-page", "promotion-page"}
     expected = {f"shop-{name}" for name in tables | progress | pages | {f"{folder}-folder" for folder in folders}}
@@ -204,8 +205,9 @@ def test_an_experiment_reuses_the_night_and_publishes_nothing(store: Path) -> No
     kept = (store / "promotions.jsonl").read_bytes()
     variant = {**TINY, "model": Model(width=16, max_events=10, loss="CrossEntropy(label_smoothing=0.1)")}
     state = experiment(as_of=FIRST, store=str(store), return_state=True, **variant)  # type: ignore[call-overload]
-    evaluation = state.result()
-    assert "Nothing was published" in state.message
+    gate = state.result()
+    evaluation = Store(store).open(gate.manifest["inputs"]["evaluation"])
+    assert "Nothing was published" in state.message and "Nothing was published" in (gate.path / "report.html").read_text()
     assert (store / "promotions.jsonl").read_bytes() == kept
     assert {path.parents[1].name for path in made(store) - before} == {"training", "evaluation", "promotion"}
     published_then = next(p for p in published.history(Store(store)) if p.moment == FIRST)
@@ -220,9 +222,9 @@ def test_a_current_model_that_has_seen_the_holdout_is_no_rival_and_the_decision_
     state = experiment(as_of=FIRST, store=str(store), return_state=True, **longer)  # type: ignore[call-overload]
     why = "the current model is not compared with, since it has seen events of the holdout, and so has any twin"
     assert state.message.endswith(f"; {why}.")
-    gate = Store(store).find("promotion", FIRST)
+    gate = state.result()
     assert why in Decision.load(gate).reasons[0] and why in (gate.path / "report.html").read_text()
-    assert "current" not in state.result().manifest["inputs"]
+    assert "current" not in Store(store).open(gate.manifest["inputs"]["evaluation"]).manifest["inputs"]
 
 
 def test_tables_with_string_ids_and_a_folder_of_their_own(tmp_path: Path) -> None:

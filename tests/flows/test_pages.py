@@ -1,4 +1,4 @@
-"""The pages of a night and of a backtest in a real browser that reaches no network: they ask for nothing, and nothing in them fails."""
+"""The pages of a night, an experiment and a backtest in a real browser that reaches no network: they ask for nothing and nothing fails."""
 
 import json
 import re
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows.backtest import backtest
+from flows.experiment import experiment
 from flows.nightly import nightly
 from recsys.config import Backtest, Data, Evaluation, Model, Promotion, Shop, Training
 from recsys.promotion.policy import Decision
@@ -65,17 +66,42 @@ def test_what_a_page_asks_for_or_complains_of_is_found(tmp_path: Path) -> None:
     assert any("broken" in line for line in found.said) and any("nobody is not defined" in line for line in found.said)
 
 
-def test_the_page_of_a_night(tmp_path: Path) -> None:
-    state = nightly(
-        as_of=NIGHT, store=str(tmp_path / "shop"), return_state=True, **SMALL, evaluation=Evaluation(n_bootstrap=100, slices=("country",)),
-        promotion=Promotion(min_users=1, min_lift=-1.0),
-    )  # type: ignore[call-overload]  # fmt: skip
-    gate = Store(tmp_path / "shop").open(state.result().artifacts["promotion"])
+GATE: dict[str, Any] = {
+    "evaluation": Evaluation(n_bootstrap=100, slices=("country",)),
+    "promotion": Promotion(min_users=1, min_lift=-1.0, min_refit_overlap=0.0),
+}
+
+
+@pytest.fixture(scope="module")
+def shop(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with one published night."""
+    folder = tmp_path_factory.mktemp("pages") / "shop"
+    nightly(as_of=NIGHT, store=str(folder), return_state=True, **SMALL, **GATE).result()  # type: ignore[call-overload]
+    return Store(folder)
+
+
+def test_the_page_of_a_night(shop: Store, tmp_path: Path) -> None:
+    gate = shop.find("promotion", NIGHT)
     found = opened(gate.path / "report.html", tmp_path)
     assert (found.asked, found.said) == ([], [])
     shown = unescape(found.html)
     assert all(reason in shown for reason in Decision.load(gate).reasons) and "users with country" in shown
     assert found.html.count("<svg") == 4 and json.loads((gate.path / "decision.json").read_text())["published"] == "candidate"
+
+
+def test_the_page_of_an_experiment(shop: Store, tmp_path: Path) -> None:
+    """Beside the published model, with what the gate would say."""
+    variant = {**SMALL, "model": Model(width=16, max_events=10, loss="CrossEntropy(label_smoothing=0.1)")}
+    gate = experiment(as_of=NIGHT, store=str(shop.root), return_state=True, **variant, **GATE).result()  # type: ignore[call-overload]
+    found = opened(gate.path / "report.html", tmp_path)
+    assert (found.asked, found.said) == ([], [])
+    shown = unescape(found.html)
+    assert "Nothing was published. In a night this would be the decision" in shown
+    assert all(reason in shown for reason in Decision.load(gate).reasons) and "the current model's" in Decision.load(gate).reasons[0]
+    for title in ("All test users", "Trade-offs", "Beside what is popular", "Slices", "Popularity", "Training", "Some users"):
+        assert f"<h2>{title}" in found.html
+    assert "gets from the current model" in shown and "the candidate less popular-lately" in shown
+    assert found.html.count("<svg") == 4
 
 
 def test_the_page_of_a_backtest(tmp_path: Path) -> None:

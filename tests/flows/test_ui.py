@@ -45,6 +45,7 @@ def shown(key: str) -> tuple[Any, str]:
 def evaluation(folder: Path, rows: list[dict[str, Any]], report: str) -> store.Artifact:
     def build(draft: store.Draft) -> None:
         pq.write_table(pa.Table.from_pylist(rows), draft.path / "metrics.parquet")
+        pq.write_table(pa.table({"baseline": ["popular"], "difference": [0.25]}), draft.path / "lifts.parquet")
         (draft.path / "report.md").write_text(report)
 
     return store.Store(folder).ensure("evaluation", datetime(2025, 6, 2, tzinfo=timezone.utc), {}, {}, build, code="recsys.windows")
@@ -59,6 +60,7 @@ def test_of_many_slices_the_metrics_of_everybody_are_shown_and_how_many_there_ar
     assert table[0] == {"contender": "candidate", "slice": "all", "value": None}
     assert len(table) == 1000 and says.endswith(". The first 1,000 of 1,501 rows")
     assert shown("many-report")[0] == "# Short\n"
+    assert json.loads(shown("many-lifts")[0]) == [{"baseline": "popular", "difference": 0.25}]
 
 
 def test_large_rows_and_a_long_report_stay_below_what_the_server_takes(tmp_path: Path) -> None:

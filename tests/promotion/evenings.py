@@ -1,10 +1,11 @@
 """Hand-made results of tonight's contenders."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import nan
 from typing import Any
 
-from recsys.promotion.results import Measured
+from recsys.promotion.results import Measured, Paired
 
 USERS = 1234
 FEW = Measured(0.1, 0.4, 3)
@@ -21,11 +22,18 @@ def measured(value: float, coverage: float = 0.4, n_users: int = USERS, paired_w
 def evening(
     candidate: float, current: float | None = None, lately: float = 0.1, overall: float = 0.05, **changes: Any
 ) -> dict[str, Measured]:
+    """Tonight's results, with an interval of ±0.004 around each model's lift over each baseline."""
     reference = max(lately, overall) if current is None else current
     found = {"candidate": measured(candidate, paired_with=reference, **changes)}
     if current is not None:
         found["current"] = measured(current)
-    return {**found, "popular_lately": measured(lately), "popular": measured(overall)}
+    baselines = {"popular_lately": measured(lately), "popular": measured(overall)}
+    return {name: replace(one, lifts=lifts_of(one.value, baselines)) for name, one in found.items()} | baselines
+
+
+def lifts_of(value: float, baselines: Mapping[str, Measured]) -> dict[str, Paired]:
+    lifts = {name: value - baseline.value for name, baseline in baselines.items()}
+    return {name: Paired(lift, lift - 0.004, lift + 0.004) for name, lift in lifts.items()}
 
 
 NEW = "users known for less than a day"

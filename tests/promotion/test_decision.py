@@ -11,6 +11,7 @@ import pytest
 
 from recsys.config import Promotion
 from recsys.errors import StoreError
+from recsys.evaluation.comparison import LIFTS
 from recsys.promotion.page import PLACE
 from recsys.promotion.policy import Decision, decide, judge
 from recsys.promotion.results import Measured
@@ -40,7 +41,15 @@ def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, windo
                 rows.append(
                     {**decoy, **paired, "slice": part, "metric": metric, "k": k, "value": of_part.value, "n_users": of_part.n_users}
                 )
+        other = {"difference": 0.99}
+        lifts = [
+            {"contender": name, "baseline": baseline, "metric": of, "k": at, **found}
+            for name, c in contenders.items()
+            for baseline, paired in c.lifts.items()
+            for of, at, found in ((metric, k, asdict(paired)), ("MRR", k, other), (metric, k + 10, other))
+        ]
         pq.write_table(pa.Table.from_pylist(rows), draft.path / "metrics.parquet")
+        pq.write_table(pa.Table.from_pylist(lifts, LIFTS), draft.path / "lifts.parquet")
         windows = [{"window": w, "ndcg_at_10": 0.1, "chosen": w == window} for w in ("1h", "6h")]
         pq.write_table(pa.Table.from_pylist(windows), draft.path / "baselines.parquet")
         (draft.path / "report.html").write_text(f"<h1>Tonight</h1>{PLACE}")
@@ -78,6 +87,15 @@ def test_the_same_evaluation_is_decided_once_and_another_policy_anew(store: Stor
     assert decide(store, NIGHT, Promotion(min_lift=0.5), results).version != first.version
     other = decide(store, NIGHT, Promotion(), results, alone="nobody is there")
     assert other.version != first.version and Decision.load(other).reasons[0].endswith("; nobody is there.")
+
+
+def test_in_a_trial_the_page_says_that_nothing_was_published(store: Store) -> None:
+    results = evaluation(store, evening(0.12))
+    night, trial = (decide(store, NIGHT, Promotion(), results, trial=trial) for trial in (False, True))
+    assert Decision.load(trial) == Decision.load(night) and trial.version != night.version
+    of_night, of_trial = ((made.path / "report.html").read_text() for made in (night, trial))
+    assert "<strong>The decision</strong>" in of_night and "Nothing was published" not in of_night
+    assert "<strong>Nothing was published. In a night this would be the decision</strong>" in of_trial
 
 
 def test_the_policys_own_metric_and_length_of_list_decide(store: Store) -> None:

@@ -20,6 +20,7 @@ def test_a_better_candidate_is_published() -> None:
     assert decision.published == "candidate"
     assert decision.reasons == (
         "The candidate is published: on 1,234 test users its NDCG@10 of 0.1200 is 20.0% above popular-lately's 0.1000"
+        " (difference +0.0200, 95% interval +0.0160 to +0.0240)"
         " and 9.1% above the current model's 0.1100 (difference +0.0100, 95% interval +0.0060 to +0.0140).",
         "The current model makes way for the candidate: NDCG@10 of 0.1100.",
         "Popular-lately is the better baseline, which a model has to beat: NDCG@10 of 0.1000.",
@@ -67,7 +68,8 @@ def test_a_worse_candidate_is_rejected_and_the_current_model_published_again() -
     decision = judge(evening(0.105, current=0.11), Promotion(tolerance=0.02))
     assert decision.published == "current"
     assert decision.reasons == (
-        "The current model is published again: on 1,234 test users its NDCG@10 of 0.1100 is 10.0% above popular-lately's 0.1000.",
+        "The current model is published again: on 1,234 test users its NDCG@10 of 0.1100 is 10.0% above popular-lately's 0.1000"
+        " (difference +0.0100, 95% interval +0.0060 to +0.0140).",
         "The candidate is rejected: NDCG@10 of 0.1050 is 4.5% below the current model's 0.1100"
         " (difference -0.0050, 95% interval -0.0090 to -0.0010): it may lose 8.2%, and 2.0% are tolerated.",
         "Popular-lately is the better baseline, which a model has to beat: NDCG@10 of 0.1000.",
@@ -100,8 +102,10 @@ def test_with_nothing_good_enough_a_baseline_is_published() -> None:
     assert decision.published == "popular_lately"
     assert decision.reasons == (
         "Popular-lately is published, since no model is within the limits: NDCG@10 of 0.1000.",
-        "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular-lately's 0.1000, which it has to beat.",
-        "The current model is rejected: NDCG@10 of 0.0900 is 10.0% below popular-lately's 0.1000, which it has to beat.",
+        "The candidate is rejected: NDCG@10 of 0.0800 is 20.0% below popular-lately's 0.1000"
+        " (difference -0.0200, 95% interval -0.0240 to -0.0160), which it has to beat.",
+        "The current model is rejected: NDCG@10 of 0.0900 is 10.0% below popular-lately's 0.1000"
+        " (difference -0.0100, 95% interval -0.0140 to -0.0060), which it has to beat.",
         "Popular overall is the other baseline: NDCG@10 of 0.0500.",
     )
 
@@ -143,7 +147,8 @@ def test_a_model_has_to_beat_the_baseline_not_to_equal_it() -> None:
     decision = judge(evening(0.1, current=0.12), Promotion(tolerance=0.5))
     assert decision.published == "current"
     assert decision.verdicts["candidate"] == (
-        "The candidate is rejected: NDCG@10 of 0.1000 is equal to popular-lately's 0.1000, which it has to beat."
+        "The candidate is rejected: NDCG@10 of 0.1000 is equal to popular-lately's 0.1000"
+        " (difference +0.0000, 95% interval -0.0040 to +0.0040), which it has to beat."
     )
 
 
@@ -161,12 +166,30 @@ def test_a_lift_may_be_asked_for_over_each_baseline() -> None:
     decision = judge(evening(0.11, lately=0.1, overall=0.05), asked)
     assert decision.published == "popular_lately"
     assert decision.verdicts["candidate"] == (
-        "The candidate is rejected: NDCG@10 of 0.1100 is 2.2 times popular overall's 0.0500, which it has to beat by 150.0%."
+        "The candidate is rejected: NDCG@10 of 0.1100 is 2.2 times popular overall's 0.0500"
+        " (difference +0.0600, 95% interval +0.0560 to +0.0640), which it has to beat by 150.0%."
     )
     assert decision.verdicts["popular"] == "Popular overall is the other baseline, which a model has to beat by 150.0%: NDCG@10 of 0.0500."
     assert judge(evening(0.13, lately=0.1, overall=0.05), asked).published == "candidate"
     unnamed = judge(evening(0.1, lately=0.1, overall=0.05), Promotion(min_lift={"popular": 0.3}))
     assert unnamed.verdicts["candidate"].endswith("+0.0040), which it has to beat."), "by nothing, but beat"
+
+
+def test_a_baseline_is_beaten_by_the_value_and_that_chance_may_explain_it_is_said() -> None:
+    """A baseline is what is left: no proof is asked for against it, and a lift that was not shown is told."""
+    decision = judge(evening(0.103, current=0.101, lately=0.1, overall=0.05), Promotion(min_lift=0.03))
+    assert decision.published == "candidate"
+    assert "3.0% above popular-lately's 0.1000 (difference +0.0030, 95% interval -0.0010 to +0.0070)" in decision.reasons[0]
+    assert decision.reasons[0].endswith("; chance may explain that it is above popular-lately.")
+    both = judge(evening(0.103, lately=0.1, overall=0.102), Promotion(min_lift={"popular": 0.0}))
+    assert "; chance may explain that it is above popular-lately and popular overall;" in both.reasons[0]
+    assert "chance" not in judge(evening(0.105), Promotion()).reasons[0]
+    assert "chance" not in judge(evening(0.099), Promotion(min_lift=-0.5)).reasons[0], "it is below, as is allowed"
+
+
+def test_without_an_interval_nothing_is_said_of_chance() -> None:
+    few = {name: replace(one, lifts={}, low=None, high=None) for name, one in evening(0.101).items()}
+    assert judge(few, Promotion()).reasons[0].endswith("1.0% above popular-lately's 0.1000; there is no current model to compare it with.")
 
 
 def test_why_no_current_model_was_compared_with_is_part_of_the_decision() -> None:
@@ -178,7 +201,7 @@ def test_why_no_current_model_was_compared_with_is_part_of_the_decision() -> Non
 
 def test_what_is_more_than_twice_as_good_is_said_in_times() -> None:
     reason = judge(evening(0.58, current=0.4), Promotion()).reasons[0]
-    assert "its NDCG@10 of 0.5800 is 5.8 times popular-lately's 0.1000 and 45.0% above the current model's 0.4000" in reason
+    assert "its NDCG@10 of 0.5800 is 5.8 times popular-lately's 0.1000 (" in reason and "45.0% above the current model's 0.4000 (" in reason
 
 
 def test_a_baseline_that_finds_nothing_is_beaten_by_a_model_that_finds_something() -> None:

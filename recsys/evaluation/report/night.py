@@ -14,7 +14,7 @@ from recsys.evaluation.report.popularity import Shares
 from recsys.evaluation.report.tradeoffs import tradeoffs
 from recsys.evaluation.report.training import Epochs, curves
 from recsys.evaluation.report.users import Users
-from recsys.evaluation.report.wording import DROPPED, measured, named, spoken
+from recsys.evaluation.report.wording import DROPPED, lifted, measured, named, spoken
 from recsys.wording import capital, counted, listed
 
 MAX_DRAWN = 40  # slices: a page of paper holds no more
@@ -22,8 +22,8 @@ MAX_DRAWN = 40  # slices: a page of paper holds no more
 
 @dataclass(frozen=True)
 class Report:
-    """What the report is made of: rows of `metrics.parquet`, the windows tried, what was counted on the way, the units of the metrics
-    that have one, which of them are of all lists together, and what was looked at besides.
+    """What the report is made of: rows of `metrics.parquet` and of `lifts.parquet`, the windows tried, what was counted on the way, the
+    units of the metrics that have one, which of them are of all lists together, and what was looked at besides.
     """
 
     night: str
@@ -34,6 +34,7 @@ class Report:
     counts: Mapping[str, int | float]
     units: Mapping[str, str] = field(default_factory=dict)
     of_lists: Sequence[str] = ()
+    lifts: Sequence[Mapping[str, Any]] = ()
     shares: Shares | None = None
     users: Users | None = None
     epochs: Epochs = ()
@@ -44,7 +45,7 @@ class Report:
         if not self.counts["test_users"]:
             return Document(f"Evaluation of {self.night}", opening, self._training())
         sections = [Section("All test users", (self._table(), Text(self._reading()))), *tradeoffs(self._values(), self.units)]
-        sections.append(self._slices())
+        sections += [*self._lifts(), self._slices()]
         if self.shares is not None:
             sections.append(self.shares.section(NAMES))
         sections += self._training()
@@ -107,6 +108,26 @@ class Report:
             "an interval without 0 is a difference that chance does not explain. "
             f"{few}. A metric without a unit is a share or a score, and 1 is all of it."
         )
+
+    def _lifts(self) -> list[Section]:
+        """The models beside each baseline, at the first k: what popularity alone would have done as well."""
+        rows = [row for row in self.lifts if row["k"] == self.metrics[0]["k"]]
+        if not rows:
+            return []
+        pairs = list(dict.fromkeys((row["contender"], row["baseline"]) for row in rows))
+        cells = {(row["metric"], row["contender"], row["baseline"]): lifted(row) for row in rows}
+        told = (
+            "Mean difference by user to each baseline, and its 95% interval: in bold where there is no 0 in it, so that chance does not "
+            "explain the difference."
+        )
+        table = Table(
+            ["", *(f"{NAMES[one]} less {NAMES[other]}" for one, other in pairs)],
+            [
+                [named(metric, rows[0]["k"], self.units), *(cells[metric, *pair] for pair in pairs)]
+                for metric in dict.fromkeys(row["metric"] for row in rows)
+            ],
+        )
+        return [Section("Beside what is popular", (Text(told), table))]
 
     def _values(self) -> dict[str, dict[tuple[str, int], float]]:
         """By contender, on all users: every metric at every k."""

@@ -12,8 +12,8 @@ from recsys.arrays import Ints
 from recsys.dictionary import Dictionary
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.report.document import Cell, Section, Table, Text
-from recsys.wording import counted
 from recsys.histories import Histories
+from recsys.wording import counted
 
 N_USERS = 6
 N_EVENTS = 10  # of a history, the newest

@@ -35,10 +35,22 @@ def measured(row: Mapping[str, Any]) -> Cell:
     >>> measured({"value": 0.21, "low": 0.01, "high": 0.03})
     Cell(text='0.2100', note='+0.0100 … +0.0300', strong=True)
     """
-    low, high = row["low"], row["high"]
-    if low is None:
-        return Cell(number(row["value"]))
-    return Cell(number(row["value"]), f"{number(low, '+z')} … {number(high, '+z')}", low > 0 or high < 0)
+    return _with_interval(number(row["value"]), row["low"], row["high"])
+
+
+def lifted(row: Mapping[str, Any]) -> Cell:
+    """A difference of a row of lifts with its interval; strong where 0 is not in it.
+
+    >>> lifted({"difference": 0.02, "low": None, "high": None})
+    Cell(text='+0.0200', note='', strong=False)
+    """
+    return _with_interval(number(row["difference"], "+z"), row["low"], row["high"])
+
+
+def _with_interval(text: str, low: float | None, high: float | None) -> Cell:
+    if low is None or high is None:
+        return Cell(text)
+    return Cell(text, f"{number(low, '+z')} … {number(high, '+z')}", low > 0 or high < 0)
 
 
 def named(metric: str, k: int, units: Mapping[str, str]) -> str:
