@@ -109,7 +109,7 @@ def backtest(sessions: Path, given: argparse.Namespace, end: datetime) -> dict[s
     with (given.folder / "folds.csv").open() as lines:
         for row in csv.DictReader(lines):
             measured = {"window": row["fold"], "ndcg_at_20": float(row[f"NDCG@{K}"]), "hit_rate_at_20": float(row[f"HitRate@{K}"])}
-            found.setdefault(row["model"], []).append({**measured, "sessions": int(row["test_users"])})
+            found.setdefault(row["model"], []).append({**measured, "sessions": int(row["n_users"])})
     return found
 
 
