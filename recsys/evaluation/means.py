@@ -41,6 +41,7 @@ class Means:
         self.references: list[str] = []  # of the folds
         self.sums: dict[Column, Floats] = {}  # over folds, in each resample (n_bootstrap,)
         self.counts: dict[Column, Floats] = {}  # folds in which somebody who was drawn has a value
+        self.asked = np.zeros(n_users, dtype=bool)  # who is a test user of any fold
 
     def add(self, comparison: Comparison, rows: Iterable[dict[str, Any]]) -> None:
         """Another fold, of the same models and metrics, with the rows of its table."""
@@ -49,6 +50,7 @@ class Means:
         values = {(name, key): found for name, of in comparison.everybody.items() for key, found in of.items()}
         if not values or not len(comparison.ground.users):
             return
+        self.asked[comparison.ground.users] = True
         means = resampled_means(np.column_stack([*values.values()]), comparison.ground.users, self.n_users, self.n_bootstrap, self.seed)
         nothing = np.zeros(self.n_bootstrap)
         for column, of_fold in zip(values, means.T, strict=True):
@@ -79,13 +81,13 @@ class Means:
 
     def _interval(self, one: Column, other: Column) -> dict[str, float | None]:
         """Of the difference of two means; none of fewer users than a fold's needs, nor of a metric of all lists together."""
-        few = min(sum(fold[column]["n_users"] for fold in self.folds) for column in (one, other)) < MIN_USERS
-        if few or one not in self.sums:
-            return {"low": None, "high": None}
+        nothing: dict[str, float | None] = {"low": None, "high": None}
+        if self.asked.sum() < MIN_USERS or one not in self.sums:
+            return nothing
         with np.errstate(invalid="ignore"):
             differences = self.sums[one] / self.counts[one] - self.sums[other] / self.counts[other]
         (low,), (high,) = ends(differences[:, None])
-        return {"low": round(float(low), DIGITS), "high": round(float(high), DIGITS)}
+        return nothing if np.isnan(low) else {"low": round(float(low), DIGITS), "high": round(float(high), DIGITS)}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -99,8 +99,10 @@ def test_a_fold_without_anybody_counts_for_nothing_and_few_users_have_no_interva
     nobody = fold(np.zeros(0, dtype=np.int64), np.zeros(0))
     found = table([fold(np.arange(20), np.full(20, 0.5)), nobody], 20)["sasrec", NDCG]
     assert (found["value"], found["folds"]) == (0.5, 1) and found["low"] == pytest.approx(0.5)
-    few = table([fold(np.arange(4), np.full(4, 0.5)), fold(np.arange(5), np.full(5, 0.5))], 20)["sasrec", NDCG]
-    assert few["difference"] == 0.5 and few["low"] is None
+    few = table([fold(np.arange(9), np.full(9, 0.5)), fold(np.arange(8), np.full(8, 0.5))], 20)["sasrec", NDCG]
+    assert few["difference"] == 0.5 and few["low"] is None, "nine people, though in both folds"
+    undefined = table([fold(np.arange(20), np.full(20, np.nan)) for _ in range(2)], 20)["sasrec", NDCG]
+    assert (undefined["folds"], undefined["low"]) == (0, None)
     assert np.isnan(table([nobody, nobody], 20)["sasrec", NDCG]["value"])
 
 
