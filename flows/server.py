@@ -63,7 +63,7 @@ def _deploy_all(say: Callable[[str], None]) -> None:
     prefect = Path(sys.executable).with_name("prefect")
     command = [str(prefect), "--no-prompt", "deploy", "--all", "--prefect-file", str(deployments.FILE.relative_to(ROOT))]
     total, printed, written = len(deployments.schedules()), "", 0
-    say(f"Deployments: {total} to write, a second or two each.")
+    say(f"Deployments: {total} to write. The first takes longest.")
     wide = {**os.environ, "COLUMNS": "400"}  # a name is not broken over lines
     with subprocess.Popen(command, cwd=ROOT, env=wide, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as deploying:
         try:
