@@ -26,7 +26,7 @@ from prefect.logging.loggers import LoggingAdapter, flow_run_logger
 from prefect.states import Failed
 from prefect.utilities.urls import url_for
 
-from flows import channel, ui
+from flows import channel, local, ui
 from recsys import published, windows
 from recsys.errors import RecsysError
 from recsys.features.drift import findings_of
@@ -200,15 +200,17 @@ def once_more(run: FlowRun) -> tuple[str, str]:
 
 
 def again(run: FlowRun) -> str:
-    """The command that runs the same again: its deployment, the night, and what was given otherwise."""
-    if run.deployment_id is None:
-        return "the same command"
+    """The command that runs the same again: its deployment, the night, and what was given otherwise; or what a person typed."""
     with get_client(sync_client=True) as client:
+        flow = client.read_flow(run.flow_id)
+        if run.deployment_id is None:
+            has_night = flow.name in BY_SCHEDULE or run.parameters.get("as_of")
+            typed = local.once_more(flow.name, night_of(run) if has_night else "")
+            return f"`{typed}`" if typed else "the same command"
         try:
             deployment = client.read_deployment(run.deployment_id)
         except ObjectNotFound:
             return "its deployment is gone, so deploy first"
-        flow = client.read_flow(deployment.flow_id)
     deployed = deployment.parameters
     given = {name: value for name, value in run.parameters.items() if name not in deployed or deployed[name] != value}
     if flow.name in BY_SCHEDULE:

@@ -83,8 +83,8 @@ def backfill(
             found.append(done)
             if done.action != "hold":  # nobody has decided yet: what was there before is what the next night is compared with
                 current = done
-    there = f"{len(nights) - n_made} of {len(nights)} nights were there for this configuration"
-    return Completed(message=f"{there}: {f'{n_made} made now' if n_made else 'nothing to do'}.", data=found)
+    there = f"Nights that were there for this configuration: {len(nights) - n_made} of {len(nights)}"
+    return Completed(message=f"{there}. {f'Made now: {n_made}' if n_made else 'Nothing to do'}.", data=found)
 
 
 def _done(run: Run) -> Promotion | None:

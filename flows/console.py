@@ -16,6 +16,7 @@ from recsys.config import Model
 from recsys.errors import RecsysError
 from recsys.store import Artifact, Store
 from recsys.windows import label
+from recsys.wording import counted
 
 MAX_WIDTH = 120  # of tables; lines of text are as long as they are
 SOURCES = {
@@ -75,7 +76,7 @@ def show_metrics(evaluation: Artifact) -> None:
         values = [f"{measured[contender, metric, k]['value']:.4f}" for contender in contenders]
         rows_of_text.append([f"{metric}@{k}", *values, _difference(measured["candidate", metric, k])])
     users = max(row["n_users"] for row in rows)
-    title = f"{evaluation}: {users:,} test users; the candidate's difference with its 95 % interval"
+    title = f"{evaluation}: {counted(users, 'test user')}; the candidate's difference with its 95 % interval"
     say(table(title, ["metric", *contenders, "difference"], rows_of_text))
 
 
@@ -110,7 +111,7 @@ def show_properties(slot: str, part: str, properties: Iterable[tuple[str, Callab
     say(table(f"{part}, {slot}", ["property", ""], [[name, "broken" if name in broken else "holds"] for name in found]))
     for name, problem in broken.items():
         say(f"\n{name}: {problem}")
-    say(f"\n{len(broken)} of {len(found)} properties are broken." if broken else f"\nAll {len(found)} properties hold.")
+    say(f"\nBroken: {len(broken)} of {len(found)} properties." if broken else f"\nAll {len(found)} properties hold.")
     return not broken
 
 
@@ -136,11 +137,12 @@ def _side(title: str, rows: Sequence[dict[str, Any]], names: Sequence[str], more
 
 
 def table(title: str, names: Sequence[str], rows: Sequence[Sequence[str | Text]], flexible: Set[str] = frozenset()) -> Table:
-    """A plain table. Where the terminal is too narrow, only the flexible columns are cut; names of others, where none is flexible."""
+    """A plain table. Where the terminal is too narrow, only the flexible columns are cut; names of others wrap, where none is flexible."""
     plain = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", padding=(0, 1, 0, 0))
     for number, name in enumerate(names):
-        header, widest = Text(name, no_wrap=True, overflow="ellipsis"), max((_width(row[number]) for row in rows), default=0)
-        fixed, name_gives_way = name not in flexible, not flexible and cell_len(name) > widest
+        widest, fixed = max((_width(row[number]) for row in rows), default=0), name not in flexible
+        name_gives_way = not flexible and cell_len(name) > widest
+        header = Text(name, no_wrap=not name_gives_way, overflow="fold" if name_gives_way else "ellipsis")
         plain.add_column(header, no_wrap=fixed and not name_gives_way, min_width=widest if fixed else None)
     for row in rows:
         plain.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") if isinstance(cell, str) else cell for cell in row))

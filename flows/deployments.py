@@ -41,15 +41,15 @@ def schedules() -> dict[str, list[dict[str, Any]]]:
     return {f"{d['entrypoint'].rpartition(':')[2]}/{d['name']}": d.get("schedules") or [] for d in _mapping(FILE)["deployments"]}
 
 
-def due(folder: Path, after: datetime, now: datetime) -> list[datetime]:
-    """Nights after `after` for which the schedules of the store's nights had a run by `now`, oldest first."""
+def due(folder: Path, since: datetime, now: datetime) -> list[datetime]:
+    """Nights for which the schedules of the store's nights had a run between two moments, both included, oldest first."""
     on = [schedule for name in of_store(folder) for schedule in schedules()[f"nightly/{name}"] if schedule.get("active", True)]
-    before = windows.midnight(after) + timedelta(days=1, minutes=-1)
     found: set[datetime] = set()
     for schedule in on:
         with suppress(CronSimError):  # Prefect knows other kinds of schedule, which are nobody's night
-            times = CronSim(schedule.get("cron", ""), before.astimezone(ZoneInfo(schedule.get("timezone", "UTC"))))
-            found |= set(map(windows.midnight, takewhile(lambda time: time <= now, times)))
+            before = (since - timedelta(minutes=1)).astimezone(ZoneInfo(schedule.get("timezone", "UTC")))
+            times = takewhile(lambda time: time <= now, CronSim(schedule.get("cron", ""), before))
+            found |= {windows.midnight(time) for time in times if time >= since}
     return sorted(found)
 
 

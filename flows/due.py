@@ -21,6 +21,7 @@ from recsys.errors import RecsysError
 from recsys.store import Store
 
 DAY = timedelta(days=1)
+EVER = datetime.min.replace(tzinfo=timezone.utc)
 WEEK = timedelta(days=7)  # the watch was down for no longer: what was due before is history
 
 _schedules: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)  # those of the server know their dates
@@ -32,10 +33,15 @@ def missing(deployment: DeploymentResponse, store: Store, now: datetime, publish
     A night's hour is the first `published_by` (UTC) from when its run is due. Those count that were due since the deployment
     was made; or before, where the record has nights of its schedule: then it is the server that was lost, and made again.
     """
-    since, made = last_decided(store), deployment.created or now
-    after = made if since is None else since + DAY if _ran_before(deployment, store, made) else max(made, since + DAY)
-    due = _dates(deployment, max(after, now - WEEK), now)
+    decided, since = last_decided(store), max(_at_work_since(deployment, store, now), now - WEEK)
+    due = _dates(deployment, since if decided is None else max(since, decided + DAY), now)
     return sorted({windows.midnight(moment) for moment in due if _hour(moment, published_by) <= now})
+
+
+def _at_work_since(deployment: DeploymentResponse, store: Store, now: datetime) -> datetime:
+    """From when on nights that are due are the schedule's to make."""
+    made = deployment.created or now
+    return EVER if _ran_before(deployment, store, made) else made
 
 
 def _ran_before(deployment: DeploymentResponse, store: Store, made: datetime) -> bool:
@@ -53,9 +59,14 @@ def _ran_before(deployment: DeploymentResponse, store: Store, made: datetime) ->
     return len(running) == 2 and on_time.issuperset(running)
 
 
-def last(deployment: DeploymentResponse, now: datetime, published_by: str) -> datetime | None:
-    """When the newest of its nights whose hour has come was due; None where none was in five weeks, as without a schedule."""
-    due = _dates(deployment, now - 5 * WEEK, now)
+def last(deployment: DeploymentResponse, store: Store, now: datetime, published_by: str) -> datetime | None:
+    """When the newest of its nights whose hour has come was due: now, without a schedule. None where none was in five weeks.
+
+    As with `missing`, those count that were due since the deployment was made: what a person published before is a trial.
+    """
+    if not deployment.schedules:
+        return now
+    due = _dates(deployment, max(_at_work_since(deployment, store, now), now - 5 * WEEK), now)
     return max((moment for moment in due if _hour(moment, published_by) <= now), default=None)
 
 

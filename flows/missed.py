@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 from prefect import get_client, runtime
 
-from recsys import published, windows
+from recsys import published, status, windows
 from recsys.store import Store
 
 NIGHT = timedelta(days=1)
@@ -26,10 +26,10 @@ def nights_late() -> int | None:
 def nights(store: Store, as_of: datetime, at_most: int) -> list[datetime]:
     """The nights between the last one on record and this one, oldest first: the newest `at_most` of them.
 
-    None where nothing is on record: a store begins with its first night.
+    None from before the day of the first record: a store begins with it, and it may be a night of long ago, made as a trial.
     """
-    before = [line.moment for line in published.history(store) if line.moment < as_of]
-    if not before or at_most < 1:
+    before, began = [line.moment for line in published.history(store) if line.moment < as_of], status.began(store)
+    if not before or began is None or at_most < 1:
         return []
-    first = max(windows.midnight(max(before)) + NIGHT, as_of - at_most * NIGHT)
+    first = max(windows.midnight(max(before)) + NIGHT, windows.midnight(began) + NIGHT, as_of - at_most * NIGHT)
     return windows.nights(first, as_of - NIGHT) if first < as_of else []

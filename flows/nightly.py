@@ -13,6 +13,7 @@ from flows.run import Run, comparable
 from recsys import config, published, windows
 from recsys.promotion.policy import Decision
 from recsys.turn import Turn
+from recsys.wording import counted
 
 
 def night_of(as_of: datetime | str | None) -> datetime:
@@ -78,7 +79,7 @@ def nightly(
             rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
             return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
         if late is not None and late > catch_up:
-            why = f"{late} newer nights are due, and catch_up is {catch_up}"
+            why = f"{counted(late, 'newer night')} {'is' if late == 1 else 'are'} due, and catch_up is {catch_up}"
             return Completed(name="Skipped", message=f"{windows.label(run.as_of)} is skipped: {why}.", data=None)
         if late is not None:
             _catch_up(run, turn, catch_up - late)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -12,9 +12,10 @@ from flows.console import say, short, table
 from recsys import difference, published, turn
 from recsys.difference import Change
 from recsys.pruning import Waste, size
-from recsys.status import STEPS, Cell, status
+from recsys.status import STEPS, Cell, began, status
 from recsys.store import Artifact, Store
-from recsys.windows import label, parse_as_of
+from recsys.windows import label, midnight, parse_as_of
+from recsys.wording import counted
 
 if TYPE_CHECKING:
     from flows.plan import Line  # imports torch
@@ -26,10 +27,11 @@ def show_status(store: Store, nights: int) -> None:
     """Nights × steps with version, age and size of each; what failed and why; what is published and held; the disk."""
     found = status(store, nights)
     now = datetime.now(timezone.utc)
-    missed = deployments.due(store.root, parse_as_of(found[0].label), now) if found else []
+    missed = _missed(store, parse_as_of(found[0].label), now) if found else []
     rows: list[list[str | Text]] = []
     if missed:
-        rows.append(["\nto ".join(dict.fromkeys(map(label, (missed[0], missed[-1])))), *[_cell(Cell("missing"), now)] * len(STEPS)])
+        ends = dict.fromkeys(map(label, (missed[0], missed[-1])))
+        rows.append(["\nto\n".join(ends), *[_cell(Cell("missing"), now)] * len(STEPS)])
     for night in found:
         rows.append([f"{night.label}\n{night.decision}", *(_cell(night.steps[step], now) for step in STEPS)])
     say(table(f"{short(store.root)} (* is published now)", ["night", *STEPS], rows))
@@ -40,17 +42,29 @@ def show_status(store: Store, nights: int) -> None:
     if not found:
         say("No night has left anything here yet.")
     if missed:
-        say(
-            f"Nights since of which there is nothing, by the schedule as it is now: {len(missed)}. No run began, or it stopped before its "
-            "first step. "
-            "`prefect flow-run ls --flow-name nightly --state-type FAILED --state-type CRASHED` names those that stopped."
-        )
+        _say_missed(store, missed)
     if (run := turn.at_work(store.root)) is not None:
         say(f"At work now: {run}.")
     if (waiting := published.held(store)) is not None:
         say(f"{label(waiting.moment)} {waiting.id} is held for a person: `recsys promote --why …` publishes it.")
     disk = shutil.disk_usage(store.root)
     say(f"The store has {in_bytes(size(store.root))}; {in_bytes(disk.free)} of {in_bytes(disk.total)} are free on its disk.")
+
+
+def _missed(store: Store, newest: datetime, now: datetime) -> list[datetime]:
+    """The nights of the schedule after the newest one: of those that were due since the store has its first record."""
+    first = began(store)
+    return deployments.due(store.root, max(midnight(newest) + timedelta(days=1), first), now) if first is not None else []
+
+
+def _say_missed(store: Store, nights: Sequence[datetime]) -> None:
+    """Why there is nothing of them, and how to be rid of the row."""
+    say(
+        f"Nights that came due since, by the schedule as it is now, and of which there is nothing: {len(nights)}. No run began, or it "
+        "stopped before its first step: `prefect flow-run ls --flow-name nightly --state-type FAILED --state-type CRASHED` names it. "
+        f"`recsys backfill --from {label(nights[0])} --to {label(nights[-1])} --publish --store {short(store.root)}` makes them. "
+        "They are listed until there is a newer night."
+    )
 
 
 def show_history(store: Store) -> None:
@@ -87,7 +101,7 @@ def show_waste(store: Store, waste: Waste, done: bool) -> None:
     for folder in waste.leftovers:
         say(f"{what}: {short(folder)}, left by an attempt that was not finished")
     kept = f"{label(waste.kept_nights[0])} to {label(waste.kept_nights[-1])}" if waste.kept_nights else "none there are"
-    total = f"{len(waste.artifacts)} artifacts and {len(waste.leftovers)} leftovers, {in_bytes(waste.bytes)}"
+    total = f"{counted(len(waste.artifacts), 'artifact')} and {counted(len(waste.leftovers), 'leftover')}, {in_bytes(waste.bytes)}"
     say(f"{what}: {total}. Nights kept whole: {kept}. In {short(store.root)}.")
     if blind := blinded(store, waste):
         say(blind)
@@ -103,7 +117,8 @@ def blinded(store: Store, waste: Waste) -> str:
     if left.issuperset(newest):
         return ""
     n = len(left.intersection(newest))
-    return f"Data are then compared with {n} of the last {wanted} nights only (features.drift.nights): --nights {wanted} keeps them all."
+    few = f"Data are then compared with {n} of the last {counted(wanted, 'night')} only"
+    return f"{few} (features.drift.nights): --nights {wanted} keeps them all."
 
 
 def show_difference(names: tuple[str, str], before: Mapping[str, Artifact], after: Mapping[str, Artifact]) -> None:

@@ -11,6 +11,7 @@ from flows.overview import blinded, in_bytes
 from recsys import pruning, windows
 from recsys.pruning import Waste
 from recsys.store import Store
+from recsys.wording import counted
 
 
 def run_name() -> str:
@@ -33,5 +34,5 @@ def prune(
     ui.show_waste(Store(store), gone)
     if blind := blinded(Store(store), gone):
         get_run_logger().warning(blind)
-    what = f"{len(gone.artifacts)} artifacts and {len(gone.leftovers)} leftovers, {in_bytes(gone.bytes)}"
+    what = f"{counted(len(gone.artifacts), 'artifact')} and {counted(len(gone.leftovers), 'leftover')}, {in_bytes(gone.bytes)}"
     return Completed(message=f"Removed: {what}.", data=gone)

@@ -14,6 +14,7 @@ from recsys.promotion.policy import Decision
 from recsys.published import Promotion
 from recsys.ranking.ranker import misfit
 from recsys.store import Artifact, Store
+from recsys.wording import counted
 
 
 def run_name() -> str:
@@ -96,7 +97,7 @@ def _current(store: Store) -> Promotion:
 def _decision(run: Run, now: Promotion, users: tuple[str, ...]) -> Decision:
     """Whose lists they are: decided on when that was published, and still so."""
     gate = now.artifact(run.store, "promotion")
-    whom = f"{len(users)} users" if users else "everybody"
+    whom = counted(len(users), "user") if users else "everybody"
     night, moment = windows.label(now.moment), windows.label(run.as_of)
     whose = f"the model that is published for {night}" if "training" in now.artifacts else f"what is popular, as published for {night}"
     why = f"Lists of {moment} for {whom} are made again from {whose}."

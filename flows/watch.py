@@ -39,6 +39,7 @@ from recsys.errors import RecsysError, StoreError
 from recsys.lineage import lineage
 from recsys.published import Promotion
 from recsys.store import Store
+from recsys.wording import counted
 
 RECENT = timedelta(days=2)  # runs that ended badly before were told, or are history
 
@@ -80,9 +81,9 @@ def watch(
         sent = tell(found, log)
     if sent["failed"] and channel.is_set():
         told = "Not everybody could be told, and the next look tries it again. The log of this run of the watch says why"
-        raise RecsysError(f"{told}: {sent['failed']} alerts could not be sent.")
+        raise RecsysError(f"{told}: {counted(sent['failed'], 'alert')} could not be sent.")
     stores = ", ".join(deployment.name for deployment in looked_after) or "none whose schedule is on"
-    said = f"Deployments: {stores}. {len(gone)} runs had vanished, {sent['sent']} alerts were sent."
+    said = f"Deployments: {stores}. Vanished runs: {len(gone)}. Alerts sent: {sent['sent']}."
     return Completed(message=f"{said} {channel.gap()}".rstrip())
 
 
@@ -142,12 +143,11 @@ def found_wrong(
         store = Store(folder)
         if nights := due.missing(deployment, store, now, published_by):
             yield due.late(client, deployment, folder, nights, published_by)
-        newest = newest_event(store)
+        asked, newest = due.last(deployment, store, now, published_by), newest_event(store)
     except Exception as error:  # of one store, which silences none of the others
         yield unreadable(deployment, folder, night, error)
         return
-    asked = due.last(deployment, now, published_by) or now
-    if newest is not None and asked - newest > max_age:
+    if asked is not None and newest is not None and asked - newest > max_age:
         yield stale(deployment, folder, night, asked, newest, max_age)
 
 
@@ -161,7 +161,7 @@ def unreadable(deployment: DeploymentResponse, store: str, night: datetime, erro
 def stale(deployment: DeploymentResponse, store: str, night: datetime, asked: datetime, newest: datetime, max_age: timedelta) -> Alert:
     """Of lists that are made from old data, by when lists were asked for last."""
     hours = (asked - newest) / timedelta(hours=1)
-    since = f"{hours:.0f} hours before lists were due last, at {asked:%Y-%m-%d %H:%M}"
+    since = f"{counted(round(hours), 'hour')} before lists were due last, at {asked:%Y-%m-%d %H:%M}"
     why = f"Their newest event is of {newest:%Y-%m-%d %H:%M} UTC, {since}; {windows.spelt(max_age)} are allowed."
     remedy = "Has the data stopped coming in, or are nights not published? Then readers get what was right days ago."
     what = f"{deployment.name}: the published lists are made from old data. {alerts.stays(store)}"

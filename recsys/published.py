@@ -17,6 +17,7 @@ from recsys import digest, provenance, verification
 from recsys.errors import StoreError
 from recsys.store import Artifact, Store
 from recsys.windows import label
+from recsys.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def before(store: Store, as_of: datetime) -> Promotion | None:
     earlier = [p for p in _standing(store) if p.moment < as_of]
     there = [p for p in earlier if all(store.get(p.artifacts[name]) for name in ("training", "twin", "scoring") if name in p.artifacts)]
     if len(there) < len(earlier):
-        log.info("%s promotions before %s are passed over: their models or lists were pruned.", len(earlier) - len(there), as_of.date())
+        log.info("%s before %s passed over: models or lists were pruned.", counted(len(earlier) - len(there), "promotion"), as_of.date())
     return _newest(there)
 
 

@@ -53,6 +53,12 @@ def status(store: Store, nights: int) -> list[Night]:
     return [_night(store, night, made, tried) for night in known]
 
 
+def began(store: Store) -> datetime | None:
+    """When the first line was put on record, whatever its night: nights that were due before were nobody's, and none was missed."""
+    lines = published.history(store)
+    return datetime.fromisoformat(lines[0].at) if lines else None
+
+
 def _night(store: Store, night: str, made: Mapping[tuple[str, str], Sequence[Artifact]], tried: Mapping[tuple[str, str], Attempt]) -> Night:
     lines = [p for p in published.history(store) if label(p.moment) == night]
     chosen = _chosen(store, lines, [artifact for step in STEPS for artifact in made.get((night, step), ())])

@@ -11,6 +11,7 @@ from recsys import published, windows
 from recsys.errors import ConfigError, StoreError
 from recsys.schema import Schema
 from recsys.store import Artifact
+from recsys.wording import counted
 
 app = typer.Typer()
 export = typer.Typer(no_args_is_help=True, help="The published lists, and what lies behind them, for other systems.")
@@ -46,7 +47,7 @@ def copies(now: published.Promotion, deployment: str | None, config: Path | None
         for place in written:
             console.say(f"Copied to {place}")
         if len(written) < len(exports):
-            console.say(f"{len(exports) - len(written)} of {len(exports)} copies show {windows.label(now.moment)} already.")
+            console.say(f"Copies that show {windows.label(now.moment)} already: {len(exports) - len(written)} of {len(exports)}.")
     return bool(exports)
 
 
@@ -59,7 +60,8 @@ def export_vectors(to: Target, deployment: Deployment = None, config: Config = N
     from recsys.scoring.vectors import write_vectors  # imports torch
 
     counts = write_vectors(to, model.path, histories.path, windows.everything(night.moment, Schema.load(histories.path).has_times))
-    typer.echo(f"Vectors of {counts['items']:,} items and {counts['users']:,} users of {windows.label(night.moment)} are in {to}")
+    whose = f"{counted(counts['items'], 'item')} and {counted(counts['users'], 'user')}"
+    typer.echo(f"Vectors of {whose} of {windows.label(night.moment)} are in {to}")
 
 
 @export.command("similar")

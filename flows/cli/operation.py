@@ -16,9 +16,11 @@ from recsys.errors import StoreError
 from recsys.published import Promotion
 from recsys.store import Store
 from recsys.windows import label
+from recsys.wording import counted
 
 app = typer.Typer()
 
+THERE_ARE = "`recsys status` lists the nights that there are."
 Why = Annotated[str, typer.Option("--why", help="The reason, for promotions.jsonl, beside your name.")]
 Named = Annotated[str | None, typer.Argument(metavar="[NIGHT]", help="A night, or an id of `recsys show history`, or how it begins.")]
 
@@ -77,9 +79,9 @@ def verify(deployment: Deployment = None, config: Config = None, store: Folder =
     problems = [*audit.audit_pointer(artifacts), *(problem for folder in shown for problem in audit.audit(folder))]
     for problem in problems:
         console.say(problem)
-    total = f"{len(folders)} artifacts, {overview.in_bytes(sum(map(pruning.size, folders)))}, in {console.short(artifacts.root)}"
+    total = f"{counted(len(folders), 'artifact')}, {overview.in_bytes(sum(map(pruning.size, folders)))}, in {console.short(artifacts.root)}"
     if problems:
-        console.say(f"{len(problems)} problems in {total}.")
+        console.say(f"{counted(len(problems), 'problem')} in {total}.")
         raise typer.Exit(1)
     console.say(f"All as written: {total}.")
 
@@ -127,14 +129,21 @@ def diff(
     """What changed between two nights: configuration, data, metrics, lists. Of the last two promotions unless given."""
     artifacts = opened(deployment, config, store)
     names = _pair(artifacts, before, after)
-    overview.show_difference(names, difference.night(artifacts, names[0]), difference.night(artifacts, names[1]))
+    nights = difference.night(artifacts, names[0]), difference.night(artifacts, names[1])
+    if before is not None and nights[0] == nights[1]:
+        raise StoreError(f"{before} and {after or 'what is published now'} are the same: name another night. {THERE_ARE}")
+    overview.show_difference(names, *nights)
 
 
 def _pair(store: Store, before: str | None, after: str | None) -> tuple[str, str]:
-    newest = [promotion.id for promotion in published.newest(store, 2)]
-    if len(newest) < (0 if after else 1 if before else 2):
-        raise StoreError(f"There are no two promotions in {store.root} to compare: name two nights. `recsys status` lists them.")
-    return before or newest[0], after or newest[-1]
+    """The nights to compare, by what is published where they are not named."""
+    newest = published.newest(store, 2)
+    if after is None and not newest:
+        raise StoreError(f"Nothing is published in {store.root} to compare with: run `recsys nightly`, or name two nights. {THERE_ARE}")
+    if before is None and len(newest) < 2:
+        only = f"{label(newest[0].moment)} is the only night that is published in {store.root}"
+        raise StoreError(f"{only}: there is none before it to compare it with. Run another one, or name two. {THERE_ARE}")
+    return before or newest[0].id, after or newest[-1].id
 
 
 def _reason(why: str) -> str:

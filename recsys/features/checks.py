@@ -11,6 +11,7 @@ from recsys.features.contracts import COLUMNS, KEYS, Rule, source_rules, table_r
 from recsys.features.queries import Query, named
 from recsys.features.sources import Source, Window
 from recsys.sql import quoted
+from recsys.wording import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -65,10 +66,8 @@ def run_checks(con: "DuckDBPyConnection", checks: Sequence[Query]) -> None:
             count = _scalar(con, f"select count(*) from (\n{check.text}\n)")
             if count:
                 sample = _sample(con, check.text)
-                broken.append(
-                    _finding(check.name, f"{count:,} {'row' if count == 1 else 'rows'}", sample, f"{check.comment} ({check.path})")
-                )
-        log.info("check %s: %s", check.name, f"{count:,} rows" if count else "passed")
+                broken.append(_finding(check.name, counted(count, "row"), sample, f"{check.comment} ({check.path})"))
+        log.info("check %s: %s", check.name, counted(count, "row") if count else "passed")
     if broken:
         raise ContractError("\n".join(["The data break a contract:", *broken]))
 
@@ -112,7 +111,7 @@ def _report(table: Any, rule: Rule, keys: Sequence[str], located: Callable[[dict
     keys = [name for name in keys if name in table.columns]
     shown = {name: table[name].cast("string") for name in (*keys, *rule.columns)}  # as text: some times are no datetimes
     sample = breaking.order_by(keys).limit(SAMPLE).select(**shown).to_pyarrow().to_pylist()
-    count = f"{breaking.count().to_pyarrow().as_py():,} of {table.count().to_pyarrow().as_py():,} rows"
+    count = f"{breaking.count().to_pyarrow().as_py():,} of {counted(table.count().to_pyarrow().as_py(), 'row')}"
     return _finding(rule.name, count, [located(row) for row in sample], rule.advice)
 
 

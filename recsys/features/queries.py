@@ -19,6 +19,7 @@ from recsys import trust
 from recsys.config import expand
 from recsys.errors import ConfigError, RecsysError
 from recsys.sql import literal, quoted
+from recsys.wording import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -121,7 +122,7 @@ def write(con: "DuckDBPyConnection", name: str, query: str, folder: Path, order:
     con.execute(f"create or replace view {quoted(name)} as select * from read_parquet({target})")
     count = con.execute(f"select count(*) from {quoted(name)}").fetchone()
     assert count is not None
-    log.info("%s: %s rows in %.1f s", name, f"{count[0]:,}", time.perf_counter() - start)
+    log.info("%s: %s in %.1f s", name, counted(count[0], "row"), time.perf_counter() - start)
     return count[0]
 
 

@@ -21,6 +21,7 @@ from recsys.features.formats import FILE_SHIFT, Facts, Parquet, Reader
 from recsys.features.text import Text
 from recsys.schema import Table as TableName
 from recsys.sql import quoted
+from recsys.wording import counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -220,8 +221,8 @@ def _typed(con: "DuckDBPyConnection", source: Source, column: Declared) -> str:
 def _wrong_type(con: "DuckDBPyConnection", source: Source, column: Declared, reason: str, where: str = "true") -> SourceError:
     rows, nulls, sample = _sample(con, source, column, where)
     return SourceError(
-        f"{source.table}: column {column.source!r} ({column.role}) is {source.types[column.source]} in {source.place}: {rows:,} rows, "
-        f"{nulls:,} of them null{', as {' + ', '.join(sample) + '}' if sample else ''}. But {reason}."
+        f"{source.table}: column {column.source!r} ({column.role}) is {source.types[column.source]} in {source.place}: "
+        f"{counted(rows, 'row')}, {nulls:,} of them null{', as {' + ', '.join(sample) + '}' if sample else ''}. But {reason}."
     )
 
 

@@ -11,6 +11,7 @@ from recsys.arrays import Ints
 from recsys.errors import ConfigError, ContractError
 from recsys.model.bucket import Bucket, group_by_length
 from recsys.model.reader import Reader, Spans
+from recsys.wording import counted
 
 
 class Batching(ABC):
@@ -44,7 +45,7 @@ class Batching(ABC):
         rows = np.concatenate(found) if len(found) else np.zeros(0, dtype=np.int64)
         if not np.array_equal(np.sort(rows), np.arange(len(lengths))):
             raise ContractError(
-                f"{type(self).__name__}.groups divides {len(lengths)} sequences into groups of {len(rows)} rows, "
+                f"{type(self).__name__}.groups divides {counted(len(lengths), 'sequence')} into groups of {counted(len(rows), 'row')}, "
                 f"{len(np.unique(rows))} of them different: every row has to be in one group."
             )
         return found

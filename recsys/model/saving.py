@@ -17,6 +17,7 @@ from recsys.model.blocks import Blocks, build
 from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
 from recsys.schema import Schema
+from recsys.wording import counted
 
 
 def save(folder: Path, network: Network, model: Model, vocabulary: Vocabulary, key: Key = "user") -> None:
@@ -51,7 +52,7 @@ def load(folder: Path, code: str | None = None) -> tuple[Network, Vocabulary]:
         differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise StoreError(
             f"{folder / 'weights.safetensors'} does not fit {folder / 'model.json'} as this version of the code builds it: "
-            f"{len(differing)} tensors differ, among them {', '.join(differing[:3])}. Train it again."
+            f"{counted(len(differing), 'tensor')} would not fit, as {', '.join(differing[:3])}. Train it again."
         )
     network.load_state_dict(weights, strict=False)
     return network.eval(), vocabulary

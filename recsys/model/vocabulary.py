@@ -17,6 +17,7 @@ from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, ContractError
 from recsys.histories import Histories
 from recsys.schema import Column, Role, Scale, Schema, Table, file_name
+from recsys.wording import counted
 
 UNKNOWN = 0  # index of a category's null and of values that the model has never seen; known ones are 1 …
 USER = "user_id"  # the user's id as a column of the users, for models that embed it
@@ -73,8 +74,8 @@ class Vocabulary:
         items = np.flatnonzero(n_events >= min_item_events)
         if not len(items):
             raise ContractError(
-                f"No item has {min_item_events} or more (training.min_item_events) of the {len(used)} events before the training's end: "
-                "there is nothing to learn."
+                f"No item has {min_item_events} or more (training.min_item_events) of the {counted(len(used), 'event')} before the "
+                "training's end: there is nothing to learn."
             )
         rows = {"events": used, "items": items, "users": np.flatnonzero(ends > histories.offsets[:-1])}
         data = {"events": histories.columns, "items": dictionary.columns, "users": histories.user_columns}

@@ -1,5 +1,6 @@
 """Server, worker, or the whole machine away while a night runs, and back; and a week of downtime."""
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -110,6 +111,7 @@ def test_a_week_of_downtime(machine: Machine, server: None, tmp_path: Path) -> N
     tonight = midnight(datetime.now(timezone.utc))
     last = Night(tmp_path / "store", given={"as_of": tonight - 8 * DAY})
     assert last.run() == 0, last.said()
+    made_on_its_day(last.store)
     with machine.client() as client:
         deployment = machine.nightly(client).id
         client.update_deployment(deployment, DeploymentUpdate(parameters={"store": str(last.store), **AS_JSON, "catch_up": 7}))
@@ -119,3 +121,10 @@ def test_a_week_of_downtime(machine: Machine, server: None, tmp_path: Path) -> N
     wait_for(lambda: published.history(store)[-1].moment == tonight, 500, f"tonight is published: {machine.log.read_text()[-5000:]}")
     assert [line.moment for line in published.history(store)] == [tonight - n * DAY for n in range(8, -1, -1)]
     assert damaged(last.store) == [] and list(audit.audit_pointer(store)) == []
+
+
+def made_on_its_day(store: Path) -> None:
+    """What was put on record today is on record as of its night: nights from before the first record are nobody's."""
+    record = store / "promotions.jsonl"
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    record.write_text("".join(json.dumps({**line, "at": line["as_of"]}) + "\n" for line in lines))

@@ -295,7 +295,7 @@ def test_broken_losses_are_found_out() -> None:
         ("BPRMax(regularisation=-0.1)", "regularisation=-0.1 has to be 0 or above"),
         ("WeightedSum()", "WeightedSum needs losses"),
         ("WeightedSum(losses=[])", "losses is empty"),
-        ("WeightedSum(losses=[BPR()], weights=[1.0, 2.0])", "2 weights for 1 losses"),
+        ("WeightedSum(losses=[BPR()], weights=[1.0, 2.0])", "2 weights for 1 loss;"),
         ("WeightedSum(losses=[BPR()], weights=[0])", "have to be above 0"),
     ],
 )

@@ -130,7 +130,7 @@ def test_broken_samplers_are_found_out() -> None:
     ("text", "problem"),
     [
         ("Popularity(exponent=-1.0)", "exponent=-1.0 has to be 0"),
-        ("Mixed(negatives=[Uniform()], shares=[0.5, 0.5])", "2 shares for 1 samplers"),
+        ("Mixed(negatives=[Uniform()], shares=[0.5, 0.5])", "2 shares for 1 sampler;"),
         ("Mixed(shares=[1.0, 0.0])", "have to be above 0"),
         ("Mixed(negatives=[Popular()])", "Did you mean Popularity"),
     ],

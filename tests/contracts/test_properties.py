@@ -127,7 +127,7 @@ def test_a_part_of_ones_own_that_is_broken(team: Path) -> None:
     code, said = check("teamparts.Summed", "--code", team)
     assert code == 1
     assert "is mean over weights: Summed: weights that are seven times as large change it" in said
-    assert "1 of 7 properties are broken" in said
+    assert "Broken: 1 of 7 properties." in said
     code, said = check("teamparts.Peeking", "--code", team)
     assert code == 1 and "looks back only: Peeking: replacing the events after position 3" in said
 

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime, tzinfo
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,20 @@ def shop(tmp_path: Path) -> Store:
     store = Store(tmp_path / "shop")
     night(store, "2026-02-28", "2026-02-27 23:00:00")
     return store
+
+
+@contextmanager
+def recorded_at(moment: str | datetime) -> Iterator[None]:
+    """What is published meanwhile is on record as of that moment."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return parse_as_of(moment)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published, "datetime", Clock)
+        yield
 
 
 def night(store: Store, as_of: str, newest_event: str | None, *, published_too: bool = True) -> published.Promotion:

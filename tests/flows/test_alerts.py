@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -50,6 +51,15 @@ def test_a_failed_night_says_what_which_night_why_what_to_do_and_where_to_look(c
     assert remedy.startswith("What to do: Put right what the message names, then run it again")
     assert re.search(r"- http://127.0.0.1:\d+/runs/flow-run/[0-9a-f-]+\n", where)
     assert f"- recsys status --store {tmp_path / 'shop'}\n" in where and "docs/operate.md" in where
+
+
+def test_the_alert_of_a_night_by_hand_has_the_command_that_was_given(chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its file, and the night that it was for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/opt/recsys/.venv/bin/recsys", "nightly", "--config", "my.yaml"])
+    failed_night(tmp_path / "shop")
+    command = f"cd {tmp_path} && /opt/recsys/.venv/bin/recsys nightly --config my.yaml --as-of 2026-03-01"
+    assert f"then run it again: `{command}`. Finished steps are reused." in chat.messages[0]["body"]
 
 
 def test_a_night_is_told_once_per_cause(chat: Chat, tmp_path: Path) -> None:

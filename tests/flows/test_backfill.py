@@ -35,7 +35,7 @@ def store(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A store with a backfill of two nights."""
     folder = tmp_path_factory.mktemp("backfill") / "shop"
     state = fill(folder, DAYS[0], DAYS[1])
-    assert state.message == "0 of 2 nights were there for this configuration: 2 made now."
+    assert state.message == "Nights that were there for this configuration: 0 of 2. Made now: 2."
     return folder
 
 
@@ -59,10 +59,10 @@ def config(store: Path) -> str:
 def test_again_it_makes_nothing_and_says_so_and_a_longer_one_goes_on(store: Path) -> None:
     before = (store / "promotions.jsonl").read_bytes()
     again = fill(store, DAYS[0], DAYS[1])
-    assert again.message == "2 of 2 nights were there for this configuration: nothing to do."
+    assert again.message == "Nights that were there for this configuration: 2 of 2. Nothing to do."
     assert (store / "promotions.jsonl").read_bytes() == before
     longer = fill(store, DAYS[0], DAYS[2])
-    assert longer.message == "2 of 3 nights were there for this configuration: 1 made now."
+    assert longer.message == "Nights that were there for this configuration: 2 of 3. Made now: 1."
     nights = longer.result()
     assert [night.moment for night in nights] == DAYS[:3] and rival(store, nights[2]) == nights[1].artifacts["training"]["version"]
 
@@ -74,7 +74,7 @@ def test_asked_to_it_publishes_what_is_there_and_a_newer_night_stays(store: Path
     assert [(night.id, night.action) for night in done] == [(night.id, "publish") for night in made]
     assert published.current(Store(store)) == newer
     assert published.before(Store(store), DAYS[3]).id == made[2].id  # type: ignore[union-attr]
-    assert fill(store, DAYS[0], DAYS[3]).message == "4 of 4 nights were there for this configuration: nothing to do."
+    assert fill(store, DAYS[0], DAYS[3]).message == "Nights that were there for this configuration: 4 of 4. Nothing to do."
 
 
 def test_what_waits_for_a_person_goes_on_waiting_and_is_nobodys_rival(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_what_waits_for_a_person_goes_on_waiting_and_is_nobodys_rival(tmp_path: 
     assert (first.action, second.action) == ("hold", "hold") and rival(tmp_path, second) is None
     lines = (tmp_path / "promotions.jsonl").read_bytes()
     again = fill(tmp_path, DAYS[0], DAYS[1], **held)
-    assert again.message == "2 of 2 nights were there for this configuration: nothing to do."
+    assert again.message == "Nights that were there for this configuration: 2 of 2. Nothing to do."
     assert (tmp_path / "promotions.jsonl").read_bytes() == lines
     assert published.waiting(Store(tmp_path), DAYS[0], first.config) == first and published.current(Store(tmp_path)) is None
 

@@ -70,9 +70,18 @@ def test_nights_that_a_schedule_has_come_to(
     written = [{**nightly, "name": "shop", "schedules": [schedule]}, {**nightly, "name": "other", "parameters": {"store": "elsewhere"}}]
     (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": written}))
     monkeypatch.setattr(deployments, "FILE", tmp_path / "prefect.yaml")
-    found = deployments.due(tmp_path / "shop", parse_as_of("2026-03-01"), parse_as_of(now))
+    found = deployments.due(tmp_path / "shop", parse_as_of("2026-03-02"), parse_as_of(now))
     assert [f"{night:%d}" for night in found] == nights
-    assert deployments.due(tmp_path / "elsewhere", parse_as_of("2026-03-01"), parse_as_of(now)) == []
+    assert deployments.due(tmp_path / "elsewhere", parse_as_of("2026-03-02"), parse_as_of(now)) == []
+
+
+def test_nights_are_due_from_a_moment_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nightly = {"name": "shop", "entrypoint": "flows/nightly.py:nightly", "parameters": {"store": str(tmp_path / "shop")}}
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [{**nightly, "schedules": [{"cron": "15 4 * * *"}]}]}))
+    monkeypatch.setattr(deployments, "FILE", tmp_path / "prefect.yaml")
+    for since, nights in (("2026-03-02T04:15", ["02", "03"]), ("2026-03-02T04:15:30", ["03"]), ("2026-03-03T05:00", [])):
+        found = deployments.due(tmp_path / "shop", parse_as_of(since), parse_as_of("2026-03-03T23:00"))
+        assert [f"{night:%d}" for night in found] == nights, since
 
 
 def test_unknown_deployment_names_the_closest() -> None:

@@ -1,6 +1,6 @@
 """Nights that are due and not published, by the schedules of their deployment. Times are given, and never waited for."""
 
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -15,7 +15,7 @@ from flows import due, paging
 from recsys import published
 from recsys.store import Store
 from recsys.windows import label, midnight, parse_as_of
-from tests.flows.conftest import night
+from tests.flows.conftest import night, recorded_at
 
 
 def on_schedule(*crons: str, timezone: str = "UTC", active: bool = True) -> DeploymentResponse:
@@ -101,33 +101,22 @@ def test_a_new_deployment_has_missed_nothing(shop: Store) -> None:
     ],
 )
 def test_where_the_server_was_lost_and_made_again_its_nights_are_late_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_record: list[str], nights: list[str]
+    tmp_path: Path, on_record: list[str], nights: list[str]
 ) -> None:
     """The server knows its deployment from 08:00 on, and the store has nights that the schedule made on their days."""
     again, store = DAILY.model_copy(update={"created": parse_as_of("2026-03-01T08:00")}), Store(tmp_path)
     for at in on_record:
-        recorded(store, at[:10], at, monkeypatch)
+        with recorded_at(at):
+            night(store, at[:10], None)
     assert missing(again, store, "2026-03-01T08:10") == nights
 
 
-def test_nights_of_a_backfill_say_nothing_of_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nights_of_a_backfill_say_nothing_of_a_schedule(tmp_path: Path) -> None:
     new, store = DAILY.model_copy(update={"created": parse_as_of("2026-03-01T08:00")}), Store(tmp_path)
-    for day in ("2026-02-26", "2026-02-27", "2026-02-28"):
-        recorded(store, day, "2026-02-28T16:00", monkeypatch)
+    with recorded_at("2026-02-28T16:00"):
+        for day in ("2026-02-26", "2026-02-27", "2026-02-28"):
+            night(store, day, None)
     assert missing(new, store, "2026-03-01T08:10") == []
-
-
-def recorded(store: Store, as_of: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A night that was published at a moment."""
-
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
-            return parse_as_of(at)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(published, "datetime", Clock)
-        night(store, as_of, None)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +126,14 @@ def recorded(store: Store, as_of: str, at: str, monkeypatch: pytest.MonkeyPatch)
         (DAILY, "2026-03-02T06:00", "2026-03-02T04:15"),
         (on_schedule("15 4 * * 1"), "2026-03-08T23:00", "2026-03-02T04:15"),
         (on_schedule("15 4 1 * *"), "2026-04-01T05:00", "2026-03-01T04:15"),
-        (on_schedule(), "2026-03-02T06:00", None),
+        (on_schedule("15 4 1 1 *"), "2026-04-01T05:00", None),
+        (on_schedule(), "2026-03-02T06:00", "2026-03-02T06:00"),
+        (DAILY.model_copy(update={"created": parse_as_of("2026-03-01T10:00")}), "2026-03-02T05:59", None),
+        (DAILY.model_copy(update={"created": parse_as_of("2026-03-01T10:00")}), "2026-03-02T06:00", "2026-03-02T04:15"),
     ],
 )
-def test_when_lists_were_due_last(deployment: DeploymentResponse, now: str, last: str | None) -> None:
-    assert due.last(deployment, parse_as_of(now), "06:00") == (parse_as_of(last) if last else None)
+def test_when_lists_were_due_last(shop: Store, deployment: DeploymentResponse, now: str, last: str | None) -> None:
+    assert due.last(deployment, shop, parse_as_of(now), "06:00") == (parse_as_of(last) if last else None)
 
 
 def test_why_a_night_is_late_is_what_its_run_is_at(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:

@@ -18,14 +18,19 @@ from flows.run import Run
 from recsys import published, turn, windows
 from recsys.errors import ContractError
 from recsys.store import Store
-from tests.flows.conftest import Chat
+from tests.flows.conftest import Chat, recorded_at
 
 DAY = timedelta(days=1)
 TODAY = windows.midnight(datetime.now(timezone.utc))
 
 
 def record(store: Store, *nights: datetime, config: str = "c") -> list[published.Promotion]:
-    return [published.publish(store, published.promotion(moment, config, "popular", {}, ("as always",))) for moment in nights]
+    """Nights that were made when they were due."""
+    found = []
+    for moment in nights:
+        with recorded_at(windows.midnight(moment) + timedelta(hours=5)):
+            found.append(published.publish(store, published.promotion(moment, config, "popular", {}, ("as always",))))
+    return found
 
 
 class Nights:
@@ -64,6 +69,14 @@ def test_missed_are_the_nights_since_the_last_on_record(tmp_path: Path) -> None:
     assert missed.nights(store, TODAY, 0) == [] and missed.nights(store, TODAY - 3 * DAY, 7) == []
     record(store, TODAY - 2 * DAY + timedelta(hours=6))
     assert missed.nights(store, TODAY, 7) == [TODAY - DAY], "an hour of a day is that day's"
+
+
+def test_nights_from_before_the_first_record_were_not_missed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with recorded_at(TODAY - 2 * DAY + timedelta(hours=9)):  # a trial, of a night of long ago
+        published.publish(store, published.promotion(TODAY - 200 * DAY, "c", "popular", {}, ("as always",)))
+    assert missed.nights(store, TODAY - 2 * DAY, 7) == missed.nights(store, TODAY - DAY, 7) == []
+    assert missed.nights(store, TODAY, 7) == [TODAY - DAY]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from flows.cli import app
 from recsys import published
 from recsys.status import STEPS
 from recsys.store import Draft, Store
+from tests.flows.conftest import recorded_at
 
 DAYS = [datetime(2017, 10, 15, tzinfo=timezone.utc) + timedelta(days=n) for n in range(4)]
 
@@ -52,10 +53,11 @@ def copied(folder: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Four published nights."""
+    """Four nights, published when they were due."""
     store = Store(tmp_path / "store")
     for day in DAYS:
-        published.publish(store, night(store, day))
+        with recorded_at(day + timedelta(hours=5)):
+            published.publish(store, night(store, day))
     return store
 
 
@@ -86,6 +88,18 @@ def test_a_narrow_terminal_cuts_no_version_of_the_grid_and_no_mark(store: Store)
         sizes = shown[shown.index(marked) + 2].replace(" kB", "kB").split()
         assert len(sizes) == len(STEPS) and all(re.fullmatch(r"10\d\.\dkB", size) for size in sizes)
         assert max(map(len, shown[1 : shown.index(marked) + 3])) <= columns
+        assert ["night", *STEPS] in map(str.split, shown), "every name is whole"
+
+
+def test_names_of_steps_wrap_where_a_narrow_terminal_has_no_place_for_them(store: Store) -> None:
+    """As beside a moment of a day, and a version that came to other bytes later."""
+    evening = store.ensure("evaluation", DAYS[3] + timedelta(hours=18), {}, {}, lambda draft: None, code="recsys.windows")
+    shown = recsys(store.root, "status", columns=80).stdout.splitlines()
+    row = next(number for number, line in enumerate(shown) if line.startswith("2017-10-18T1800"))
+    assert evening.version[:7] in shown[row + 1] and max(map(len, shown[row - 2 : row + 4])) <= 80
+    parts = " ".join(shown[row - 2 : row]).split()
+    assert "evaluation" not in parts
+    assert all(any(step in (part, part + rest) for part in parts for rest in parts) for step in STEPS), "and none is cut"
 
 
 def test_status_says_what_failed_and_what_is_held(store: Store) -> None:
@@ -103,17 +117,32 @@ def test_status_says_what_failed_and_what_is_held(store: Store) -> None:
 def test_status_has_a_row_for_nights_of_the_schedule_of_which_there_is_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nightly = {"name": "mine", "entrypoint": "flows/nightly.py:nightly", "parameters": {"store": str(store.root), "data": {"demo": {}}}}
     for active in (True, False):
-        schedules = [{"slug": "nightly", "cron": "0 0 * * *", "timezone": "UTC", "active": active}]
-        (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [{**nightly, "schedules": schedules}]}))
-        monkeypatch.setattr(deployments, "FILE", tmp_path / "prefect.yaml")
+        on_schedule(store, tmp_path, monkeypatch, active=active)
         shown = recsys(store.root, "status")
         assert shown.exit_code == 0, shown.output
         lines = shown.stdout.splitlines()
         first = lines[next(number for number, line in enumerate(lines) if line.startswith("night ")) + 1].split()
         assert first == (["2017-10-19", *["missing"] * 7] if active else ["2017-10-18", "done", *["missing"] * 4, "done", "missing"])
-        assert ("Nights since of which there is nothing, by the schedule as it is now: " in shown.stdout) == active
+        assert ("Nights that came due since, by the schedule as it is now, and of which there is nothing: " in shown.stdout) == active
+        assert (f"`recsys backfill --from 2017-10-19 --to {datetime.now(timezone.utc):%Y-%m-%d} --publish" in shown.stdout) == active
+
+
+def test_a_trial_of_an_old_night_makes_none_missing_that_were_due_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "store")
+    published.publish(store, night(store, DAYS[0]))
+    on_schedule(store, tmp_path, monkeypatch)
+    shown = recsys(store.root, "status")
+    assert shown.exit_code == 0, shown.output
+    assert "2017-10-15 done" in " ".join(shown.stdout.split()) and "2017-10-16" not in shown.stdout and "came due" not in shown.stdout
+
+
+def on_schedule(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, *, active: bool = True) -> None:
+    """A deployment whose store it is, for every midnight."""
+    nightly = {"name": "mine", "entrypoint": "flows/nightly.py:nightly", "parameters": {"store": str(store.root), "data": {"demo": {}}}}
+    schedules = [{"slug": "nightly", "cron": "0 0 * * *", "timezone": "UTC", "active": active}]
+    (folder / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [{**nightly, "schedules": schedules}]}))
+    monkeypatch.setattr(deployments, "FILE", folder / "prefect.yaml")
 
 
 def test_status_says_which_run_is_at_work(store: Store) -> None:
@@ -178,7 +207,7 @@ def test_the_copies_are_those_of_the_deployment_whose_store_it_is(store: Store, 
     assert [row["item_id"] for row in copied(deployed / "mine")] == ["18", "19", "20", "21"]
     recsys(store.root, "promote", "2017-10-18", "--why", "they were fine")
     assert [row["item_id"] for row in copied(deployed / "mine")] == ["19", "20", "21", "22"]
-    assert "1 of 1 copies show 2017-10-18 already" in recsys(store.root, "export", "lists").stdout
+    assert "Copies that show 2017-10-18 already: 1 of 1." in recsys(store.root, "export", "lists").stdout
     assert [path.name for path in deployed.iterdir()] == ["mine"]
     assert recsys(store.root, "export", "lists", "--deployment", "demo").exit_code == 0, "who names a deployment means it"
     assert copied(deployed / "demo") == copied(deployed / "mine")
@@ -225,7 +254,7 @@ def test_verify_ends_with_one_where_something_is_damaged(store: Store) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     broken = recsys(store.root, "verify")
     assert broken.exit_code == 1
-    assert f"{path} is not what was written" in broken.stdout and "1 problems in 8 artifacts" in broken.stdout
+    assert f"{path} is not what was written" in broken.stdout and "1 problem in 8 artifacts" in broken.stdout
 
 
 def test_diff_is_of_the_last_two_promotions_unless_nights_are_named(store: Store) -> None:
@@ -238,9 +267,26 @@ def test_diff_is_of_the_last_two_promotions_unless_nights_are_named(store: Store
     assert "events rows 15 17" in named and "Of a list, 50.0%" in named
 
 
+def test_diff_of_fewer_than_two_nights_says_what_there_is_and_what_to_do(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.root.mkdir()
+    none = recsys(store.root, "diff")
+    assert none.exit_code == 1 and f"StoreError: Nothing is published in {store.root} to compare with: run `recsys nightly`" in none.stderr
+    published.publish(store, night(store, DAYS[0]))
+    one = recsys(store.root, "diff")
+    assert one.exit_code == 1 and f"2017-10-15 is the only night that is published in {store.root}: there is none before it" in one.stderr
+    itself = recsys(store.root, "diff", "2017-10-15")
+    assert itself.exit_code == 1 and "2017-10-15 and what is published now are the same: name another night." in itself.stderr
+    night(store, DAYS[1])
+    named = recsys(store.root, "diff", "2017-10-16")
+    assert named.exit_code == 0 and "2017-10-16 2017-10-15" in " ".join(named.stdout.split()), "one that was made and not published"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
+        (["diff", "2017-10-16", "2017-10-16"], 1, "2017-10-16 and 2017-10-16 are the same: name another night."),
+        (["diff", "2017-10-18"], 1, "2017-10-18 and what is published now are the same"),
         (["rollback"], 2, "Missing option '--why'"),
         (["rollback", "--why", " "], 2, "say why"),
         (["rollback", "2020-01-01", "--why", "x"], 1, "There is no such promotion '2020-01-01'"),

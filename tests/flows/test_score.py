@@ -112,9 +112,7 @@ def test_a_store_without_anything_published_is_an_answer(tmp_path: Path) -> None
 def test_pruning_on_a_schedule_says_what_went(root: Path) -> None:
     state = prune(store=str(root), nights=1, promotions=1, return_state=True)
     gone = state.result()
-    assert str(state.message).startswith(f"Removed: {len(gone.artifacts)} artifacts and 1 leftovers, "), (
-        "of the lists that broke a contract"
-    )
+    assert str(state.message).startswith(f"Removed: {len(gone.artifacts)} artifacts and 1 leftover, "), "of the lists that broke a contract"
     compared = AS_OF + timedelta(hours=12)  # tonight's lists were, with those that were published before
     assert gone.artifacts and {a.as_of for a in Store(root).artifacts("scoring")} == {compared, current(root).moment}
     asked = ArtifactFilter(key=ArtifactFilterKey(any_=["shop-pruned"]))

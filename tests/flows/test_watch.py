@@ -115,6 +115,19 @@ def test_lists_are_stale_by_their_newest_event(client: SyncPrefectClient, deploy
     assert causes(client, deployed, "2026-03-05T06:00", two_days) == ["not published by 06:00", "stale data"]
 
 
+def test_lists_of_a_trial_are_not_stale_before_the_first_night_of_the_schedule_is_due(
+    client: SyncPrefectClient, deployed: UUID, shop: Store
+) -> None:
+    """What a person published, of a night of long ago, before the deployment was made: nobody was to make newer lists yet."""
+    new = client.read_deployment(deployed).model_copy(update={"created": parse_as_of("2026-06-01T10:00")})
+
+    def causes(now: str) -> list[str]:
+        return [alert.cause for alert in watch.found_wrong(client, new, parse_as_of(now), "06:00", timedelta(days=2))]
+
+    assert causes("2026-06-02T05:59") == []
+    assert causes("2026-06-02T06:00") == ["not published by 06:00", "stale data"]
+
+
 def test_a_store_that_cannot_be_read_is_told(client: SyncPrefectClient, deployed: UUID, shop: Store) -> None:
     history = shop.root / "promotions.jsonl"
     for damage in (b"not what was written\n", b"\xff\xfe\n"):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from recsys.errors import ConfigError
 from recsys.model.catalogue import Catalogue
 from recsys.model.losses import Loss
+from recsys.wording import counted
 
 
 class WeightedSum(Loss):
@@ -20,7 +21,8 @@ class WeightedSum(Loss):
         if not losses:
             raise ConfigError('WeightedSum: losses is empty. Name some, as in "WeightedSum(losses=[CrossEntropy(), BPR()])".')
         if len(self.weights) != len(losses):
-            raise ConfigError(f"WeightedSum: {len(self.weights)} weights for {len(losses)} losses; each needs one.")
+            found = f"{counted(len(self.weights), 'weight')} for {counted(len(losses), 'loss', 'losses')}"
+            raise ConfigError(f"WeightedSum: {found}; each needs one.")
         if not all(weight > 0 for weight in self.weights):
             raise ConfigError(f"WeightedSum: weights={list(self.weights)} have to be above 0. Leave a loss out that is not wanted.")
 

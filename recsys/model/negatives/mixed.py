@@ -12,6 +12,7 @@ from recsys.model.catalogue import Catalogue
 from recsys.model.negatives import Negatives
 from recsys.model.negatives.in_batch import InBatch
 from recsys.model.negatives.uniform import Uniform
+from recsys.wording import counted
 
 
 class Mixed(Negatives):
@@ -26,7 +27,8 @@ class Mixed(Negatives):
         self.negatives = nn.ModuleList(negatives or (InBatch(), Uniform()))
         self.shares = tuple(shares) or (1.0,) * len(self.negatives)
         if len(self.shares) != len(self.negatives):
-            raise ConfigError(f"Mixed: {len(self.shares)} shares for {len(self.negatives)} samplers; each needs one.")
+            found = f"{counted(len(self.shares), 'share')} for {counted(len(self.negatives), 'sampler')}"
+            raise ConfigError(f"Mixed: {found}; each needs one.")
         if not all(share > 0 for share in self.shares):
             raise ConfigError(f"Mixed: shares={list(self.shares)} have to be above 0. Leave a sampler out that is not wanted.")
 
