@@ -16,7 +16,8 @@ from recsys.provenance import surroundings
 
 ROOT = Path(__file__).parents[1]
 PEER = Path(__file__).parent / "peers" / "rectools"
-SET_BY_RECSYS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # for its own processes: each side has the settings that it comes with
+# For its own processes: each side has the settings that it comes with.
+SET_BY_RECSYS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 MODULES = {"ours": "benchmarks.ours", "RecTools": "benchmarks.peers.rectools.run"}
 
 

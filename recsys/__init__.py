@@ -22,6 +22,11 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
+# Torch keeps what it compiled for the last 1,024 shapes of bfloat16 products, twice, a quarter of a MB and more for each. No two
+# batches have the same shape, so that a process that trains many models would hold gigabytes that are not used again.
+for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(cache, "64")
+
 # What is freed stays with the process: tensors of a step are as large as those of the step before, and to get their pages anew
 # was half of the time of sampled losses and a sixth of that of recommending. Not what is larger than 128 MiB: a hole that glibc
 # leaves is a bit too small for an aligned tensor of the same size, so that some of each size may lie idle.

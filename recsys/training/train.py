@@ -1,5 +1,6 @@
 """The training step: histories before a cut → a network with its vocabulary."""
 
+import gc
 import logging
 import os
 import signal
@@ -83,8 +84,11 @@ def train(
     inputs = {"sequences": sequences} if warm_from is None else {"sequences": sequences, "warm_from": warm_from}
 
     def write(draft: Draft) -> None:
-        with _torch(training):
-            _write(draft, _Task(resolved, parts, seed, sequences.path, cut, key, warm_from, epochs), progress)
+        try:
+            with _torch(training):
+                _write(draft, _Task(resolved, parts, seed, sequences.path, cut, key, warm_from, epochs), progress)
+        finally:
+            gc.collect()  # a trainer and its module hold each other, and weights, moments and batches: Python looks for such rarely
 
     sources = own_parts.sources(blocks.classes() | parts.classes(), model.code)
     return store.ensure("training", as_of, config, inputs, write, code=__name__, sources=sources, rebuild=rebuild)

@@ -154,9 +154,9 @@ def test_a_part_of_an_epoch_is_called_one() -> None:
 
 def test_a_side_has_the_threads_settings_that_it_comes_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not ours, which `import recsys` put into the environment of this process."""
-    assert {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} <= os.environ.keys()
+    assert set(sides.SET_BY_RECSYS) <= os.environ.keys()
     peer = tmp_path / "python"
-    peer.write_text('#!/bin/sh\necho {\\"set\\": \\"$OMP_WAIT_POLICY$GOMP_SPINCOUNT\\", \\"threads\\": $OMP_NUM_THREADS}\n')
+    peer.write_text('#!/bin/sh\necho {\\"set\\": \\"$GOMP_SPINCOUNT$LRU_CACHE_CAPACITY\\", \\"threads\\": $OMP_NUM_THREADS}\n')
     peer.chmod(0o755)
     monkeypatch.setenv("RECTOOLS_PYTHON", str(peer))
     assert sides.measured("RecTools", Task("train", tmp_path / "events.parquet", threads=3)) == {"set": "", "threads": 3}

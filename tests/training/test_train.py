@@ -1,3 +1,4 @@
+import gc
 import signal
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from recsys.errors import ConfigError, ContractError, Diverged
 from recsys.histories import Histories
 from recsys.model.saving import key_of, load
 from recsys.store import Artifact, Store
+from recsys.training.module import SequenceModule
 from recsys.training.warm_start import warm_start
 from recsys.windows import Cut, holdout
 
@@ -68,6 +70,15 @@ def test_the_randomness_of_others_is_left_alone(fit: Fit, sequences: Artifact) -
     fit(sequences, training={"max_epochs": 1})
     assert torch.equal(torch.rand(3), expected)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_nothing_of_it_stays_in_memory(fit: Fit, sequences: Artifact) -> None:
+    def modules() -> int:
+        return sum(type(one) is SequenceModule for one in gc.get_objects())
+
+    before = modules()
+    fit(sequences, training={"max_epochs": 1})
+    assert modules() <= before
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(fit: Fit, kill_halfway: Kill, sequences: Artifact) -> None:
