@@ -108,7 +108,7 @@ def decided(run: FlowRun, promotion: object) -> list[Alert]:
     look, found, reasons = places(run, store, "The morning"), [], "\n".join(promotion.reasons)
     if promotion.action == "hold":
         what = f"The new model of {night} is within the limits and waits for a person. {stays(store)}"
-        remedy = f"Look at its lists, then `recsys promote {promotion.id} --store {store} --why …`, or leave it."
+        remedy = f"Look at its lists, then `recsys promote {promotion.id} --store {shlex.quote(store)} --why …`, or leave it."
         found.append(Alert(store, night, "waits for a person", what, reasons, remedy, look))
     elif promotion.source != "candidate":
         what = f"{night} is published, but not with its new model: with the lists of {promotion.source}."
@@ -232,7 +232,7 @@ def _as_given(value: Any) -> str:
 def places(run: FlowRun | None, store: str, section: str) -> tuple[str, ...]:
     """Where to look: the run in the UI, the grid of nights, the runbook."""
     page = url_for(run) if run is not None else None
-    grid = [f"recsys status --store {store}"] if store else []
+    grid = [f"recsys status --store {shlex.quote(store)}"] if store else []
     return (*([page] if page else []), *grid, f"docs/operate.md, “{section}”")
 
 

@@ -66,7 +66,7 @@ def _cost(name: str, value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "" if value is None or value != value else f"{value:+.4f}"
+    return "" if value is None or value != value else f"{value:+z.4f}"
 
 
 def _number(value: float | None) -> str:

@@ -90,12 +90,13 @@ def server_log(home: Path) -> Path:
 
 def _of_up(home: Path) -> str:
     """Address of the server of the `recsys up` with these files of Prefect, or of one that was killed and has left its server."""
-    if not attempts.is_held(home, SERVER):
+    url = (home / ".locks" / SERVER).read_text() if attempts.is_held(home, SERVER) else ""
+    if not url:  # one that begins at this moment has not written it yet
         raise ConfigError(
             f"Which server? PREFECT_API_URL is not set, and no `recsys up` is at work with the files in {home}. "
             "Start one, or export PREFECT_API_URL=… with the address of the server, as http://127.0.0.1:4200/api."
         )
-    return (home / ".locks" / SERVER).read_text()
+    return url
 
 
 def _the_only_one(home: Path) -> AbstractContextManager[Any]:

@@ -1,5 +1,6 @@
 """What the operator's commands print: the grid of nights, the history of promotions, what pruning takes, what changed."""
 
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -62,8 +63,8 @@ def _say_missed(store: Store, nights: Sequence[datetime]) -> None:
     say(
         f"Nights that came due since, by the schedule as it is now, and of which there is nothing: {len(nights)}. No run began, or it "
         "stopped before its first step: `prefect flow-run ls --flow-name nightly --state-type FAILED --state-type CRASHED` names it. "
-        f"`recsys backfill --from {label(nights[0])} --to {label(nights[-1])} --publish --store {short(store.root)}` makes them. "
-        "They are listed until there is a newer night."
+        f"`recsys backfill --from {label(nights[0])} --to {label(nights[-1])} --publish --store {shlex.quote(short(store.root))}` "
+        "makes them. They are listed until there is a newer night."
     )
 
 

@@ -4,6 +4,7 @@ That is runs that vanished or go on for too long, runs that ended badly while no
 by their hour, and lists that are made from old data.
 """
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -153,7 +154,7 @@ def found_wrong(
 
 def unreadable(deployment: DeploymentResponse, store: str, night: datetime, error: Exception) -> Alert:
     """Of a store that nothing can be said of."""
-    remedy = f"`recsys verify --store {store}` says what is damaged, and what to do."
+    remedy = f"`recsys verify --store {shlex.quote(store)}` says what is damaged, and what to do."
     look = alerts.places(None, store, "When a night stopped")
     return Alert(store, windows.label(night), "store unreadable", f"{deployment.name}: its store is unreadable.", str(error), remedy, look)
 

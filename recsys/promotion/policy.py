@@ -24,7 +24,7 @@ from recsys.promotion import results
 from recsys.promotion.page import with_decision
 from recsys.promotion.results import Measured, metric_of
 from recsys.store import Artifact, Draft, Store
-from recsys.wording import counted, listed
+from recsys.wording import capital, counted, listed
 
 ROUNDING = 1e-9  # of sums of floats: a model at exactly its limit is within it
 
@@ -266,4 +266,4 @@ def _by(lift: float) -> str:
 
 
 def _capital(contender: str) -> str:
-    return NAMES[contender][0].upper() + NAMES[contender][1:]
+    return capital(NAMES[contender])

@@ -62,6 +62,10 @@ def test_the_alert_of_a_night_by_hand_has_the_command_that_was_given(chat: Chat,
     assert f"then run it again: `{command}`. Finished steps are reused." in chat.messages[0]["body"]
 
 
+def test_a_store_in_a_folder_with_a_space_is_one_word_of_the_command() -> None:
+    assert alerts.places(None, "/srv/two words", "The morning")[0] == "recsys status --store '/srv/two words'"
+
+
 def test_a_night_is_told_once_per_cause(chat: Chat, tmp_path: Path) -> None:
     for _ in range(2):
         failed_night(tmp_path / "shop")

@@ -238,6 +238,10 @@ def test_who_names_no_server_finds_that_of_recsys_up(monkeypatch: pytest.MonkeyP
         machine.settle()
         assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
     monkeypatch.delenv("PREFECT_API_URL")
+    with attempts.lock(tmp_path, machine.SERVER) as file:  # by one that has just begun
+        file.truncate(0)
+        with pytest.raises(ConfigError, match="Which server"):
+            machine.settle()
     for command in ("deploy", "watch"):
         ended = CliRunner().invoke(app, [command])
         assert ended.exit_code == 1 and ended.stderr.startswith("ConfigError: Which server? PREFECT_API_URL is not set, and no `recsys up`")

@@ -125,7 +125,7 @@ def test_status_has_a_row_for_nights_of_the_schedule_of_which_there_is_nothing(
         first = lines[next(number for number, line in enumerate(lines) if line.startswith("night ")) + 1].split()
         assert first == (["2017-10-19", *["missing"] * 7] if active else ["2017-10-18", "done", *["missing"] * 4, "done", "missing"])
         assert ("Nights that came due since, by the schedule as it is now, and of which there is nothing: " in shown.stdout) == active
-        assert (f"`recsys backfill --from 2017-10-19 --to {datetime.now(timezone.utc):%Y-%m-%d} --publish" in shown.stdout) == active
+        assert bool(re.search(r"`recsys backfill --from 2017-10-19 --to 20\d\d-\d\d-\d\d --publish --store ", shown.stdout)) == active
 
 
 def test_a_trial_of_an_old_night_makes_none_missing_that_were_due_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
