@@ -70,13 +70,14 @@ class Row:
 
 
 KLENITSKIY = "Klenitskiy & Vasilev 2023, arXiv:2309.07602"
+SASREC = {"width": 128, "max_events": 200, "encoder": "SASRec(n_heads=1, attention_dropout=0.2)"}
 ROWS = {
-    "sasrec": Row(
+    "sasrec": Row("sasrec", 0.180, Published(0.1821, 0.3152, KLENITSKIY), SASREC, seeds=(1, 2, 3)),
+    "whole_histories": Row(  # a quarter of the people have seen more than 200 films, a third of all events
         "sasrec",
-        0.180,
-        Published(0.1821, 0.3152, KLENITSKIY),
-        {"width": 128, "max_events": 200, "encoder": "SASRec(n_heads=1, attention_dropout=0.2)"},
-        seeds=(1, 2, 3),
+        0.186,
+        model=SASREC,
+        training={"long_histories": "windows", "callbacks": ["EMAWeightAveraging(decay=0.995)"]},
     ),
     "gsasrec": Row("gsasrec", 0.172, Published(0.1726, 0.3003, "Petrov & Macdonald 2023, arXiv:2308.07192"), {"width": 128}),
     "hstu": Row(
