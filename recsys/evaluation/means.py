@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from recsys.evaluation.baselines import DIGITS
 from recsys.evaluation.comparison import Comparison, Key
@@ -41,7 +42,7 @@ class Means:
         self.references: list[str] = []  # of the folds
         self.sums: dict[Column, Floats] = {}  # over folds, in each resample (n_bootstrap,)
         self.counts: dict[Column, Floats] = {}  # folds in which somebody who was drawn has a value
-        self.asked = np.zeros(n_users, dtype=bool)  # who is a test user of any fold
+        self.people: dict[Key, NDArray[np.bool_]] = {}  # who has a value in any fold (n_users,)
 
     def add(self, comparison: Comparison, rows: Iterable[dict[str, Any]]) -> None:
         """Another fold, of the same models and metrics, with the rows of its table."""
@@ -50,10 +51,11 @@ class Means:
         values = {(name, key): found for name, of in comparison.everybody.items() for key, found in of.items()}
         if not values or not len(comparison.ground.users):
             return
-        self.asked[comparison.ground.users] = True
         means = resampled_means(np.column_stack([*values.values()]), comparison.ground.users, self.n_users, self.n_bootstrap, self.seed)
         nothing = np.zeros(self.n_bootstrap)
         for column, of_fold in zip(values, means.T, strict=True):
+            there = comparison.ground.users[~np.isnan(values[column])]
+            self.people.setdefault(column[1], np.zeros(self.n_users, dtype=bool))[there] = True
             self.sums[column] = self.sums.get(column, nothing) + np.nan_to_num(of_fold)
             self.counts[column] = self.counts.get(column, nothing) + ~np.isnan(of_fold)
 
@@ -80,9 +82,9 @@ class Means:
             yield {"model": model, "metric": metric, "k": k, "value": values[column], "folds": n_folds, "reference": reference, **found}
 
     def _interval(self, one: Column, other: Column) -> dict[str, float | None]:
-        """Of the difference of two means; none of fewer users than a fold's needs, nor of a metric of all lists together."""
+        """Of the difference of two means; none of fewer people than a fold's needs, nor of a metric of all lists together."""
         nothing: dict[str, float | None] = {"low": None, "high": None}
-        if self.asked.sum() < MIN_USERS or one not in self.sums:
+        if one not in self.sums or self.people[one[1]].sum() < MIN_USERS:
             return nothing
         with np.errstate(invalid="ignore"):
             differences = self.sums[one] / self.counts[one] - self.sums[other] / self.counts[other]

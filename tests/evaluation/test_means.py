@@ -101,6 +101,9 @@ def test_a_fold_without_anybody_counts_for_nothing_and_few_users_have_no_interva
     assert (found["value"], found["folds"]) == (0.5, 1) and found["low"] == pytest.approx(0.5)
     few = table([fold(np.arange(9), np.full(9, 0.5)), fold(np.arange(8), np.full(8, 0.5))], 20)["sasrec", NDCG]
     assert few["difference"] == 0.5 and few["low"] is None, "nine people, though in both folds"
+    only_nine = np.where(np.arange(40) < 9, 0.5, np.nan)
+    of_nine = table([fold(np.arange(40), only_nine, only_nine) for _ in range(2)], 40)["sasrec", NDCG]
+    assert of_nine["difference"] == 0 and of_nine["low"] is None, "nine of forty people have a value"
     undefined = table([fold(np.arange(20), np.full(20, np.nan)) for _ in range(2)], 20)["sasrec", NDCG]
     assert (undefined["folds"], undefined["low"]) == (0, None)
     assert np.isnan(table([nobody, nobody], 20)["sasrec", NDCG]["value"])

@@ -55,7 +55,7 @@ class FoldsReport:
         n_users = sum(fold["test_users"] for fold in self.folds)
         between = f", from {self.folds[0]['name']} to {self.folds[-1]['name']}" if len(self.folds) > 1 else ""
         looked = " What looks at single lists below looks at the newest fold." if len(self.folds) > 1 else ""
-        return f"{counted(len(self.folds), 'fold')}{between}, with {n_users:,} test users together.{looked}"
+        return f"{counted(len(self.folds), 'fold')}{between}, with {counted(n_users, 'test user')} together.{looked}"
 
     def _means(self) -> Section:
         """Every metric at every k, with the interval of its difference to one model."""
