@@ -23,7 +23,7 @@ from recsys.model.hyperparameters import from_flat
 from recsys.store import Store
 from tests.test_documents import ROOT, commands
 
-AS_OF = "2025-06-02"
+AS_OF, BEFORE = "2025-06-02", "2025-06-01"
 TINY = {
     "model": {"width": 16, "max_events": 10},
     "training": {"max_epochs": 2, "users_per_batch": 32, "n_validation_users": 50},
@@ -283,18 +283,21 @@ def test_a_mistake_in_the_configuration_ends_before_any_server_is_started(
 
 
 def test_the_commands_of_the_runbook_that_only_look_run_as_they_stand_there(store: Store, user: str, tmp_path: Path) -> None:
-    """On this store, of whose night there is a second promotion: so that the last two can be compared."""
+    """On this store, with the lists of a night before, made without a gate: so that the last two can be compared."""
     shutil.copytree(store.root, tmp_path / "shop")
     copy = Store(tmp_path / "shop")
     now = published.current(copy)
     assert now is not None
-    published.publish(copy, replace(now, id="0c4f4bc71c63", reasons=("again",)))
+    before = replace(now, as_of=f"{BEFORE}T00:00:00+00:00", id="0c4f4bc71c63", artifacts={"scoring": now.artifacts["scoring"]})
+    published.publish(copy, before)
     night, looks = re.compile(r"20\d\d-\d\d-\d\d"), ("status", "show", "diff", "verify", "plan", "path")
     asked = [
         words for words in commands(ROOT / "docs" / "operate.md") if words[0] in looks or (words[0] == "prune" and "--yes" not in words)
     ]
     assert {words[0] for words in asked} >= {"status", "show", "diff", "verify", "prune"}
     for words in asked:
-        given = [user if before == "--user" else night.sub(AS_OF, word) for before, word in zip(["", *words], words, strict=False)]
+        given = [user if option == "--user" else night.sub(AS_OF, word) for option, word in zip(["", *words], words, strict=False)]
+        if words[0] == "diff" and len(words) > 2:  # of two nights
+            given[1] = BEFORE
         done = recsys(*given, "--store", copy.root)
         assert done.exit_code == 0, f"recsys {' '.join(words)}: {done.output}"
