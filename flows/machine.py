@@ -118,9 +118,10 @@ def _left(home: Path) -> str:
     """What an earlier `recsys up` has left that was killed, and how to end it."""
     found = _at_work_with((home / ".locks" / SERVER).resolve())
     listed = "".join(f"\n  {process}  {command}" for process, command in found.items())
+    ends_it = f"`kill {' '.join(map(str, found))}` ends it, and this" if found else "It is another user's, or is just ending. This"
     return (
         f"An earlier `recsys up` with the files in {home} was killed, and what it had started goes on:{listed}\n"
-        f"`kill {' '.join(map(str, found))}` ends it, and this one waits until then. "
+        f"{ends_it} one waits until then. "
         "A run that ends with it goes on after its last finished step when it is run again."
     )
 

@@ -46,12 +46,11 @@ def _tell(mark: Path) -> str:
 
 
 def _text() -> str:
-    log = machine.server_log(Path(os.environ["PREFECT_HOME"]))
     seen = f"{socket.gethostname()} has asked {os.environ['PREFECT_API_URL']} for {machine.SECONDS_TO_ANSWER} s, and nothing answers."
     return (
         f"{seen} What is published stays. No run begins, and no other alert is sent, until it is back.\n\n"
         "What to do on its machine: where systemd runs it, `systemctl status recsys-server` and `sudo systemctl start recsys-server`; "
         "where `recsys up` runs it, give that again. Runs that are due by then begin by themselves.\n\n"
-        f"Where to look:\n- `journalctl -u recsys-server` of systemd, {log} of `recsys up`\n"
+        f"Where to look:\n- `journalctl -u recsys-server` of systemd, server.log in the PREFECT_HOME of `recsys up`\n"
         "- docs/operate.md, “When a night stopped”"
     )

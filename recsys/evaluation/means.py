@@ -38,7 +38,8 @@ class Means:
     def __init__(self, n_users: int, n_bootstrap: int, seed: int) -> None:
         """`n_users` are all that there are in the histories."""
         self.n_users, self.n_bootstrap, self.seed = n_users, n_bootstrap, seed
-        self.folds: list[dict[Column, dict[str, Any]]] = []  # rows of metrics.parquet, of all users
+        self.folds: list[dict[Column, float]] = []  # of all users
+        self.newest: dict[Column, dict[str, Any]] = {}  # rows of metrics.parquet, of all users
         self.references: list[str] = []  # of the folds
         self.sums: dict[Column, Floats] = {}  # over folds, in each resample (n_bootstrap,)
         self.counts: dict[Column, Floats] = {}  # folds in which somebody who was drawn has a value
@@ -46,7 +47,8 @@ class Means:
 
     def add(self, comparison: Comparison, rows: Iterable[dict[str, Any]]) -> None:
         """Another fold, of the same models and metrics, with the rows of its table."""
-        self.folds.append({(row["contender"], (row["metric"], row["k"])): row for row in rows if row["slice"] == "all"})
+        self.newest = {(row["contender"], (row["metric"], row["k"])): row for row in rows if row["slice"] == "all"}
+        self.folds.append({column: row["value"] for column, row in self.newest.items()})
         self.references.append(comparison.reference)
         values = {(name, key): found for name, of in comparison.everybody.items() for key, found in of.items()}
         if not values or not len(comparison.ground.users):
@@ -64,7 +66,7 @@ class Means:
 
         All are compared with whom they are in every fold; where that is not one, with the best baseline by the first metric.
         """
-        values = {column: _mean([fold[column]["value"] for fold in self.folds]) for column in self.folds[0]}
+        values = {column: _mean([fold[column] for fold in self.folds]) for column in self.folds[0]}
         first = next(key for _, key in values)
         best = max(baselines or tested, key=lambda name: np.nan_to_num(values[name, first], nan=-np.inf))
         reference = self.references[0] if len(set(self.references)) == 1 else best
@@ -75,10 +77,10 @@ class Means:
             column, other = (model, (metric, k)), (reference, (metric, k))
             found: dict[str, Any] = dict.fromkeys(("difference", "low", "high"))
             if len(self.folds) == 1:
-                found = {name: self.folds[0][column][name] for name in found}
+                found = {name: self.newest[column][name] for name in found}
             elif model != reference:
                 found = {"difference": round(values[column] - values[other], DIGITS), **self._interval(column, other)}
-            n_folds = sum(not np.isnan(fold[column]["value"]) for fold in self.folds)
+            n_folds = sum(not np.isnan(fold[column]) for fold in self.folds)
             yield {"model": model, "metric": metric, "k": k, "value": values[column], "folds": n_folds, "reference": reference, **found}
 
     def _interval(self, one: Column, other: Column) -> dict[str, float | None]:

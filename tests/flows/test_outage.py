@@ -39,7 +39,7 @@ def test_a_server_that_is_down_is_told_once_a_day(receiver: Chat, tmp_path: Path
     (message,) = receiver.messages
     assert message["title"] == "recsys: the server is down"
     assert os.environ["PREFECT_API_URL"] in message["message"] and "systemctl start recsys-server" in message["message"]
-    assert "where `recsys up` runs it, give that again" in message["message"] and str(tmp_path / "server.log") in message["message"]
+    assert "where `recsys up` runs it, give that again" in message["message"] and "server.log in the PREFECT_HOME" in message["message"]
     again = look()
     assert again.exit_code == 1 and "Whoever is on call was told before." in again.output and len(receiver.messages) == 1
     yesterday = time.time() - outage.REMINDER - 1
