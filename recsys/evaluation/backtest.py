@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from recsys.evaluation.baselines import DIGITS
 from recsys.evaluation.comparison import SCHEMA, Comparison
 from recsys.evaluation.folds import read_lists
-from recsys.evaluation.means import Means
+from recsys.evaluation.means import Means, mean_of_defined
 from recsys.evaluation.report import document
 from recsys.evaluation.report.folds import FoldsReport
 from recsys.evaluation.report.popularity import Shares
@@ -230,10 +230,10 @@ def write_csv(folder: Path, folds: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _over_folds(name: str, values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None and value == value]
-    if not there:
-        return None
-    return max(there) if name.endswith("_bytes") else round(sum(there) / len(there), DIGITS)
+    if name.endswith("_bytes"):
+        return max((value for value in values if value is not None), default=None)
+    mean = mean_of_defined(values)
+    return None if mean != mean else round(mean, DIGITS)
 
 
 def _costs(store: Store, lists: Artifact) -> dict[str, float | None]:

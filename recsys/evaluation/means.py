@@ -66,7 +66,7 @@ class Means:
 
         All are compared with whom they are in every fold; where that is not one, with the best baseline by the first metric.
         """
-        values = {column: _mean([fold[column] for fold in self.folds]) for column in self.folds[0]}
+        values = {column: round(mean_of_defined([fold[column] for fold in self.folds]), DIGITS) for column in self.folds[0]}
         first = next(key for _, key in values)
         best = max(baselines or tested, key=lambda name: np.nan_to_num(values[name, first], nan=-np.inf))
         reference = self.references[0] if len(set(self.references)) == 1 else best
@@ -94,7 +94,7 @@ class Means:
         return nothing if np.isnan(low) else {"low": round(float(low), DIGITS), "high": round(float(high), DIGITS)}
 
 
-def _mean(values: Sequence[float]) -> float:
-    """Of those that are defined."""
-    there = [value for value in values if not np.isnan(value)]
-    return round(sum(there) / len(there), DIGITS) if there else float("nan")
+def mean_of_defined(values: Iterable[float | None]) -> float:
+    """NaN where none is: neither None nor NaN."""
+    there = [value for value in values if value is not None and value == value]
+    return sum(there) / len(there) if there else float("nan")

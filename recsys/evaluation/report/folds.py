@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from recsys.evaluation.means import mean_of_defined
 from recsys.evaluation.report import figures
 from recsys.evaluation.report.document import Cell, Document, Figure, Section, Table, Text
 from recsys.evaluation.report.popularity import Shares
@@ -114,7 +115,7 @@ class FoldsReport:
         rows = []
         for part, models in by_slice.items():
             of_any = next(iter(models.values()))
-            means = [number(_mean([row["value"] for row in models.get(model, [])])) for model in self.models]
+            means = [number(mean_of_defined([row["value"] for row in models.get(model, [])])) for model in self.models]
             rows.append([part, f"{len(of_any):,}", f"{sum(row['n_users'] for row in of_any):,}", *means])
         if len(rows) < 2:
             return []
@@ -163,9 +164,3 @@ def taken(models: Sequence[Mapping[str, Any]]) -> Table:
         for row in models
     ]
     return Table(["", "seconds of training", "seconds of listing", "GiB at the peak"], rows)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Of those that are defined."""
-    there = [value for value in values if value == value]
-    return sum(there) / len(there) if there else float("nan")
