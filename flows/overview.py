@@ -97,8 +97,10 @@ def show_waste(store: Store, waste: Waste, done: bool) -> None:
         by_night.setdefault(label(artifact.as_of), {}).setdefault(artifact.step, []).append(artifact)
     rows = [[night, *("\n".join(a.version[:7] for a in gone.get(step, ())) for step in STEPS)] for night, gone in sorted(by_night.items())]
     what = "Removed" if done else "Would go"
-    if rows:
+    if rows := [row for row in rows if any(row[1:])]:
         say(table(f"{what}: versions that no kept night or promotion needs", ["night", *STEPS], rows))
+    for step in sorted({artifact.step for artifact in waste.artifacts} - {*STEPS}):  # has no column, as drift
+        say(f"{what}: {step} of {', '.join(night for night, gone in sorted(by_night.items()) if step in gone)}")
     for folder in waste.leftovers:
         say(f"{what}: {short(folder)}, left by an attempt that was not finished")
     kept = f"{label(waste.kept_nights[0])} to {label(waste.kept_nights[-1])}" if waste.kept_nights else "none there are"

@@ -94,6 +94,8 @@ def noted(root: Path, step: str, night: str) -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "It was interrupted, by Ctrl-C or SIGTERM."
     return redacted(f"{type(error).__name__}: {error}")
 
 

@@ -47,6 +47,12 @@ def test_a_step_that_stops_before_its_attempt_says_why_too_until_it_is_done(tmp_
     assert stopped(tmp_path, build=lambda draft: None) == []
 
 
+def test_what_a_person_interrupted_is_said_to_be(tmp_path: Path) -> None:
+    with suppress(KeyboardInterrupt), attempts.noted(tmp_path, "features", "2017-10-16"):
+        raise KeyboardInterrupt
+    assert [left.error for left in attempts.attempts(tmp_path)] == ["It was interrupted, by Ctrl-C or SIGTERM."]
+
+
 def test_what_an_attempt_said_itself_is_not_said_twice(tmp_path: Path) -> None:
     (left,) = stopped(tmp_path)
     assert left.version and left.error == "ValueError: no such column"

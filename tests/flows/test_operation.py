@@ -247,6 +247,12 @@ def test_prune_says_where_it_leaves_too_little_to_compare_with(store: Store, nig
         assert says in shown.stdout and ("features.drift.nights" in shown.stdout) == bool(says)
 
 
+def test_prune_names_what_has_no_column(store: Store) -> None:
+    features = store.find("features", DAYS[0])
+    store.ensure("drift", DAYS[0], {}, {"features": features}, lambda draft: None, code="recsys.windows")
+    assert "Removed: drift of 2017-10-15\n" in recsys(store.root, "prune", "--nights", 1, "--promotions", 1, "--yes").stdout
+
+
 def test_verify_ends_with_one_where_something_is_damaged(store: Store) -> None:
     whole = recsys(store.root, "verify")
     assert whole.exit_code == 0 and "All as written: 8 artifacts" in whole.stdout
