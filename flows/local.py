@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -47,6 +48,7 @@ def run(name: str, parameters: dict[str, Any]) -> Done:
     flow = _flow(name)
     try:
         with stopped_like_ctrl_c():
+            start_temporary_server()
             state = flow(**parameters, return_state=True)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(GOES_ON if "store" in parameters else "") from None
@@ -64,6 +66,30 @@ def stopped_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def start_temporary_server() -> None:
+    """Prefect's own, unless a server is named, which the run would start itself otherwise: here Ctrl-C does not end it.
+
+    A terminal sends SIGINT to all that is in its foreground, and without its server a run tries for minutes to say that it was
+    interrupted. A process inherits what is blocked in the thread that starts it. The run ends its server with SIGTERM.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL
+
+    started: Future[None] = Future()
+
+    def start() -> None:
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            SubprocessASGIServer().start()
+            started.set_result(None)
+        except Exception as error:
+            started.set_exception(error)
+
+    if not PREFECT_API_URL.value():
+        threading.Thread(target=start, daemon=True).start()
+        started.result()
 
 
 def once_more(flow: str, night: str) -> str:

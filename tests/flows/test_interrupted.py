@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,25 +26,29 @@ SMALL = {
 class Night:
     """`recsys nightly` in a process of its own, as an engineer or a scheduler starts it."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, **environment: str) -> None:
         self.store = store
         command = [RECSYS, "nightly", "--as-of", "2026-03-01", "--store", str(store)]
         command += [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-        environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or ""}
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or "", **environment}
+        if not environment["PREFECT_API_URL"]:  # empty it is not the same to Prefect
+            del environment["PREFECT_API_URL"]
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+        )
 
     def finish(self, seconds: float = 240) -> str:
         output, _ = self.process.communicate(timeout=seconds)
         assert self.process.returncode == 0, output
         return output
 
-    def signal_in(self, step: str, number: signal.Signals) -> str:
+    def signal_in(self, step: str, number: signal.Signals, to: Callable[[int, int], None] = os.kill) -> str:
         """Send the signal as soon as the step has a temporary folder, and return what was printed until the end."""
         deadline = time.monotonic() + 240
         while not list((self.store / ".tmp").glob(f"{step}-*")):
             assert self.process.poll() is None and time.monotonic() < deadline, f"{step} was not seen at work"
             time.sleep(0.001)
-        self.process.send_signal(number)
+        to(self.process.pid, number)
         return self.process.communicate(timeout=240)[0]
 
 
@@ -66,6 +72,17 @@ def test_sigterm_ends_like_ctrl_c(prefect_server: None, tmp_path: Path) -> None:
     assert night.process.returncode == 130, said
     assert "goes on after the last finished step" in said and "Traceback" not in said
     assert not Store(tmp_path / "store").artifacts()
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_goes_to_the_temporary_server_as_well(tmp_path: Path) -> None:
+    """It has to live until the run has told it how it ended."""
+    night = Night(tmp_path / "store", PREFECT_API_URL="", PREFECT_HOME=str(tmp_path))
+    said = night.signal_in("features", signal.SIGINT, to=os.killpg)
+    assert night.process.returncode == 130, said
+    assert "goes on after the last finished step" in said and "Traceback" not in said and "Error logging to API" not in said
+    with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
+        assert database.execute("select state_type from flow_run").fetchall() == [("CRASHED",)]
 
 
 def test_ctrl_c_ends_with_a_sentence_and_the_next_run_goes_on(undisturbed: Path, tmp_path: Path) -> None:
