@@ -79,7 +79,8 @@ def backfill(
             elif publish and done.action == "backfill":
                 done = published.publish(run.store, replace(done, action="publish"))
                 steps.copies(run, done)  # nothing, where a newer night is what readers see
-            get_run_logger().info("%s: %s", windows.label(as_of), done.reasons[0])
+            kept = "on record, not published; the gate would have said: " if done.action == "backfill" else ""
+            get_run_logger().info("%s: %s%s", windows.label(as_of), kept, done.reasons[0])
             found.append(done)
             if done.action != "hold":  # nobody has decided yet: what was there before is what the next night is compared with
                 current = done

@@ -86,8 +86,9 @@ def show_history(store: Store) -> None:
 
 def show_nights(store: Store, nights: Sequence[published.Promotion]) -> None:
     """Of each night whose lists it has, why, and whether it was published."""
-    rows = [[label(p.moment), p.id, p.source, {"backfill": "", "hold": "held"}.get(p.action, "published"), p.reasons[0]] for p in nights]
-    say(table(f"Nights in {short(store.root)}", ["night", "id", "lists of", "", "why"], rows, flexible={"why"}))
+    became = {"backfill": "on record", "hold": "held"}
+    rows = [[label(p.moment), p.id, p.source, became.get(p.action, "published"), p.reasons[0]] for p in nights]
+    say(table(f"Nights in {short(store.root)}", ["night", "id", "lists of", "", "the gate"], rows, flexible={"the gate"}))
 
 
 def show_waste(store: Store, waste: Waste, done: bool) -> None:
