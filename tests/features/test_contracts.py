@@ -17,6 +17,7 @@ from recsys.features.sources import Window, find
 from recsys.sql import connect
 from recsys.store import Artifact
 from recsys.windows import naive, parse_as_of
+from recsys.wording import counted
 
 AS_OF = parse_as_of("2024-03-11")
 RUN_START = parse_as_of("2024-06-01")
@@ -249,7 +250,7 @@ def test_every_table_rule_can_fail(copies: duckdb.DuckDBPyConnection, table: str
     rows = copies.execute(f"select count(*) from {table}").fetchall()[0][0]
     with pytest.raises(ContractError) as error:
         check(copies, table)
-    assert f"  {rule}: 1 of {rows} rows, as {{" in str(error.value)
+    assert f"  {rule}: 1 of {counted(rows, 'row')}, as {{" in str(error.value)
     assert f"The table is made by sql/features/{table}.sql" in str(error.value)
 
 
