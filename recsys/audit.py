@@ -21,9 +21,12 @@ def audit(folder: Path) -> list[str]:
     if not (folder / "manifest.json").exists():
         return [f"{folder} has no manifest, so that nobody reads it. {REMEDY.format(folder)}"]
     try:
-        return list(damages(folder, read_manifest(folder)["files"]))
+        found = list(damages(folder, read_manifest(folder)["files"]))
     except StoreError as error:
         return [str(error)]
+    if found:
+        found[-1] += f" {REMEDY.format(folder)}"
+    return found
 
 
 def audit_pointer(store: Store) -> Iterator[str]:

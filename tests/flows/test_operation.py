@@ -261,6 +261,7 @@ def test_verify_ends_with_one_where_something_is_damaged(store: Store) -> None:
     broken = recsys(store.root, "verify")
     assert broken.exit_code == 1
     assert f"{path} is not what was written" in broken.stdout and "1 problem in 8 artifacts" in broken.stdout
+    assert f"Remove the folder {path.parents[1]} and run the night again" in broken.stdout
 
 
 def test_diff_is_of_the_last_two_promotions_unless_nights_are_named(store: Store) -> None:
