@@ -76,7 +76,7 @@ def nightly(
         if (finished := published.finished(run.store, run.as_of, run.configuration)) and not rebuild:
             published.settle(run.store)
             copied = steps.copies(run, finished)  # those that failed before
-            rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do"
+            rest = f"copied to {' and '.join(copied)}" if copied else "nothing to do (if rows changed since, --rebuild reads them)"
             return Completed(message=f"{windows.label(run.as_of)} was published with this configuration: {rest}.", data=finished)
         if late is not None and late > catch_up:
             why = f"{counted(late, 'newer night')} {'is' if late == 1 else 'are'} due, and catch_up is {catch_up}"

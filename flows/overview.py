@@ -159,7 +159,7 @@ def _show_metrics(changes: Sequence[Change]) -> None:
 def show_plan(store: Store, night: datetime, lines: Sequence["Line"]) -> None:
     """What a run would do with each step, and why; no lines where it was published with this configuration."""
     if not lines:
-        say(f"{label(night)} was published with this configuration: nothing to do.")
+        say(f"{label(night)} was published with this configuration: nothing to do (if rows changed since, --rebuild reads them).")
         return
     says = {"reused": "is reused", "runs": "runs", "follows": "depends", "stops": "would stop"}
     rows = [[line.step, says[line.does], line.version[:7], "; ".join(line.reasons)] for line in lines]

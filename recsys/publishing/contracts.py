@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.config import Publishing, Scoring
-from recsys.contenders import BASELINES
 from recsys.errors import ContractError
 from recsys.published import Promotion
+from recsys.publishing.views import Lists, bind, type_of
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import label
 
@@ -49,23 +49,6 @@ class Check:
         if self.rule in SHARES:
             return f"{self.rule}: {self.value}, and the limit is {self.limit:g} ({self.says})"
         return f"{self.rule}: {self.value:,} × {self.says}, as {'; '.join(self.sample)}"
-
-
-@dataclass(frozen=True)
-class Lists:
-    """What the contracts are about: tonight's lists, what they were made from, and the last ones that were published."""
-
-    scoring: Path
-    sequences: Path
-    last: Path | None
-    k: int
-    exclude_seen: bool
-    segmented: bool  # popular items are counted by segment first
-    source: str  # what was decided on
-
-    @property
-    def by_model(self) -> bool:
-        return self.source not in BASELINES
 
 
 def keep_contracts(
@@ -112,106 +95,19 @@ def keep_contracts(
 def check(lists: Lists, limits: Publishing, spill: Path) -> list[Check]:
     """What every rule found; nothing else is looked at where the columns are wrong already. `spill`: folder for what memory cannot hold."""
     with duckdb.connect(config={"temp_directory": str(spill)}) as connection:
-        _tables(connection, lists)
+        bind(connection, lists)
         columns = _columns(connection)
         if not columns.passed:
             return [columns]
         return [columns, *(_rule(connection, path) for path in RULES), *_shares(connection, lists, limits)]
 
 
-def _tables(connection: duckdb.DuckDBPyConnection, lists: Lists) -> None:
-    connection.execute("set variable k = $k", {"k": lists.k})
-    connection.execute("set variable segmented = $segmented", {"segmented": lists.segmented})
-    connection.execute("set variable source = $source", {"source": lists.source})
-    _view(connection, "lists", lists.scoring / "recommendations")
-    _view(connection, "dictionary", lists.sequences, "items.parquet")
-    _view(connection, "parts_of_users", lists.sequences / "users")
-    connection.execute("create table items as select file_row_number::int as item_code, item_id, eligible from dictionary")
-    user_type = _type(connection, "parts_of_users", "user_id")
-    if (lists.scoring / "predictions").is_dir():
-        _view(connection, "predictions", lists.scoring / "predictions")
-    else:
-        connection.execute(f"create table predictions (user_id {user_type}, head varchar, class varchar, value float)")
-    connection.execute(f"create table left_out (user_id {user_type}, item_code int, reason varchar)")
-    for table, count in (("seen", "n_seen"), ("blocked", "n_blocked")):
-        if table == "blocked" or lists.exclude_seen:
-            _view(connection, f"parts_of_{table}", lists.sequences / table)
-            connection.execute(_LEFT_OUT.format(table=table, count=count))
-    connection.execute(_USERS)
-
-
-def _view(connection: duckdb.DuckDBPyConnection, name: str, folder: Path, files: str = "*.parquet") -> None:
-    """A view of a table's files, with `filename` and `file_row_number`, and without columns made from the names of folders."""
-    view = connection.read_parquet(str(folder / files), filename=True, file_row_number=True, hive_partitioning=False)
-    view.create_view(name)
-
-
-# A user's rows follow those of the user before: each row belongs to the last user who starts at or before it.
-_LEFT_OUT = """
-    insert into left_out
-    with starts as (
-        select
-            user_id,
-            parse_filename(filename) as part,
-            (sum({count}) over (partition by filename order by file_row_number) - {count})::bigint as first_row,
-            {count} as n_rows,
-        from parts_of_users
-    ),
-
-    pairs as (
-        select
-            parse_filename(filename) as part,
-            file_row_number as row,
-            item_code,
-        from parts_of_{table}
-    ),
-
-    owned as (
-        select
-            starts.user_id,
-            pairs.item_code,
-            '{table}' as reason,
-        from pairs
-        asof join (select * from starts where n_rows > 0) as starts
-            on pairs.part = starts.part
-            and pairs.row >= starts.first_row
-    )
-
-    select * from owned
-"""
-
-_USERS = """
-    create table users as
-    with lost as (
-        select
-            left_out.user_id,
-            count(distinct left_out.item_code) as n_items,
-        from left_out
-        join items
-            on items.item_code = left_out.item_code
-            and items.eligible
-        group by left_out.user_id
-    ),
-
-    everybody as (
-        select
-            parts_of_users.user_id,
-            (select count(*) from items where eligible) - coalesce(lost.n_items, 0) as n_items_left,
-        from parts_of_users
-        left join lost
-            on lost.user_id = parts_of_users.user_id
-    )
-
-    select * from everybody
-"""
-
-
 def _columns(connection: duckdb.DuckDBPyConnection) -> Check:
     """Ids of the same type as in the sequences; what else a list is made of."""
     expected = {
-        "user_id": {_type(connection, "users", "user_id")},
+        "user_id": {type_of(connection, "users", "user_id")},
         "rank": {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"},
-        "item_id": {_type(connection, "items", "item_id")},
+        "item_id": {type_of(connection, "items", "item_id")},
         "score": {"FLOAT"},
         "source": {"VARCHAR"},
     }
@@ -245,10 +141,7 @@ def _shares(connection: duckdb.DuckDBPyConnection, lists: Lists, limits: Publish
     fallbacks = _value(connection, _FALLBACK_SHARE) if lists.by_model else None
     says = "share of the lists that start with a popular item, although a model was decided on"
     yield _share("fallback_share", says, fallbacks, at_most=limits.max_fallback_share)
-    overlap = None
-    if lists.last is not None:
-        _view(connection, "last_lists", lists.last / "recommendations")
-        overlap = _value(connection, _OVERLAP)
+    overlap = _value(connection, _OVERLAP) if lists.last is not None else None
     yield _share("overlap", "share of a user's last published list that is in tonight's, on average", overlap, at_least=limits.min_overlap)
 
 
@@ -296,10 +189,6 @@ _OVERLAP = """
 def _value(connection: duckdb.DuckDBPyConnection, query: str) -> float | None:
     ((value,),) = connection.execute(query).fetchall()
     return value
-
-
-def _type(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> str:
-    return {name: kind for name, kind, *_ in connection.execute(f"describe {table}").fetchall()}[column]
 
 
 def _message(as_of: datetime, broken: Sequence[Check], lists: Artifact) -> str:

@@ -81,7 +81,7 @@ def test_a_second_run_says_that_there_is_nothing_to_do(store: Store, config: Pat
     pointer.unlink()  # as where the first was killed between the record and the pointer
     again = recsys("nightly", "--config", config, "--as-of", AS_OF)
     assert again.exit_code == 0 and pointer.read_bytes() == before
-    assert f"{AS_OF} was published with this configuration: nothing to do." in again.stdout
+    assert f"{AS_OF} was published with this configuration: nothing to do (if rows changed since, --rebuild reads them)." in again.stdout
     assert len(published.history(store)) == 1
 
 
