@@ -69,6 +69,12 @@ class Row:
         }
 
 
+def annealed(n_epochs: int, **more: Any) -> dict[str, Any]:
+    """A quarter of the usual batch at twice the usual rate, which falls to nothing: as far in a quarter to a half of the epochs."""
+    rate = {"learning_rate": 0.002, "schedule": "WarmupCosine(warmup=0.05)"}
+    return {"max_epochs": n_epochs, "patience": n_epochs, "users_per_batch": 32, **rate, **more}
+
+
 KLENITSKIY = "Klenitskiy & Vasilev 2023, arXiv:2309.07602"
 SASREC = {"width": 128, "max_events": 200, "encoder": "SASRec(n_heads=1, attention_dropout=0.2)"}
 ROWS = {
@@ -77,9 +83,9 @@ ROWS = {
         "sasrec",
         0.186,
         model=SASREC,
-        training={"long_histories": "windows", "callbacks": ["EMAWeightAveraging(decay=0.995)"]},
+        training=annealed(25, long_histories="windows"),
     ),
-    "gsasrec": Row("gsasrec", 0.172, Published(0.1726, 0.3003, "Petrov & Macdonald 2023, arXiv:2308.07192"), {"width": 128}),
+    "gsasrec": Row("gsasrec", 0.172, Published(0.1726, 0.3003, "Petrov & Macdonald 2023, arXiv:2308.07192"), {"width": 128}, annealed(50)),
     "hstu": Row(
         "hstu",
         0.171,
@@ -92,14 +98,21 @@ ROWS = {
         0.177,
         Published(0.1772, 0.3133, "Tikhonovich et al. 2025, arXiv:2508.06450, on the file with 3,706 films"),
         {"width": 128, "max_events": 200},
+        annealed(25, long_histories="windows"),
     ),
-    "gru4rec": Row("gru4rec", 0.160, Published(0.1648, 0.2811, KLENITSKIY), {"width": 256, "max_events": 200}),
+    "gru4rec": Row(
+        "gru4rec",
+        0.160,
+        Published(0.1648, 0.2811, KLENITSKIY),
+        {"width": 256, "max_events": 200},
+        annealed(25, long_histories="windows"),
+    ),
     "bert4rec": Row(
         "bert4rec",
         0.153,
         Published(0.1537, 0.2843, "Petrov & Macdonald 2022, arXiv:2207.07483, the best of several implementations"),
         {"width": 128, "max_events": 200},
-        {"patience": 20},
+        annealed(40, long_histories="windows"),
     ),
 }
 
@@ -120,8 +133,7 @@ def main() -> None:
         parser.error("name --data and --folder")
     given.folder.mkdir(parents=True, exist_ok=True)
     failed = [f"{name}, seed {seed}" for name in given.rows for seed in given.seeds or ROWS[name].seeds if not told(name, seed, given)]
-    measured = sorted((json.loads(file.read_text()) for file in given.folder.glob("*.json")), key=lambda r: (r["row"], r["seed"]))
-    if measured:
+    if measured := known(given.folder):
         RESULTS.mkdir(exist_ok=True)
         pq.write_table(pa.Table.from_pylist(measured), RESULTS / "quality.parquet")
         text = section(measured)
@@ -140,6 +152,16 @@ def told(name: str, seed: int, given: argparse.Namespace) -> bool:
         return False
     print(f"{name}, seed {seed}: NDCG@10 {found['ndcg_at_10']:.4f}, HR@10 {found['hit_rate_at_10']:.4f}", file=sys.stderr, flush=True)
     return True
+
+
+def known(folder: Path) -> list[dict[str, Any]]:
+    """The table's rows: what this folder has, and what stands in the results already, of settings that are still those of the row."""
+    there = RESULTS / "quality.parquet"
+    earlier = pq.read_table(there).to_pylist() if there.exists() else []
+    newer = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    rows = {(found["row"], found["seed"]): found for found in [*earlier, *newer]}
+    of_rows = [(ROWS.get(name), seed, found) for (name, seed), found in sorted(rows.items())]
+    return [found for row, seed, found in of_rows if row and found["configuration"] == json.dumps(row.configuration(seed))]
 
 
 def result(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:

@@ -117,6 +117,18 @@ def test_what_was_measured_is_not_measured_again(monkeypatch: pytest.MonkeyPatch
     assert quality.result("gru4rec", 1, given)["width"] == 8 and len(calls) == 2, "with other settings it is another run"
 
 
+def test_a_table_keeps_what_was_measured_elsewhere_with_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(quality, "RESULTS", tmp_path)
+    told = {name: json.dumps(ROWS[name].configuration(1)) for name in ("gsasrec", "hstu", "sasrec")}
+    earlier = [found(name, 1, configuration=told[name]) for name in ("sasrec", "hstu")] + [found("gone", 1, configuration="{}")]
+    earlier += [found("gru4rec", 1, configuration="{}")]  # its settings are others now
+    pq.write_table(pa.Table.from_pylist(earlier), tmp_path / "quality.parquet")
+    for name, ndcg in (("gsasrec", 0.17), ("hstu", 0.19)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(found(name, 1, ndcg_at_10=ndcg, configuration=told[name])))
+    rows = [(row["row"], row["ndcg_at_10"]) for row in quality.known(tmp_path)]
+    assert rows == [("gsasrec", 0.17), ("hstu", 0.19), ("sasrec", 0.18)]
+
+
 @pytest.mark.slow
 def test_a_row_that_fails_does_not_stop_the_others(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
