@@ -93,13 +93,13 @@ def found(row: str, seed: int, **values: Any) -> dict[str, Any]:
 
 def test_a_table_says_what_was_reached_and_how(monkeypatch: pytest.MonkeyPatch) -> None:
     known = Row("sasrec", 0.18, Published(0.19, 0.32, "Somebody 2020"), {"width": 128}, {"patience": 20})
-    monkeypatch.setattr(quality, "ROWS", {"a": known, "b": Row("ours", 0.2)})
+    monkeypatch.setattr(quality, "ROWS", {"a": known, "b": Row("gru4rec", 0.2)})
     text = quality.section([found("a", 1), found("a", 2, ndcg_at_10=0.1799), found("b", 3)])
     assert "2026-01-01 to 2026-01-03; commit cccccccccc;" in text
     assert text.splitlines()[-3:] == [
-        "| sasrec | 1 | 0.1800 | 0.3000 | 0.180 ✓ | 0.1900, 0.3200 (Somebody 2020) | 30 (20) | 12, 2 | width=128, patience=20 |",
-        "| sasrec | 2 | 0.1799 | 0.3000 | 0.180 | 0.1900, 0.3200 (Somebody 2020) | 30 (20) | 12, 2 | width=128, patience=20 |",
-        "| ours | 3 | 0.1800 | 0.3000 | 0.200 |  | 30 (20) | 12, 2 |  |",
+        "| a | 1 | 0.1800 | 0.3000 | 0.180 ✓ | 0.1900, 0.3200 (Somebody 2020) | 30 (20) | 12, 2 | recipe=sasrec, width=128, patience=20 |",
+        "| a | 2 | 0.1799 | 0.3000 | 0.180 | 0.1900, 0.3200 (Somebody 2020) | 30 (20) | 12, 2 | recipe=sasrec, width=128, patience=20 |",
+        "| b | 3 | 0.1800 | 0.3000 | 0.200 |  | 30 (20) | 12, 2 | recipe=gru4rec |",
     ]
 
 
@@ -144,5 +144,5 @@ def test_a_row_that_fails_does_not_stop_the_others(
     (row,) = pq.read_table(tmp_path / "benchmarks" / "results" / "quality.parquet").to_pylist()
     assert (row["row"], row["n_epochs"]) == ("small", 1) and 0 < row["ndcg_at_10"] < row["hit_rate_at_10"] < 1
     assert json.loads(row["configuration"])["model"]["width"] == 8
-    assert f"| sasrec | 1 | {row['ndcg_at_10']:.4f} |" in (tmp_path / "benchmarks" / "results.md").read_text()
+    assert f"| small | 1 | {row['ndcg_at_10']:.4f} |" in (tmp_path / "benchmarks" / "results.md").read_text()
     assert "wrong, seed 1: stopped with 1" in capsys.readouterr().err
