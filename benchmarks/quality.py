@@ -4,7 +4,8 @@
     python -m benchmarks.quality --data data --folder quality --rows sasrec hstu
     python -m benchmarks.quality --list                                          what the rows are
 
-The newest film of each person is asked for once, at the end; the one before it says when training stops, and is not learnt from.
+The newest film of each person is asked for once, at the end. The one before it says when training stops, for half of the people, drawn
+by seed, which is as many as a training lets validate: theirs is not learnt from, that of the others is.
 A run that was stopped goes on after its last epoch, with the same command and code. What was measured stays in `folder`, with its
 commit, and is not measured again. A row that fails is named at the end, after the others.
 """
@@ -226,7 +227,7 @@ def section(measured: list[dict[str, Any]]) -> str:
     dates = " to ".join(dict.fromkeys((min(f["measured_on"] for f in measured), max(f["measured_on"] for f in measured))))
     opening = [
         f"The last of {N_PEOPLE:,} people's films is asked for, among all {N_FILMS:,}, without those they had seen; training stops by the",
-        "NDCG@10 of the one before, which is not learnt from. No setting was chosen by the test.",
+        "NDCG@10 of the one before of half of the people, which is not learnt from. No setting was chosen by the test.",
         f"{first['cpu']}, {first['cores']} cores; {dates}; commit {commits}; `python -m benchmarks.quality --data data --folder quality`.",
     ]
     return "\n".join([*opening, "", *rows])
