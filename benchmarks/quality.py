@@ -71,7 +71,7 @@ class Row:
 
 
 def annealed(n_epochs: int, **more: Any) -> dict[str, Any]:
-    """A quarter of the usual batch at twice the usual rate, which falls to nothing: as far in a quarter to a half of the epochs."""
+    """Many steps in few epochs: a quarter of the usual batch, at twice the usual rate, which falls to nothing."""
     rate = {"learning_rate": 0.002, "schedule": "WarmupCosine(warmup=0.05)"}
     return {"max_epochs": n_epochs, "patience": n_epochs, "users_per_batch": 32, **rate, **more}
 
@@ -222,13 +222,13 @@ def section(measured: list[dict[str, Any]]) -> str:
             ", ".join(f"{name}={value}" for name, value in own.items()),
         ]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
-    first = measured[0]
+    machines = "; ".join(dict.fromkeys(f"{found['cpu']}, {found['cores']} cores" for found in measured))
     commits = ", ".join(dict.fromkeys(report.short(found["commit"]) for found in measured))
     dates = " to ".join(dict.fromkeys((min(f["measured_on"] for f in measured), max(f["measured_on"] for f in measured))))
     opening = [
         f"The last of {N_PEOPLE:,} people's films is asked for, among all {N_FILMS:,}, without those they had seen; training stops by the",
         "NDCG@10 of the one before of half of the people, which is not learnt from. No setting was chosen by the test.",
-        f"{first['cpu']}, {first['cores']} cores; {dates}; commit {commits}; `python -m benchmarks.quality --data data --folder quality`.",
+        f"{machines}; {dates}; commit {commits}; `python -m benchmarks.quality --data data --folder quality`.",
     ]
     return "\n".join([*opening, "", *rows])
 
