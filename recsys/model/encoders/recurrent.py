@@ -3,6 +3,7 @@
 from abc import ABC
 from typing import ClassVar
 
+import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
@@ -22,8 +23,11 @@ class _Recurrent(Encoder, ABC):
         self.recurrence = self.cells(width, width, n_layers, batch_first=True, dropout=dropout if n_layers > 1 else 0.0)
 
     def forward(self, x: Tensor, view: View) -> Tensor:
-        states, _ = self.recurrence(self.dropout(x))
-        return states
+        x = self.dropout(x)
+        if x.device.type != "cpu":
+            return self.recurrence(x)[0]
+        with torch.autocast("cpu", enabled=False):  # oneDNN has no LSTM in bfloat16 for CPUs without AVX-512, and stops there
+            return self.recurrence(x.float())[0]
 
 
 class GRU(_Recurrent):
