@@ -107,14 +107,14 @@ ROWS = {
         0.160,
         Published(0.1648, 0.2811, KLENITSKIY),
         {"width": 256, "max_events": 200},
-        annealed(25, long_histories="windows"),
+        annealed(15, long_histories="windows"),
     ),
     "bert4rec": Row(
         "bert4rec",
         0.153,
         Published(0.1537, 0.2843, "Petrov & Macdonald 2022, arXiv:2207.07483, the best of several implementations"),
         {"width": 128, "max_events": 200},
-        annealed(40, long_histories="windows"),
+        annealed(30, long_histories="windows"),
     ),
 }
 
