@@ -2,11 +2,13 @@
 
     python -m benchmarks.windows --data data --folder windows                                  24 windows
     python -m benchmarks.windows --data data --folder windows --n-windows 380                   all
+    python -m benchmarks.windows --data data --folder windows --first 2017-10-01T04 --n-windows 40   the first 40 of all
     python -m benchmarks.windows --data data --folder windows --models popular_6h sasrec
 
 A session counts in the hour in which it started. A model trains on the sessions of an hour, begins with what it learnt in the hour
 before, and is asked for the last click of each session of the next hour, among all articles. Repeats of an article in a session and
-sessions of one click are left out; of long ones the first 20 clicks count. A run that was stopped goes on with the same command.
+sessions of one click are left out; of long ones the first 20 clicks count. A run that was stopped, as by `timeout 590`, goes on with the
+same command, in a training after its last epoch.
 """
 
 import argparse
@@ -53,16 +55,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder with globo/")
     parser.add_argument("--folder", type=Path, required=True, help="for the store and for what was measured")
     parser.add_argument("--n-windows", type=int, default=24, help=f"from {FIRST:%Y-%m-%d %H:%M} on; {ALL}: all of the paper's")
+    parser.add_argument("--first", type=datetime.fromisoformat, help=f"window; all begin with {ALL_FROM:%Y-%m-%dT%H}")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--epochs", type=int, default=5, help="in each hour")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     given = parser.parse_args()
-    first = ALL_FROM if given.n_windows == ALL else FIRST
+    first = given.first or (ALL_FROM if given.n_windows == ALL else FIRST)
+    part = f"{first:%m-%dT%H}-{given.n_windows}"
     end = first + given.n_windows * timedelta(hours=1)
     given.folder.mkdir(parents=True, exist_ok=True)
-    sessions = write_sessions(given.data, given.folder / f"sessions-{given.n_windows}.parquet", first - BEFORE, end)
+    sessions = write_sessions(given.data, given.folder / f"sessions-{part}.parquet", first - BEFORE, end)
     found = backtest(sessions, given, end)
-    found["vsknn"] = neighbours(sessions, first, given.n_windows, given.folder / f"vsknn-{given.n_windows}.json")
+    found["vsknn"] = neighbours(sessions, first, given.n_windows, given.folder / f"vsknn-{part}.json")
     (given.folder / "windows.json").write_text(json.dumps(found))
     text = section(found, given, first, end)
     print(text)
@@ -167,7 +171,8 @@ def section(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace, f
     sessions = sum(w["sessions"] for w in windows)
     whole = len(windows) == ALL
     facts = machine()
-    command = f"python -m benchmarks.windows --data data --folder FOLDER --n-windows {given.n_windows} --epochs {given.epochs}"
+    begun = f" --first {given.first:%Y-%m-%dT%H}" if given.first else ""
+    command = f"python -m benchmarks.windows --data data --folder FOLDER{begun} --n-windows {given.n_windows} --epochs {given.epochs}"
     told = [
         f"`{command}`; {date.today()}, {facts['cpu']}, {facts['cores']} cores, commit {report.short(facts['commit'])}.",
         f"{len(windows)} windows of an hour, {first:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {sessions:,} sessions; means over them.",

@@ -25,16 +25,25 @@ def check(night: Night, store: Store, contenders: Iterable[str] = ()) -> None:
     blocks.check(has_times=night.data.events is None or night.data.events.time is not None)
     blocks.check_aims(night.data.labels)
     Parts.of(night.training, night.model.code).check()
-    for metric in metrics.named(night.evaluation.metrics, "evaluation.metrics").values():
+    measured = metrics.named(night.evaluation.metrics, "evaluation.metrics")
+    for metric in measured.values():
         metric.check_others([*OTHERS, *contenders])
+    _check_orders(*next(iter(measured.items())), "evaluation.metrics: the first")
     _check_limits(night.promotion)
     _check_data(night.data)
     exports.places(store, night.publishing.exports)
 
 
+def _check_orders(name: str, metric: metrics.Metric, of: str) -> None:
+    """By a metric of which more is not better nobody is compared."""
+    if not metric.more_is_better:
+        raise ConfigError(f"{of} is {name}, and more of that is not better: let it be one by which contenders are ordered, as NDCG.")
+
+
 def _check_limits(promotion: Promotion) -> None:
-    """A slice is limited by an interval, for which users need a value each."""
-    (metric,) = metrics.named([promotion.metric], "promotion.metric").values()
+    """What decides orders contenders; and a slice is limited by an interval, for which users need a value each."""
+    ((name, metric),) = metrics.named([promotion.metric], "promotion.metric").items()
+    _check_orders(name, metric, "promotion.metric")
     if promotion.slice_tolerance and not isinstance(metric, metrics.UserMetric):
         raise ConfigError(
             f"promotion.slice_tolerance: {promotion.metric} is of all lists together and has no interval, without which no slice is shown"

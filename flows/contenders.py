@@ -104,6 +104,11 @@ def _groups(file: Path) -> dict[str, Any]:
 def _with(night: Night, continuing: bool, **groups: dict[str, Any]) -> Night:
     changed = {name: {**getattr(night, name).model_dump(exclude_unset=True), **given} for name, given in groups.items()}
     new = validated(Night, {**dict(night), **changed})
+    if new.training.warm_start and not continuing:
+        raise ConfigError(
+            "training.warm_start: a backtest has no current model to start from. With backtest.continuing, each fold starts from the "
+            "model of the fold before; else set training.warm_start to false."
+        )
     return new.model_copy(update={"training": new.training.model_copy(update={"warm_start": continuing})})
 
 

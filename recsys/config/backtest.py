@@ -24,7 +24,7 @@ class Backtest(Group):
         "The holdout of the evaluation unless said.",
     )
     n_folds: int = Field(1, ge=1, le=1000, description="Folds, which follow each other and end at as_of.")
-    gap: Duration | None = Field(None, description="Time before each fold in which nothing is learnt or read.")
+    gap: Duration | None = Field(None, description="Time before each fold in which nothing is learnt, nor read unless last_only is set.")
     train_window: Duration | None = Field(None, description="Learn from this long before a fold; from everything before it unless said.")
     continuing: bool = Field(False, description="Begin the training of a fold with the weights of the fold before.")
     last_only: bool = Field(False, description="Ask for the last event of each user in a fold only, and read all before it.")

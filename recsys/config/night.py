@@ -26,7 +26,7 @@ class Evaluation(Group):
             "CatalogCoverage", "AvgRecPopularity", "MeanInvUserFreq", "Serendipity", "Intersection",
         ),
         min_length=1,
-        description='What is measured, e.g. "NDCG" or "MAP(divide_by_k=true)"; the first says which baseline is the better one.',
+        description='What is measured, e.g. "NDCG" or "MAP(divide_by_k=true)"; to the better baseline by the first one all are compared.',
     )  # fmt: skip
     k: tuple[PositiveInt, ...] = Field((10, 20), min_length=1, description="Lengths of lists at which every metric is measured.")
     slices: tuple[str, ...] = Field(

@@ -83,7 +83,7 @@ def test_hour_by_hour(tmp_path: Path) -> None:
     starts = draw.integers(0, 30, 900)
     sessions = {n: (-3 + 5 * n / 900, [(start + step) % 30 for step in range(4)]) for n, start in enumerate(starts.tolist())}
     data = portal(tmp_path / "data", sessions)
-    given = argparse.Namespace(models=["popular_6h", "sasrec"], n_windows=2, epochs=20, threads=1, folder=tmp_path)
+    given = argparse.Namespace(models=["popular_6h", "sasrec"], first=None, n_windows=2, epochs=20, threads=1, folder=tmp_path)
     end = BEGIN + timedelta(hours=2)
     file = windows.write_sessions(data, tmp_path / "sessions.parquet", BEGIN - windows.BEFORE, end)
     found = windows.backtest(file, given, end)

@@ -247,7 +247,8 @@ def test_every_deployment_of_a_backtest_is_a_whole_configuration(name: str) -> N
     asked = Backtest(**parameters["backtest"])
     assert set(parameters) == set(backtest.parameters.properties) - {"rebuild"}
     assert parameters["store"] == f"store/{name}"
-    assert len([one for one in contenders(asked, night) if one.night is not None]) == 6, "the seventh is popular"
+    trained = [one for one in contenders(asked, night) if one.night is not None]
+    assert len(trained) == (6 if name.startswith("seven-models") else 2), "the seventh is popular"
     assert asked.folds(windows.parse_as_of(parameters["as_of"]), night.evaluation.holdout, night.seed)
 
 

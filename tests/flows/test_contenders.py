@@ -105,6 +105,24 @@ def test_who_continues_starts_from_the_fold_before() -> None:
     ]
 
 
+def test_nobody_starts_from_the_current_model() -> None:
+    warm = NIGHT.model_copy(update={"training": Training(warm_start=True)})
+    for text, night in (("sasrec(warm_start=true)", NIGHT), ("candidate", warm)):
+        with pytest.raises(ConfigError, match="no current model to start from. With backtest.continuing"):
+            contender(text, night)
+        assert contender(text, night, continuing=True).night is not None
+    assert contender("popular", warm).night is None
+    assert contender("candidate(warm_start=false)", warm).night is not None
+
+
+@pytest.mark.parametrize("metric", ["AvgRecPopularity", "Intersection", "Debiased(metric=AvgRecPopularity())"])
+def test_what_decides_is_better_where_there_is_more_of_it(tmp_path: Path, metric: str) -> None:
+    for changes in ({"promotion": Promotion(metric=metric)}, {"evaluation": Evaluation(metrics=(metric, "NDCG"))}):
+        with pytest.raises(ConfigError, match="more of that is not better"):
+            check(NIGHT.model_copy(update=changes), Store(tmp_path))
+    check(NIGHT.model_copy(update={"evaluation": Evaluation(metrics=("NDCG", metric))}), Store(tmp_path))
+
+
 def test_slices_are_limited_by_a_metric_of_users(tmp_path: Path) -> None:
     def asked(metric: str, **tolerance: float) -> Night:
         return NIGHT.model_copy(update={"promotion": Promotion(metric=metric, slice_tolerance=tolerance)})

@@ -12,7 +12,7 @@ from recsys.evaluation.report.popularity import Shares
 from recsys.evaluation.report.tradeoffs import Key, tradeoffs
 from recsys.evaluation.report.training import Epochs, curves
 from recsys.evaluation.report.users import Users
-from recsys.evaluation.report.wording import DROPPED, measured, named, number
+from recsys.evaluation.report.wording import DROPPED, KEPT, measured, named, number
 from recsys.wording import capital, counted
 
 MAX_FOLDS = 40  # that stand in tables: the newest; all are drawn, and in the parquet files
@@ -126,8 +126,9 @@ class FoldsReport:
         """What was held out, and what became of it."""
         reasons = [reason for reason in DROPPED if any(fold[reason] for fold in self.folds)]
         columns = ["fold", "events held out", "pairs of user and item", *(f"left out: {DROPPED[reason]}" for reason in reasons)]
-        columns += ["relevant pairs", "test users"]
-        keys = ["holdout_events", "holdout_pairs", *reasons, "relevant_pairs", "test_users"]
+        kept = [key for key, (_, drops) in KEPT.items() if any(fold[key] for fold in self.folds) and drops not in reasons]
+        columns += [*(f"asked too: {KEPT[key][0]}" for key in kept), "relevant pairs", "test users"]
+        keys = ["holdout_events", "holdout_pairs", *reasons, *kept, "relevant_pairs", "test_users"]
         rows = [[fold["name"], *(f"{fold[key]:,}" for key in keys)] for fold in self.folds[-MAX_FOLDS:]]
         cuts = self.folds[-1]
         newest = f"{capital(str(cuts['name']))}: models learn from what is before {cuts['learn']}."

@@ -14,6 +14,11 @@ DROPPED = {
     "dropped_blocked": "that are blocked",
     "dropped_seen": "with items that the user had seen before",
 }
+KEPT = {  # what is counted whether it is asked for or not, and how it would be left out
+    "cold_users": ("users without an event before", "dropped_cold_user"),
+    "cold_items": ("items that had no event before", "dropped_cold_item"),
+    "seen_pairs": ("pairs that the user had seen before", "dropped_seen"),
+}
 
 
 def number(value: float | None, sign: str = "") -> str:

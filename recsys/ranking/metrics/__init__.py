@@ -29,6 +29,11 @@ __all__ = ["Floats", "Judged", "Metric", "Past", "UserMetric", "judge", "mean", 
 class Metric(ABC):
     """The contract of the slot `metrics`: of all lists together."""
 
+    @property
+    def more_is_better(self) -> bool:
+        """Whether contenders can be ordered by it, so that it may decide which of them is published."""
+        return True
+
     @abstractmethod
     def overall(self, judged: Judged, k: int) -> float:
         """The value of all lists; NaN where nothing can be said."""

@@ -26,6 +26,10 @@ class Debiased(UserMetric):
             raise ConfigError(f"Debiased: iqr_coef is {self.iqr_coef}, and has to be 0 or more.")
 
     @property
+    def more_is_better(self) -> bool:
+        return self.metric.more_is_better
+
+    @property
     def unit(self) -> str:
         return self.metric.unit
 

@@ -46,6 +46,10 @@ class Intersection(UserMetric):
     model: str = "reference"
     ref_k: int | None = None
 
+    @property
+    def more_is_better(self) -> bool:
+        return False
+
     def places(self, k: int, n_relevant: int) -> int:
         return max(k, self.ref_k or k)
 

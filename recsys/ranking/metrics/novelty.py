@@ -14,6 +14,10 @@ class AvgRecPopularity(UserMetric):
     normalize: bool = False
 
     @property
+    def more_is_better(self) -> bool:
+        return False
+
+    @property
     def unit(self) -> str:
         return "" if self.normalize else "events"
 
