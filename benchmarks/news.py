@@ -6,7 +6,8 @@
 
 Each night is one `recsys backtest --deployment globo`: the day before it is held out, models are trained on a fifth of everybody, and
 all are asked for the same users and articles. What was chosen was chosen on the test day 2017-10-15; 2017-10-16 is read once per row.
-A run that was stopped goes on with the same command and code: features, sequences, trainings and lists stay in `folder`.
+A run that was stopped goes on with the same command and code: features, sequences, trainings and lists stay in `folder`. Of some rows
+(`--rows`, the reference among them) the results get these, and keep the others.
 """
 
 import argparse
@@ -54,6 +55,7 @@ class Row:
 
 UNIFORM = "SampledSoftmax(n_negatives=256)"
 IN_BATCH = "SampledSoftmax(n_negatives=256, negatives=InBatch(), log_q=true)"
+HSTU = "HSTU(n_blocks=2, n_heads=1, dropout=0.2)"
 ROWS = {
     REFERENCE: Row('popular_lately(window="1h")', "most clicked in the last hour"),
     "lately_3h": Row('popular_lately(window="3h")', "most clicked in the last 3 hours"),
@@ -62,7 +64,9 @@ ROWS = {
     "blocks": Row("esasrec()", "LiGR's blocks, sampled softmax"),
     "prior": Row(f"esasrec(heads=[NextItem(loss={UNIFORM}, prior=Activity())])", "+ a prior of recent activity"),
     "in_batch": Row(f"esasrec(heads=[NextItem(loss={IN_BATCH}, prior=Activity())])", "+ negatives from the batch"),
-    "news": Row("news()", "+ ids by cosine: the recipe `news`"),
+    "cosine": Row(f"esasrec(heads=[NextItem(loss={UNIFORM}, similarity=Cosine(), prior=Activity())])", "+ the prior, ids by cosine"),
+    "news": Row("news()", "+ both: the recipe `news`"),
+    "recency": Row(f'news(encoder="{HSTU}")', "+ HSTU's units, which know how long ago each click was"),
     "context": Row('news(inputs=Inputs(features=["region", "device_group", "referrer"]))', "+ region, device and referrer of each click"),
 }
 
@@ -84,11 +88,24 @@ def main() -> None:
     where = (given.folder, given.data, given.threads)
     measured = [row for night in given.nights for row in days_of(night, 1, given.rows, *where)]
     print(section(measured))
-    if (set(given.nights), set(given.rows)) == (set(NIGHTS), set(ROWS)):  # what stands in the results is whole
-        week = days_of(NIGHTS[-1], WEEK, [REFERENCE, "news"], *where)
-        RESULTS.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist([*measured, *week]), RESULTS / "news.parquet")
-        report.put(RESULTS.with_name("results.md"), TITLE, f"{section(measured)}\n\n{week_of(week)}")
+    if set(given.nights) == set(NIGHTS):
+        if set(given.rows) == set(ROWS):
+            measured += days_of(NIGHTS[-1], WEEK, [REFERENCE, "news"], *where)
+        write(measured)
+
+
+def write(measured: list[dict[str, Any]]) -> None:
+    """Puts rows into the results, in the place of those of the same day and contender."""
+    file = RESULTS / "news.parquet"
+    earlier = pq.read_table(file).to_pylist() if file.exists() else []
+    rows = {(row["row"], row["day"]): row for row in [*earlier, *measured] if row["row"] in ROWS}
+    in_order = [rows[name, day] for name in ROWS for day in sorted(day for of, day in rows if of == name)]
+    RESULTS.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(in_order), file)
+    days = sorted({row["day"] for row in in_order})
+    asked = [row for row in in_order if row["day"] in days[-len(NIGHTS) :]]
+    week = [row for row in in_order if row["row"] in (REFERENCE, "news")]
+    report.put(RESULTS.with_name("results.md"), TITLE, f"{section(asked)}\n\n{week_of(week)}")
 
 
 def days_of(night: str, n_days: int, names: list[str], folder: Path, data: Path, threads: int) -> list[dict[str, Any]]:
@@ -142,11 +159,13 @@ def section(measured: list[dict[str, Any]]) -> str:
         lines.append(f"| {ROWS[name].adds} | {' | '.join(cells)} |")
     about = measured[0]
     users = ", ".join(f"{found[about['row'], day]['n_users']:,} on {day}" for day in days)
+    dates, commits = (list(dict.fromkeys(row[of] for row in measured)) for of in ("measured_on", "commit"))
     opening = [
         f"Test users: {users}. A fifth of an epoch, seed 1. What was chosen was",
-        "chosen on 10-15, and 10-16 was read once per row. In brackets, the 95 % interval of the difference, paired by user.",
-        f"{about['cpu']}, threads: {about['threads']}, shared with other work; {about['measured_on']};",
-        f"commit {report.short(about['commit'])}; `python -m benchmarks.news --data data --folder news`.",
+        "chosen on 10-15, and 10-16 was read once per row; prototypes were read on it before, of which none was chosen by it.",
+        "In brackets, the 95 % interval of the difference, paired by user.",
+        f"{about['cpu']}, threads: {about['threads']}, shared with other work; {', '.join(dates)};",
+        f"commit {', '.join(map(report.short, commits))}; `python -m benchmarks.news --data data --folder news`.",
     ]
     contenders = [f"* {row.adds}: `{row.text}`" for row in ROWS.values()]
     return "\n".join([*opening, "", *lines, "", *contenders])

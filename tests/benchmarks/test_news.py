@@ -45,7 +45,7 @@ def test_a_table_has_a_row_per_contender_and_all_nights_beside_each_other(monkey
     days = ("2017-10-15", "2017-10-16")
     rows = [row for day in days for row in (found("lately_1h", day, **none), found("ours", day, ndcg_at_10=0.2))]
     text = news.section(rows).splitlines()
-    assert "Test users: 1,234 on 2017-10-15, 1,234 on 2017-10-16." in text[0] and "commit cccccccccc;" in text[3]
+    assert "Test users: 1,234 on 2017-10-15, 1,234 on 2017-10-16." in text[0] and "commit cccccccccc;" in text[4]
     table = [line for line in text if line.startswith("|")]
     assert table[0] == "| contender | 10-15: NDCG@10 | against 1 h | HR@10 | fit, s | 10-16: NDCG@10 | against 1 h | HR@10 | fit, s |"
     assert table[2] == "| the last hour | 0.1000 |  | 0.2500 |  | 0.1000 |  | 0.2500 |  |"
@@ -63,6 +63,22 @@ def test_a_week_has_a_row_per_day_and_means() -> None:
     text = news.week_of(rows).splitlines()
     assert text[2] == "| 2017-10-15 | 0.1000, 0.2500 | 0.2000, 0.2500 | +0.0200 (+0.0100 … +0.0300) |"
     assert text[4] == "| mean | 0.2000, 0.2500 | 0.1500, 0.2500 | -0.0500 |"
+
+
+def test_new_rows_take_the_place_of_those_of_the_same_day_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "RESULTS", tmp_path / "results")
+    (tmp_path / "results.md").write_text("# Results\n")
+    none = {"difference": None, "low": None, "high": None, "training_seconds": None}
+    days = ("2017-10-14", "2017-10-15", "2017-10-16")
+    news.write([row for day in days for row in (found("lately_1h", day, **none), found("news", day))])
+    news.write([found("lately_1h", day, **none) for day in days[1:]] + [found("recency", day, ndcg_at_10=0.4) for day in days[1:]])
+    kept = pq.read_table(tmp_path / "results" / "news.parquet").to_pylist()
+    assert [(row["row"], row["day"]) for row in kept] == [(row, day) for row in ("lately_1h", "news") for day in days] + [
+        ("recency", day) for day in days[1:]
+    ]
+    text = (tmp_path / "results.md").read_text()
+    assert "| + HSTU's units, which know how long ago each click was | 0.4000 |" in text
+    assert "| 2017-10-14 | 0.1000, 0.2500 | 0.1000, 0.2500 |" in text and "10-14: NDCG@10" not in text
 
 
 @pytest.fixture
