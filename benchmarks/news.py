@@ -55,7 +55,6 @@ class Row:
 
 UNIFORM = "SampledSoftmax(n_negatives=256)"
 IN_BATCH = "SampledSoftmax(n_negatives=256, negatives=InBatch(), log_q=true)"
-HSTU = "HSTU(n_blocks=2, n_heads=1, dropout=0.2)"
 ROWS = {
     REFERENCE: Row('popular_lately(window="1h")', "most clicked in the last hour"),
     "lately_3h": Row('popular_lately(window="3h")', "most clicked in the last 3 hours"),
@@ -65,8 +64,8 @@ ROWS = {
     "prior": Row(f"esasrec(heads=[NextItem(loss={UNIFORM}, prior=Activity())])", "+ a prior of recent activity"),
     "in_batch": Row(f"esasrec(heads=[NextItem(loss={IN_BATCH}, prior=Activity())])", "+ negatives from the batch"),
     "cosine": Row(f"esasrec(heads=[NextItem(loss={UNIFORM}, similarity=Cosine(), prior=Activity())])", "+ the prior, ids by cosine"),
-    "news": Row("news()", "+ both: the recipe `news`"),
-    "recency": Row(f'news(encoder="{HSTU}")', "+ HSTU's units, which know how long ago each click was"),
+    "both": Row(f"esasrec(heads=[NextItem(loss={IN_BATCH}, similarity=Cosine(), prior=Activity())])", "+ both"),
+    "news": Row("news()", "+ HSTU's units, which know how long ago each click was: the recipe `news`"),
     "context": Row('news(inputs=Inputs(features=["region", "device_group", "referrer"]))', "+ region, device and referrer of each click"),
 }
 
@@ -89,36 +88,35 @@ def main() -> None:
     measured = [row for night in given.nights for row in days_of(night, 1, given.rows, *where)]
     print(section(measured))
     if set(given.nights) == set(NIGHTS):
-        if set(given.rows) == set(ROWS):
+        if {REFERENCE, "news"} <= set(given.rows):
             measured += days_of(NIGHTS[-1], WEEK, [REFERENCE, "news"], *where)
         write(measured)
 
 
 def write(measured: list[dict[str, Any]]) -> None:
-    """Puts rows into the results, in the place of those of the same day and contender."""
+    """Puts rows into the results, in the place of those of the same contender, backtest and day."""
     file = RESULTS / "news.parquet"
     earlier = pq.read_table(file).to_pylist() if file.exists() else []
-    rows = {(row["row"], row["day"]): row for row in [*earlier, *measured] if row["row"] in ROWS}
-    in_order = [rows[name, day] for name in ROWS for day in sorted(day for of, day in rows if of == name)]
+    rows = {(row["row"], row["n_days"], row["day"]): row for row in [*earlier, *measured]}
+    in_order = [rows[key] for name in ROWS for key in sorted(rows) if key[0] == name]
     RESULTS.mkdir(exist_ok=True)
     pq.write_table(pa.Table.from_pylist(in_order), file)
-    days = sorted({row["day"] for row in in_order})
-    asked = [row for row in in_order if row["day"] in days[-len(NIGHTS) :]]
-    week = [row for row in in_order if row["row"] in (REFERENCE, "news")]
-    report.put(RESULTS.with_name("results.md"), TITLE, f"{section(asked)}\n\n{week_of(week)}")
+    nights, week = ([row for row in in_order if row["n_days"] == n_days] for n_days in (1, WEEK))
+    parts = [section(nights), *([week_of(week)] if week else [])]
+    report.put(RESULTS.with_name("results.md"), TITLE, "\n\n".join(parts))
 
 
 def days_of(night: str, n_days: int, names: list[str], folder: Path, data: Path, threads: int) -> list[dict[str, Any]]:
     """What the backtest of the days before a night measures, a row per day and contender. It runs as a process of its own."""
     models = [f"{name}={ROWS[name].text}" for name in names]
     settings = {**SETTINGS, "training.threads": threads, "backtest.n_folds": n_days}
+    about = {"measured_on": f"{date.today()}", "threads": threads, "n_days": n_days, **machine()}
     command = ["backtest", "--deployment", "globo", "--as-of", night, "--store", str(folder / "store")]
     command += [word for model in models for word in ("--model", model)]
     command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     places = {"RECSYS_DATA": str(data.resolve()), "OMP_NUM_THREADS": str(threads)}
     subprocess.run([Path(sys.executable).with_name("recsys"), *command], check=True, env=os.environ | places)
     store = Store(folder / "store")
-    about = {"measured_on": f"{date.today()}", "threads": threads, **machine()}
     return [{**about, **row} for row in told(store, newest(store, night, n_days, names))]
 
 
@@ -183,6 +181,8 @@ def week_of(measured: list[dict[str, Any]]) -> str:
         for name in (REFERENCE, "news")
     }
     pairs = [f"{ndcg:.4f}, {hit_rate:.4f}" for ndcg, hit_rate in means.values()]
+    commits = ", ".join(dict.fromkeys(report.short(row["commit"]) for row in measured))
+    lines = [f"The newest {WEEK} days as folds of one backtest, commit {commits}.", "", *lines]
     return "\n".join([*lines, f"| mean | {' | '.join(pairs)} | {means['news'][0] - means[REFERENCE][0]:+.4f} |"])
 
 

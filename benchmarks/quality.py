@@ -29,7 +29,7 @@ import yaml
 from benchmarks import report
 from benchmarks.sides import machine
 from recsys.digest import of_value
-from recsys.store import Store
+from recsys.store import Artifact, Store
 
 RESULTS = Path(__file__).parent / "results"
 TITLE = "Published results on ML-1M"
@@ -149,8 +149,8 @@ def told(name: str, seed: int, given: argparse.Namespace) -> bool:
     """Whether a row is measured, once it is said; one that stops does not stop those after it."""
     try:
         found = result(name, seed, given)
-    except subprocess.CalledProcessError as error:
-        print(f"{name}, seed {seed}: stopped with {error.returncode}", file=sys.stderr, flush=True)
+    except Exception as error:
+        print(f"{name}, seed {seed}: {error}", file=sys.stderr, flush=True)
         return False
     print(f"{name}, seed {seed}: NDCG@10 {found['ndcg_at_10']:.4f}, HR@10 {found['hit_rate_at_10']:.4f}", file=sys.stderr, flush=True)
     return True
@@ -161,9 +161,13 @@ def known(folder: Path) -> list[dict[str, Any]]:
     there = RESULTS / "quality.parquet"
     earlier = pq.read_table(there).to_pylist() if there.exists() else []
     newer = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
-    rows = {(found["row"], found["seed"]): found for found in [*earlier, *newer]}
-    of_rows = [(ROWS.get(name), seed, found) for (name, seed), found in sorted(rows.items())]
-    return [found for row, seed, found in of_rows if row and json.loads(found["configuration"]) == row.configuration(seed)]
+    rows = {(found["row"], found["seed"]): found for found in [*earlier, *newer] if _is_of_its_row(found)}
+    return [rows[key] for key in sorted(rows)]
+
+
+def _is_of_its_row(found: dict[str, Any]) -> bool:
+    row = ROWS.get(found["row"])
+    return row is not None and json.loads(found["configuration"]) == row.configuration(found["seed"])
 
 
 def result(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -172,8 +176,9 @@ def result(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     run = f"{name}-{seed}-{of_value(configuration)[:8]}"
     file = given.folder / f"{run}.json"
     if not file.exists():
+        about = {"measured_on": f"{date.today()}", **machine()}
         found = measured(configuration, given.folder / run, given.data, given.threads)
-        file.write_text(json.dumps({"row": name, "seed": seed, "measured_on": f"{date.today()}", **machine(), **found}))
+        file.write_text(json.dumps({"row": name, "seed": seed, **about, **found}))
     return json.loads(file.read_text())
 
 
@@ -188,18 +193,24 @@ def measured(configuration: dict[str, Any], folder: Path, data: Path, threads: i
     subprocess.run(command, check=True, env=os.environ | places)
     with (folder / "models.csv").open() as lines:
         (row,) = csv.DictReader(lines)
-    (training,) = Store(store).artifacts("training")
+    training, run = max(((one, _run(one)) for one in Store(store).artifacts("training")), key=lambda found: str(found[1]["started_at"]))
     return {
+        "commit": run["commit"],  # of the code that learnt
         "ndcg_at_10": float(row["NDCG@10"]),
         "hit_rate_at_10": float(row["HitRate@10"]),
         "validation_ndcg_at_10": training.metrics["ndcg_at_10"],
         "best_epoch": training.metrics["best_epoch"],
         "n_epochs": training.metrics["n_epochs"],
-        "epoch_seconds": statistics.median(json.loads((training.path / "run.json").read_text())["epoch_seconds"]),
+        "epoch_seconds": statistics.median(run["epoch_seconds"]),
         "peak_gib": float(row["peak_memory_bytes"]) / 2**30,
         "threads": threads,
         "configuration": json.dumps(configuration),
     }
+
+
+def _run(artifact: Artifact) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((artifact.path / "run.json").read_text())
+    return found
 
 
 def section(measured: list[dict[str, Any]]) -> str:

@@ -169,7 +169,7 @@ def section(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace, f
         rows.append(f"| {name} | {ndcg:.4f} | {hits:.4f} | {theirs} |")
     windows = next(iter(found.values()))
     sessions = sum(w["sessions"] for w in windows)
-    whole = len(windows) == ALL
+    whole = (first, len(windows)) == (ALL_FROM, ALL)
     facts = machine()
     begun = f" --first {given.first:%Y-%m-%dT%H}" if given.first else ""
     command = f"python -m benchmarks.windows --data data --folder FOLDER{begun} --n-windows {given.n_windows} --epochs {given.epochs}"

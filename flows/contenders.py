@@ -45,8 +45,16 @@ def checked(asked: Backtest, night: Night, plan: Sequence[Fold], store: Store) -
 def contenders(asked: Backtest, night: Night) -> list[Contender]:
     """Those of `models` in order, then the references that are not among them. ConfigError where two have one name."""
     found = [contender(text, night, asked.continuing) for text in asked.models]
+    there = {one.name: text for one, text in zip(found, asked.models, strict=True)}
+    for text in dict.fromkeys(asked.references):
+        name = name_of(text)
+        if name not in there:
+            found.append(contender(text, night, asked.continuing))
+        elif text not in (name, there[name]):
+            raise ConfigError(
+                f"backtest.references: {name!r} is another one of backtest.models, {there[name]!r}. Give the reference another name."
+            )
     names = [one.name for one in found]
-    found += [contender(text, night, asked.continuing) for text in dict.fromkeys(asked.references) if name_of(text) not in names]
     for one in found:
         if names.count(one.name) > 1:
             raise ConfigError(f"backtest.models: two are called {one.name!r}. Give one another name, as in 'other={one.name}'.")

@@ -62,6 +62,5 @@ def compared(run: Run, asked: Backtest, histories: Artifact, listed: Sequence[Li
 
 
 def _rules(run: Run, asked: Backtest) -> Rules:
-    scoring = run.night.scoring
     kept = Kept(asked.cold_users, asked.cold_items, asked.seen)
-    return Rules(run.night.evaluation, kept, scoring.exclude_seen, scoring.segment, run.night.seed, run.night.model.code)
+    return Rules(run.night.evaluation, kept, run.night.scoring, run.night.seed, run.night.model.code)

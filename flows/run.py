@@ -107,10 +107,9 @@ class Run:
         self, histories: Artifact, candidate: Artifact, current: Artifact | None, progress: Progress | None = None
     ) -> Artifact:  # fmt: skip
         """The candidate, the current model and popularity, measured on the same users and items of the holdout."""
-        scoring = self.night.scoring
         return evaluate(
-            self.store, self.as_of, self.night.evaluation, scoring.exclude_seen, self.night.seed, histories, candidate, current,
-            segment=scoring.segment, code=self.night.model.code, progress=progress, rebuild=self.rebuild,
+            self.store, self.as_of, self.night.evaluation, self.night.scoring, self.night.seed, histories, candidate, current,
+            code=self.night.model.code, progress=progress, rebuild=self.rebuild,
         )  # fmt: skip
 
     def promotion(self, comparison: Artifact, rival: Rival, trial: bool = False) -> Artifact:
@@ -180,6 +179,8 @@ def winner(
         reason = f"The refit is given up for its twin: {error}"
         log.warning(reason)
         return Winner(candidate, None, (reason,))
-    check = check_refit(again, candidate, histories, run.holdout, min_overlap=policy.min_refit_overlap, seed=run.night.seed)
+    check = check_refit(
+        again, candidate, histories, run.holdout, run.night.scoring, min_overlap=policy.min_refit_overlap, seed=run.night.seed
+    )
     log.log(logging.INFO if check.passed else logging.WARNING, check.reason)
     return Winner(again, candidate, (check.reason,)) if check.passed else Winner(candidate, None, (check.reason,))

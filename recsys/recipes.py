@@ -67,15 +67,17 @@ def esasrec() -> Model:
 
 
 def news() -> Model:
-    """eSASRec for what lives for hours: how much happened with an item lately speaks first, and ids refine it.
+    """HSTU for what lives for hours: how much happened with an item lately speaks first, and ids refine it.
 
     A prior learned on the activity of the items is the forecast of the day, as no vector of an article of tonight is trained yet. Ids
     are compared by cosine without a temperature: they move a logit by 1 at most, and the forecast by no more. Negatives are the
-    targets of others in the batch, corrected for how often they are drawn: most items of the catalogue are over.
+    targets of others in the batch, corrected for how often they are drawn: most items of the catalogue are over. HSTU's units know how
+    long ago each event was when a list is made. What each of these brings is measured in benchmarks/results.md.
     """
     return _like(
         esasrec(),
         recipe="news",
+        encoder="HSTU(n_blocks=2, n_heads=1, dropout=0.2)",
         heads=("NextItem(loss=SampledSoftmax(n_negatives=256, negatives=InBatch(), log_q=true), similarity=Cosine(), prior=Activity())",),
     )
 

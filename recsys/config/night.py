@@ -33,7 +33,9 @@ class Evaluation(Group):
         (), description="Columns of users or items by which results are sliced too, beside history length and age of users and items."
     )
     popular_windows: tuple[Duration, ...] = Field(
-        ("1h", "3h", "6h", "12h", "1d", "3d", "7d"), description="Windows of popular-lately that are tried on the training period."
+        ("1h", "3h", "6h", "12h", "1d", "3d", "7d"),
+        min_length=1,
+        description="Windows of popular-lately that are tried on the training period.",
     )
     n_bootstrap: int = Field(1000, ge=100, description="Resamples of the users behind each interval.")
     max_users: int = Field(100_000, ge=1, description="Test users at most, drawn by seed.")

@@ -240,8 +240,8 @@ def _costs(store: Store, lists: Artifact) -> dict[str, float | None]:
     """Of the lists and of the training that they come from."""
     origin = lists.manifest["inputs"].get("training")
     training, listing = None if origin is None else _run(store.open(origin)), _run(lists)
-    return {
-        "training_seconds": training["seconds"] if training else None,
+    return {  # a training that went on after it was stopped has the seconds of all of its epochs, and of the last run besides
+        "training_seconds": max(training["seconds"], sum(training.get("epoch_seconds", ()))) if training else None,
         "listing_seconds": listing["listing_seconds"],
         "peak_memory_bytes": max(run["peak_memory_bytes"] for run in (training, listing) if run),
     }

@@ -41,8 +41,8 @@ def try_windows(
 ) -> list[Tried]:
     """Every window, in the given order, measured on a holdout of the same length that ends where the real one begins.
 
-    The best is chosen, of equals the longer; one without any event lists what is popular ever, and is
-    not chosen. Empty for data with an order only, which has no lately.
+    The best is chosen, of equals the longer. One without any event lists what is popular ever, and is not chosen, unless no window can be
+    measured. Empty for data with an order only, which has no lately.
     """
     if cut.at is None:
         return []

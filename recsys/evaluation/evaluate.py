@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.config import Evaluation
+from recsys.config import Evaluation, Scoring
 from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import Tried, try_windows
@@ -22,7 +22,7 @@ from recsys.evaluation.report.users import Users
 from recsys.evaluation.slices import check_columns, slices, user_columns
 from recsys.histories import Histories
 from recsys.model import own_parts, saving
-from recsys.model.device import device_of
+from recsys.model.device import device_of, threads
 from recsys.ranking.lists import Lists, Source, counting, make_lists
 from recsys.ranking.metrics import Past, named, specs
 from recsys.ranking.popularity import Popularity
@@ -38,13 +38,12 @@ def evaluate(
     store: Store,
     as_of: datetime,
     evaluation: Evaluation,
-    exclude_seen: bool,
+    scoring: Scoring,
     seed: int,
     sequences: Artifact,
     candidate: Artifact,
     current: Artifact | None,
     *,
-    segment: str | None = None,
     code: str | None = None,
     progress: Callable[[float], None] | None = None,
     rebuild: bool = False,
@@ -52,18 +51,20 @@ def evaluate(
     """The artifact with `metrics.parquet`, `lifts.parquet`, `users.parquet`, `baselines.parquet`, `report.html` and `report.md`.
 
     `candidate` and `current` (None: there is none that could be compared fairly) are *training* artifacts whose training
-    ended at the holdout's start or before. `segment` is the users' column by which popular items are counted, `code` the
-    folder of own metrics.
+    ended at the holdout's start or before. Lists are made as by `scoring`, and where it says. `code` is the folder of
+    own metrics.
     """
     check_evaluation(evaluation, sequences, code)
     measured = specs(evaluation.metrics, "evaluation.metrics")
-    config = {**evaluation.versioned(), "metrics": list(measured), "exclude_seen": exclude_seen, "segment": segment, "seed": seed}
+    config = {**evaluation.versioned(), "metrics": list(measured), "seed": seed}
+    config |= {"exclude_seen": scoring.exclude_seen, "segment": scoring.segment}
     for trained in filter(None, (candidate, current)):
         _check_unseen(trained, as_of, evaluation)
     models = {"candidate": candidate} if current is None else {"candidate": candidate, "current": current}
 
     def build(draft: Draft) -> None:
-        _Evening(as_of, evaluation, exclude_seen, seed, sequences, models, segment, progress).write(draft)
+        with threads(scoring.threads):
+            _Evening(as_of, evaluation, scoring, seed, sequences, models, progress).write(draft)
 
     sources = {name: saving.sources(model.path) for name, model in models.items()}
     sources["metrics"] = own_parts.sources({cls for spec in measured.values() for cls in spec.classes()}, code)
@@ -91,28 +92,27 @@ class _Evening:
         self,
         as_of: datetime,
         evaluation: Evaluation,
-        exclude_seen: bool,
+        scoring: Scoring,
         seed: int,
         sequences: Artifact,
         models: dict[str, Artifact],
-        segment: str | None,
         progress: Callable[[float], None] | None,
     ) -> None:
-        self.evaluation, self.exclude_seen, self.seed, self.segment = evaluation, exclude_seen, seed, segment
+        self.evaluation, self.scoring, self.seed = evaluation, scoring, seed
         self.as_of, self.sequences, self.progress = as_of, sequences, progress
         self.cut = holdout(as_of, evaluation.holdout)
         self.dictionary = Dictionary.load(sequences.path)
-        self.rankers = [Ranker.load(name, model.path, self.dictionary, device_of("auto")) for name, model in models.items()]
-        self.epochs = read_epochs(models["candidate"].path)
+        self.rankers = [Ranker.load(name, model.path, self.dictionary, device_of(scoring.accelerator)) for name, model in models.items()]
+        self.candidate = models["candidate"]
         self.metrics = named(evaluation.metrics)
-        columns = {column for ranker in self.rankers for column in ranker.columns} | ({segment} if segment else set())
+        columns = {column for ranker in self.rankers for column in ranker.columns} | ({scoring.segment} if scoring.segment else set())
         columns |= user_columns(self.dictionary.schema, evaluation.slices)
         self.histories = Histories.load(sequences.path, columns=columns)
 
     def write(self, draft: Draft) -> None:
         """Every table of the artifact."""
         histories, dictionary, evaluation = self.histories, self.dictionary, self.evaluation
-        ground = common_ground(histories, dictionary, self.cut, histories.offsets[1:], self.exclude_seen)
+        ground = common_ground(histories, dictionary, self.cut, histories.offsets[1:], self.scoring.exclude_seen)
         ground = ground.some(evaluation.max_users, self.seed)
         tried = self._tried()
         lists, unknown = self._lists(ground, tried)
@@ -139,27 +139,27 @@ class _Evening:
         units = {name: metric.unit for name, metric in self.metrics.items()}
         found = Report(
             label(self.as_of), self.evaluation.holdout, comparison.reference, metrics.to_pylist(), tried, counts, units,
-            list(comparison.of_lists),
+            list(comparison.of_lists), epochs=read_epochs(self.candidate.path), best_epoch=self.candidate.metrics.get("best_epoch"),
         )  # fmt: skip
         if not counts["test_users"]:
-            return replace(found, epochs=self.epochs)
+            return found
         users = Users.of(comparison, self.histories, self.dictionary, ("candidate", comparison.reference), k)
         shares = Shares.of(comparison.lists, comparison.ground.relevant, comparison.past, k)
-        return replace(found, shares=shares, users=users, epochs=self.epochs)
+        return replace(found, shares=shares, users=users)
 
     def _tried(self) -> list[Tried]:
         evaluation = self.evaluation
         return try_windows(
             self.histories, self.dictionary, self.cut, evaluation.holdout, evaluation.popular_windows,
-            exclude_seen=self.exclude_seen, segment=self.segment, max_users=evaluation.max_users, seed=self.seed,
+            exclude_seen=self.scoring.exclude_seen, segment=self.scoring.segment, max_users=evaluation.max_users, seed=self.seed,
         )  # fmt: skip
 
     def _lists(self, ground: Ground, tried: list[Tried]) -> tuple[dict[str, Lists], dict[str, int]]:
         """Every contender's lists, made as tonight's are, and what each model does not know."""
         window = next((row.window for row in tried if row.chosen), None)
-        popular = Popularity.count([self.histories], self.dictionary, self.cut, window, self.segment).sources(self.histories)
+        popular = Popularity.count([self.histories], self.dictionary, self.cut, window, self.scoring.segment).sources(self.histories)
         readings = [self._reading(ranker, ground) for ranker in self.rankers]
-        contenders: dict[str, list[Source]] = {reading.name: [reading, *next(iter(popular.values()))] for reading in readings}
+        contenders: dict[str, list[Source]] = {reading.name: [reading, *Popularity.after_a_model(popular)] for reading in readings}
         contenders |= {name: list(sources) for name, sources in popular.items()}
         advance = counting(len(contenders) * len(ground.users), self.progress)
         most_relevant = int(np.diff(ground.offsets).max(initial=0))

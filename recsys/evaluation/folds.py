@@ -15,8 +15,9 @@ from recsys.errors import ConfigError
 from recsys.evaluation.terms import Terms
 from recsys.histories import Histories
 from recsys.model import saving
-from recsys.model.device import device_of
+from recsys.model.device import device_of, threads
 from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists
+from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading
 from recsys.splits import readable
 from recsys.store import Artifact, Draft, Store
@@ -49,7 +50,8 @@ def list_fold(
     config["contender"] = "model" if model is not None else contender
 
     def build(draft: Draft) -> None:
-        _write(draft, terms, contender, window, progress)
+        with threads(rules.scoring.threads):
+            _write(draft, terms, contender, window, progress)
 
     sequences = terms.tables.sequences
     inputs = {"sequences": sequences} if model is None else {"sequences": sequences, "training": model}
@@ -64,7 +66,7 @@ def check_lately(fold: Fold) -> None:
 
 
 def read_lists(artifact: Artifact, user_id: pa.Array, dictionary: Dictionary) -> Lists:
-    """The lists of the users (N,), in their order, as item codes (N, K)."""
+    """The lists of the users (N,), in their order, as item codes (N, K). Sources are numbered as they come in the table."""
     table = pq.read_table(artifact.path / "lists.parquet")
     row = to_numpy(pc.index_in(table["user_id"], value_set=user_id))
     place = to_numpy(table["rank"]) - 1
@@ -81,7 +83,7 @@ def _write(draft: Draft, terms: Terms, contender: Artifact | str, window: str | 
     popular = terms.popular if window is None else terms.popular_in(window)
     started = time.perf_counter()  # from here on it is this contender's own work
     reading = _reading(contender, terms) if isinstance(contender, Artifact) else None
-    sources: list[Source] = [*popular[str(contender)]] if reading is None else [reading, *next(iter(popular.values()))]
+    sources: list[Source] = [*popular[str(contender)]] if reading is None else [reading, *Popularity.after_a_model(popular)]
     advance = counting(len(ground.users), progress)
     lists = make_lists(sources, ground.users, terms.rules.length(ground), ground.excluded, ground.n_history, progress=advance)
     draft.note(listing_seconds=round(time.perf_counter() - started, 3))
@@ -98,7 +100,7 @@ def _write(draft: Draft, terms: Terms, contender: Artifact | str, window: str | 
 def _reading(model: Artifact, terms: Terms) -> Reading:
     """A model where the fold's histories end: its windows are predicted at the moment of their cut, events at their own."""
     fold, tables = terms.fold, terms.tables
-    ranker = Ranker.load("model", model.path, tables.dictionary, device_of("auto"))
+    ranker = Ranker.load("model", model.path, tables.dictionary, device_of(terms.rules.scoring.accelerator))
     past = terms.past
     if ranker.columns:
         past = readable(Histories.load(tables.sequences.path, columns=ranker.columns), fold.learn)

@@ -90,7 +90,7 @@ def _by_value(column: Column, values: Array, rows: Ints, dictionary: Dictionary)
     if column.role == "numeric":
         assert isinstance(values, np.ndarray)
         return _within(what, values[rows], _quartiles(values[rows])) | {f"{what} null": np.isnan(values[rows])}
-    names = dictionary.values(column.name).to_pylist()
+    names = ["'null'" if name == "null" else name for name in dictionary.values(column.name).to_pylist()]  # null is that there is none
     return {f"{what} {'null' if code < 0 else names[code]}": marked for code, marked in _by_code(values, rows)}
 
 
@@ -101,10 +101,21 @@ def _quartiles(values: NDArray[np.floating]) -> dict[str, tuple[float, float]]:
         return {}
     cuts = np.unique(np.quantile(known, [0.25, 0.5, 0.75]))
     edges = [-np.inf, *cuts[cuts > known.min()], np.inf]
-    inner = {f"{low:g} to below {high:g}": (low, high) for low, high in zip(edges[1:-2], edges[2:-1], strict=True)}
     if len(edges) == 2:
         return {f"{known.min():g} and more": (-np.inf, np.inf)}
-    return {f"below {edges[1]:g}": (-np.inf, edges[1]), **inner, f"{edges[-2]:g} and more": (edges[-2], np.inf)}
+    told = _apart(edges[1:-1])
+    inner = {f"{told[i]} to below {told[i + 1]}": (edges[i + 1], edges[i + 2]) for i in range(len(told) - 1)}
+    return {f"below {told[0]}": (-np.inf, edges[1]), **inner, f"{told[-1]} and more": (edges[-2], np.inf)}
+
+
+def _apart(numbers: Sequence[float]) -> list[str]:
+    """Different numbers in as few digits as tell them apart, six at least.
+
+    >>> _apart([0.5, 1.25]), _apart([1234561.0, 1234564.0])
+    (['0.5', '1.25'], ['1234561', '1234564'])
+    """
+    told = ([f"{number:.{digits}g}" for number in numbers] for digits in range(6, 18))
+    return next(one for one in told if len(set(one)) == len(one))
 
 
 def _by_code(values: Array, rows: Ints) -> Iterator[tuple[int, Marks]]:

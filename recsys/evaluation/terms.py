@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.config import Evaluation
+from recsys.config import Evaluation, Scoring
 from recsys.dictionary import Dictionary
 from recsys.evaluation.baselines import try_windows
 from recsys.evaluation.ground import Ground, Kept, fold_ground
@@ -27,8 +27,7 @@ class Rules:
 
     evaluation: Evaluation
     kept: Kept
-    exclude_seen: bool
-    segment: str | None  # the users' column by which popular items are counted
+    scoring: Scoring
     seed: int
     code: str | None = None  # the folder of own metrics
 
@@ -40,9 +39,19 @@ class Rules:
     def versioned(self) -> dict[str, Any]:
         """What lists depend on, as JSON values."""
         evaluation = self.evaluation
-        longer = [name for name, metric in self.metrics().items() if metric.places(1, 1) > 1]
+        longer = {
+            name: [metric.places(k, n_relevant) for k in evaluation.k for n_relevant in (1, 100)]
+            for name, metric in self.metrics().items()
+            if metric.places(1, 1) > 1
+        }
         asked = {"k": max(evaluation.k), "longer": longer, "max_users": evaluation.max_users, "popular_windows": evaluation.popular_windows}
-        return {**asked, "kept": asdict(self.kept), "exclude_seen": self.exclude_seen, "segment": self.segment, "seed": self.seed}
+        return {
+            **asked,
+            "kept": asdict(self.kept),
+            "exclude_seen": self.scoring.exclude_seen,
+            "segment": self.scoring.segment,
+            "seed": self.seed,
+        }
 
     def length(self, ground: Ground) -> int:
         """How long lists have to be for what is measured on them."""
@@ -63,8 +72,8 @@ class Tables:
     @cached_property
     def histories(self) -> Histories:
         """With the columns of users that segments and slices are made by; those of the events a model reads for itself."""
-        columns = user_columns(Schema.load(self.sequences.path), self.rules.evaluation.slices)
-        return Histories.load(self.sequences.path, columns=columns | ({self.rules.segment} if self.rules.segment else set()))
+        columns, segment = user_columns(Schema.load(self.sequences.path), self.rules.evaluation.slices), self.rules.scoring.segment
+        return Histories.load(self.sequences.path, columns=columns | ({segment} if segment else set()))
 
 
 class Terms:
@@ -92,7 +101,7 @@ class Terms:
         rules, evaluation = self.rules, self.rules.evaluation
         tried = try_windows(
             self.past, self.tables.dictionary, Cut(at=learn), spelt(stop - start), evaluation.popular_windows,
-            exclude_seen=rules.exclude_seen, segment=rules.segment, max_users=evaluation.max_users, seed=rules.seed,
+            exclude_seen=rules.scoring.exclude_seen, segment=rules.scoring.segment, max_users=evaluation.max_users, seed=rules.seed,
         )  # fmt: skip
         return next(row.window for row in tried if row.chosen)
 
@@ -103,10 +112,11 @@ class Terms:
 
     def popular_in(self, window: str | None) -> Mapping[str, list[Popular]]:
         """The same with another window of lately."""
-        return Popularity.count([self.past], self.tables.dictionary, self.fold.learn, window, self.rules.segment).sources(self.past)
+        segment = self.rules.scoring.segment
+        return Popularity.count([self.past], self.tables.dictionary, self.fold.learn, window, segment).sources(self.past)
 
     @cached_property
     def _ground(self) -> tuple[Histories, Ground]:
         rules = self.rules
-        past, ground = fold_ground(self.tables.histories, self.tables.dictionary, self.fold, rules.exclude_seen, rules.kept)
+        past, ground = fold_ground(self.tables.histories, self.tables.dictionary, self.fold, rules.scoring.exclude_seen, rules.kept)
         return past, ground.some(rules.evaluation.max_users, rules.seed)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.config import Scoring
 from recsys.dictionary import Dictionary
 from recsys.histories import Histories
 from recsys.model import saving
-from recsys.model.device import device_of
+from recsys.model.device import device_of, threads
 from recsys.ranking.lists import make_lists
 from recsys.ranking.ranker import Ranker
 from recsys.store import Artifact
@@ -30,11 +31,14 @@ class RefitCheck:
     overlap: float
 
 
-def check_refit(refit: Artifact, twin: Artifact, sequences: Artifact, cut: Cut, *, min_overlap: float, seed: int) -> RefitCheck:
+def check_refit(
+    refit: Artifact, twin: Artifact, sequences: Artifact, cut: Cut, scoring: Scoring, *, min_overlap: float, seed: int
+) -> RefitCheck:
     """Compare the two models' top lists, for a seeded sample of users, on the twin's ground: histories before the `cut`, where
     the holdout starts, and items that both know. What the refit knows besides is not held against it.
     """
-    overlap = mean_overlap(*_top_lists((refit, twin), sequences, cut, seed))
+    with threads(scoring.threads):
+        overlap = mean_overlap(*_top_lists((refit, twin), sequences, cut, device_of(scoring.accelerator), seed))
     shared = f"{overlap:.1%} of its top {K} with its twin, which was trained before the holdout"
     if overlap >= min_overlap:
         return RefitCheck(True, f"The refit on everything before {label(refit.as_of)} shares {shared}.", overlap)
@@ -52,12 +56,12 @@ def mean_overlap(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
     return float(np.mean(common[lengths > 0] / lengths[lengths > 0])) if lengths.any() else 1.0
 
 
-def _top_lists(models: tuple[Artifact, Artifact], sequences: Artifact, cut: Cut, seed: int) -> list[NDArray[np.int64]]:
+def _top_lists(models: tuple[Artifact, Artifact], sequences: Artifact, cut: Cut, device: str, seed: int) -> list[NDArray[np.int64]]:
     """(U, K) item codes that each model ranks first at the moment of the cut."""
     dictionary = Dictionary.load(sequences.path)
     known = [saving.load_vocabulary(model.path).item_map(dictionary) >= 0 for model in models]
     common = replace(dictionary, eligible=dictionary.eligible & known[0] & known[1])
-    rankers = [Ranker.load("model", model.path, common, device_of("auto")) for model in models]
+    rankers = [Ranker.load("model", model.path, common, device) for model in models]
     histories = Histories.load(sequences.path, columns={column for ranker in rankers for column in ranker.columns})
     ends = histories.cut(cut)
     now = None if cut.at is None else microseconds(cut.at)

@@ -6,7 +6,7 @@ item_code. The lists come from the same `top_k` and exclusions as a model's: the
 the hidden vector of a user is 1 at theirs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -112,6 +112,11 @@ class Popularity:
         if self.lately is not None:
             found = {"popular_lately": self._both("popular_lately", self.lately, histories, at_least=1) + ever, **found}
         return found
+
+    @staticmethod
+    def after_a_model(sources: Mapping[str, list[Popular]]) -> list[Popular]:
+        """Of `sources`, what fills the lists that a model leaves open: lately where there is a lately."""
+        return sources.get("popular_lately", sources["popular"])
 
     def _both(self, name: str, counts: Ints, histories: Histories, at_least: int) -> list[Popular]:
         everybody = Popular(name, counts[-1:], np.zeros(len(histories.offsets) - 1, dtype=np.int64), self.eligible, at_least)

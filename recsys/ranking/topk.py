@@ -167,10 +167,11 @@ def _check_finite(hidden: Tensor, catalogue: Catalogue, scores: Tensor) -> None:
     """The scores that were found tell whether it is worth going through all the vectors: what is not a number is +inf in them."""
     if hidden.isfinite().all() and (scores < torch.inf).all():
         return
-    for name, values in (("users'", hidden), ("items'", catalogue.vectors)):
-        broken = int((~values.isfinite().all(-1)).sum())
-        if broken:
-            raise RecsysError(
-                f"{broken} of {len(values)} {name} vectors are not finite, so they cannot be ranked: the training diverged. "
-                "Lower training.learning_rate."
-            )
+    broken = {"users' vectors": ~hidden.isfinite().all(-1), "items' vectors": ~catalogue.vectors.isfinite().all(-1)}
+    if catalogue.bias is not None:
+        broken["items' biases"] = ~catalogue.bias.isfinite()
+    if catalogue.prior is not None:
+        broken["items' priors"] = ~(catalogue.prior < torch.inf).all(0)  # of an item that is on no list it is -inf
+    found = [f"{int(rows.sum())} of {len(rows)} {name} are not finite" for name, rows in broken.items() if rows.any()]
+    said = found[0] if found else "Scores are too large for float32"
+    raise RecsysError(f"{said}, so they cannot be ranked: the training diverged. Lower training.learning_rate.")

@@ -4,10 +4,9 @@ Memory holds the histories and lists of one row group of users, whatever their n
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -26,7 +25,7 @@ from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, RecsysError
 from recsys.histories import Histories
 from recsys.model import saving
-from recsys.model.device import device_of
+from recsys.model.device import device_of, threads
 from recsys.ranking.lists import Lists, Source, as_table, counting, make_lists
 from recsys.ranking.popularity import Popularity
 from recsys.ranking.ranker import Ranker, Reading
@@ -77,7 +76,7 @@ def recommend(
 
     def build(draft: Draft) -> None:
         device = device_of(scoring.accelerator) if model else "cpu"
-        with _threads(scoring.threads):
+        with threads(scoring.threads):
             popular = _popularity(as_of, sequences.path, popular_window, scoring.segment)
             night = _Night(as_of, scoring, sequences.path, model.path if model else None, source, popular, device, selection)
             counts = _write_parts(night, draft.path, progress)
@@ -159,7 +158,7 @@ class _Night:
         if self.ranker is None:
             return list(popular[self.source])
         now = microseconds(self.as_of) if self.dictionary.schema.has_times else None
-        return [self.ranker.reading(histories, histories.cut(self.cut), now), *next(iter(popular.values()))]
+        return [self.ranker.reading(histories, histories.cut(self.cut), now), *Popularity.after_a_model(popular)]
 
     def _write_lists(
         self, part: PartWriter, histories: Histories, rows: Ints, kept: pa.Table | None, sources: list[Source],
@@ -233,14 +232,3 @@ def _counted(lists: Lists, sources: list[Source]) -> Counter[str]:
     for number, n_items in enumerate(np.bincount(lists.source[lists.source >= 0], minlength=len(sources)).tolist()):
         counts[f"items_from_{sources[number].name}"] += n_items
     return counts
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    """Torch's threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -34,7 +34,7 @@ def test_every_row_is_a_contender_of_the_portals_backtest() -> None:
 
 
 def found(row: str, day: str, **values: Any) -> dict[str, Any]:
-    about = {"cpu": "a CPU", "cores": 2, "threads": 1, "measured_on": "2026-01-02", "commit": "c" * 40}
+    about = {"cpu": "a CPU", "cores": 2, "threads": 1, "measured_on": "2026-01-02", "commit": "c" * 40, "n_days": 1}
     costs = {"n_users": 1234, "hit_rate_at_10": 0.25, "training_seconds": 12.4}
     return {"row": row, "day": day, "ndcg_at_10": 0.1, "difference": 0.02, "low": 0.01, "high": 0.03, **about, **costs, **values}
 
@@ -61,23 +61,26 @@ def test_a_week_has_a_row_per_day_and_means() -> None:
         row for day, (a, b) in days.items() for row in (found("lately_1h", day, ndcg_at_10=a, **none), found("news", day, ndcg_at_10=b))
     ]
     text = news.week_of(rows).splitlines()
-    assert text[2] == "| 2017-10-15 | 0.1000, 0.2500 | 0.2000, 0.2500 | +0.0200 (+0.0100 … +0.0300) |"
-    assert text[4] == "| mean | 0.2000, 0.2500 | 0.1500, 0.2500 | -0.0500 |"
+    assert (
+        text[0] == "The newest 7 days as folds of one backtest, commit cccccccccc."
+        and text[4] == "| 2017-10-15 | 0.1000, 0.2500 | 0.2000, 0.2500 | +0.0200 (+0.0100 … +0.0300) |"
+    )
+    assert text[6] == "| mean | 0.2000, 0.2500 | 0.1500, 0.2500 | -0.0500 |"
 
 
 def test_new_rows_take_the_place_of_those_of_the_same_day_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(news, "RESULTS", tmp_path / "results")
     (tmp_path / "results.md").write_text("# Results\n")
     none = {"difference": None, "low": None, "high": None, "training_seconds": None}
-    days = ("2017-10-14", "2017-10-15", "2017-10-16")
+    days, week = ("2017-10-15", "2017-10-16"), ("2017-10-14", "2017-10-15", "2017-10-16")
     news.write([row for day in days for row in (found("lately_1h", day, **none), found("news", day))])
-    news.write([found("lately_1h", day, **none) for day in days[1:]] + [found("recency", day, ndcg_at_10=0.4) for day in days[1:]])
+    news.write([row for day in week for row in (found("lately_1h", day, **none, n_days=7), found("news", day, n_days=7))])
+    news.write([found("lately_1h", day, **none) for day in days] + [found("context", day, ndcg_at_10=0.4) for day in days])
     kept = pq.read_table(tmp_path / "results" / "news.parquet").to_pylist()
-    assert [(row["row"], row["day"]) for row in kept] == [(row, day) for row in ("lately_1h", "news") for day in days] + [
-        ("recency", day) for day in days[1:]
-    ]
+    both = [(name, n_days, day) for name in ("lately_1h", "news") for n_days, of in ((1, days), (7, week)) for day in of]
+    assert [(row["row"], row["n_days"], row["day"]) for row in kept] == [*both, *(("context", 1, day) for day in days)]
     text = (tmp_path / "results.md").read_text()
-    assert "| + HSTU's units, which know how long ago each click was | 0.4000 |" in text
+    assert "| + region, device and referrer of each click | 0.4000 |" in text
     assert "| 2017-10-14 | 0.1000, 0.2500 | 0.1000, 0.2500 |" in text and "10-14: NDCG@10" not in text
 
 

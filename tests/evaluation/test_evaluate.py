@@ -68,7 +68,7 @@ def shops(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluated(shops):
-    return evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), None)
+    return evaluate(shops.store, AS_OF, EVALUATION, Scoring(), 1, shops.sequences(), shops.model(1), None)
 
 
 def rows_of(artifact, name):
@@ -116,7 +116,7 @@ def relevant_items(sequences):
 
 
 def test_no_result_depends_on_shards(shops, evaluated):
-    other = evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(n_shards=5), shops.model(1), None)
+    other = evaluate(shops.store, AS_OF, EVALUATION, Scoring(), 1, shops.sequences(n_shards=5), shops.model(1), None)
     assert other.version != evaluated.version
     for name in ("users", "baselines"):
         assert rows_of(other, name) == rows_of(evaluated, name)
@@ -124,7 +124,7 @@ def test_no_result_depends_on_shards(shops, evaluated):
 
 
 def test_a_current_model_is_the_reference(shops):
-    found = evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), shops.model(2))
+    found = evaluate(shops.store, AS_OF, EVALUATION, Scoring(), 1, shops.sequences(), shops.model(1), shops.model(2))
     rows = {(r["contender"], r["metric"], r["k"]): r for r in rows_of(found, "metrics") if r["slice"] == "all"}
     assert rows["current", "NDCG", 10]["difference"] is None
     for metric in ("NDCG", "HitRate", "Recall", "MAP", "MRR", "MeanInvUserFreq", "Serendipity"):
@@ -135,7 +135,7 @@ def test_a_current_model_is_the_reference(shops):
 
 
 def test_a_model_against_itself_is_no_better_and_no_worse(shops):
-    found = evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), shops.model(1))
+    found = evaluate(shops.store, AS_OF, EVALUATION, Scoring(), 1, shops.sequences(), shops.model(1), shops.model(1))
     rows = [r for r in rows_of(found, "metrics") if r["contender"] == "candidate" and r["metric"] != "CatalogCoverage"]
     assert {(r["difference"], r["low"], r["high"]) for r in rows if r["slice"] == "all"} == {(0.0, 0.0, 0.0)}
     assert {(r["difference"], r["low"], r["high"]) for r in rows} <= {(0.0, 0.0, 0.0), (0.0, None, None)}  # of a handful of users
@@ -167,7 +167,9 @@ def test_the_page_has_the_same_numbers_and_looks_at_the_lists(shops, evaluated):
 
 
 def test_only_so_many_users_are_drawn(shops):
-    few = evaluate(shops.store, AS_OF, EVALUATION.model_copy(update={"max_users": 20}), True, 1, shops.sequences(), shops.model(1), None)
+    few = evaluate(
+        shops.store, AS_OF, EVALUATION.model_copy(update={"max_users": 20}), Scoring(), 1, shops.sequences(), shops.model(1), None
+    )
     assert few.counts["test_users"] == 20 < few.counts["test_users_found"]
     assert {row["n_users"] for row in rows_of(few, "metrics") if row["slice"] == "all"} == {20}
     assert "20 were drawn" in (few.path / "report.md").read_text()
@@ -175,9 +177,11 @@ def test_only_so_many_users_are_drawn(shops):
 
 def test_the_same_again_is_the_same_bytes(shops, evaluated):
     heard = []
-    assert evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), None).reused
+    assert evaluate(shops.store, AS_OF, EVALUATION, Scoring(), 1, shops.sequences(), shops.model(1), None).reused
     content = evaluated.content
-    again = evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), None, rebuild=True, progress=heard.append)
+    again = evaluate(
+        shops.store, AS_OF, EVALUATION, Scoring(), 1, shops.sequences(), shops.model(1), None, rebuild=True, progress=heard.append
+    )
     assert again.content == content and not again.reused
     assert heard == sorted(heard) and heard[-1] == 1.0
 
@@ -186,14 +190,14 @@ def test_nobody_to_test_on_is_an_answer(shops):
     """A holdout of a minute before midnight: the shop is closed."""
     evaluation = EVALUATION.model_copy(update={"holdout": "1m"})
     start = AS_OF - timedelta(minutes=1)
-    found = evaluate(shops.store, AS_OF, evaluation, True, 1, shops.sequences(), shops.model(1, start), None)
+    found = evaluate(shops.store, AS_OF, evaluation, Scoring(), 1, shops.sequences(), shops.model(1, start), None)
     assert found.counts["test_users"] == 0 and found.metrics["candidate"].keys() == {"CatalogCoverage@5", "CatalogCoverage@10"}
     assert "There is nothing to test on." in (found.path / "report.md").read_text()
 
 
 def test_a_model_that_saw_the_holdout_is_refused(shops):
     with pytest.raises(ConfigError, match="was trained on what was before .* and the holdout begins at .* compare its twin"):
-        evaluate(shops.store, AS_OF, EVALUATION, True, 1, shops.sequences(), shops.model(1), shops.model(1, AS_OF))
+        evaluate(shops.store, AS_OF, EVALUATION, Scoring(), 1, shops.sequences(), shops.model(1), shops.model(1, AS_OF))
 
 
 # ---------------------------------------------------------------- what is measured
@@ -205,7 +209,7 @@ EVERY = tuple(name if name != "Debiased" else "Debiased(metric=NDCG)" for name i
 def everything(shops):
     """Every metric, sliced by columns of every kind."""
     evaluation = EVALUATION.model_copy(update={"metrics": ("NDCG", *set(EVERY) - {"NDCG"}), "slices": ("country", "age", "tags", "price")})
-    return evaluate(shops.store, AS_OF, evaluation, True, 1, shops.sequences(), shops.model(1), None)
+    return evaluate(shops.store, AS_OF, evaluation, Scoring(), 1, shops.sequences(), shops.model(1), None)
 
 
 def test_every_metric_in_every_slice_at_every_k(everything):
@@ -267,7 +271,7 @@ def test_a_metric_of_ones_own(shops, tmp_path):
     evaluation = EVALUATION.model_copy(update={"metrics": ("MRR", "team.metrics.DiscountedHits(decay=0.5)")})
 
     def found():
-        return evaluate(shops.store, AS_OF, evaluation, True, 1, shops.sequences(), shops.model(1), None, code=str(tmp_path))
+        return evaluate(shops.store, AS_OF, evaluation, Scoring(), 1, shops.sequences(), shops.model(1), None, code=str(tmp_path))
 
     first = found()
     of_users = [row for row in rows_of(first, "users") if row["contender"] == "popular"]

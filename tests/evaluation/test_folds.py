@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from recsys import demo
-from recsys.config import Data, Evaluation, Features, Model, Sequences, Shop
+from recsys.config import Data, Evaluation, Features, Model, Scoring, Sequences, Shop
 from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.evaluation import terms as shared
@@ -40,7 +40,7 @@ AS_OF = datetime(2025, 2, 15, tzinfo=timezone.utc)
 EVALUATION = Evaluation(
     k=(5, 10), popular_windows=("1d", "7d"), n_bootstrap=200, metrics=("NDCG", "Recall", "CatalogCoverage", "Serendipity")
 )
-RULES = Rules(EVALUATION, Kept(), exclude_seen=True, segment=None, seed=1)
+RULES = Rules(EVALUATION, Kept(), Scoring(), seed=1)
 DATA = Data(demo=Shop(n_users=150, n_items=80), history="90d", seen="90d")
 
 
@@ -86,9 +86,9 @@ def listed(store: Store, fold: Fold, rules: Rules = RULES) -> list[Listed]:
 def test_the_newest_day_as_a_fold_is_the_evaluation_of_the_night(store: Store, exclude_seen: bool) -> None:
     (fold,) = folds(AS_OF, "1d")
     sliced = EVALUATION.model_copy(update={"slices": ("country", "tags")})
-    rules = replace(RULES, evaluation=sliced, exclude_seen=exclude_seen)
+    rules = replace(RULES, evaluation=sliced, scoring=Scoring(exclude_seen=exclude_seen))
     ours = backtest(store, AS_OF, Tables(sequences(store), rules), listed(store, fold, rules))
-    night = evaluate(store, AS_OF, sliced, exclude_seen, 1, sequences(store), model(store, fold), None)
+    night = evaluate(store, AS_OF, sliced, Scoring(exclude_seen=exclude_seen), 1, sequences(store), model(store, fold), None)
     query = """
         select m.model, m.slice, m.value - n.value, m.n_users - n.n_users, m.low - n.low, m.low is null and n.low is null
         from read_parquet(?) as m full join read_parquet(?) as n
@@ -231,7 +231,7 @@ def test_a_reference_that_is_measured_anyway_is_measured_once(store: Store) -> N
 
 
 def test_other_folds_are_another_backtest_though_the_lists_are_equal(store: Store) -> None:
-    rules = replace(RULES, exclude_seen=False)
+    rules = replace(RULES, scoring=Scoring(exclude_seen=False))
     (whole,), (last,) = folds(AS_OF, "1d"), folds(AS_OF, "1d", last_only=True)
     lists = [list_fold(store, AS_OF, terms(store, fold, rules), "popular") for fold in (whole, last)]
     assert whole.name == last.name and lists[0].content == lists[1].content

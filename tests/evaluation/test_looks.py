@@ -99,10 +99,11 @@ def test_curves_of_what_was_learnt():
 # ---------------------------------------------------------------- backtests
 
 
-def fold(name, n_users=50, reference="popular"):
+def fold(name, n_users=50, reference="popular", **counts):
     dropped = dict.fromkeys(("dropped_cold_item", "dropped_not_eligible", "dropped_blocked", "dropped_seen"), 0)
     held = {"holdout_events": 90, "holdout_pairs": 80, "dropped_cold_user": 20, "relevant_pairs": 60, "test_users": n_users}
-    return {"name": name, "learn": "there", "reference": reference, **dropped, **held}
+    found = {"cold_users": 3, "cold_items": 0, "seen_pairs": 0}
+    return {"name": name, "learn": "there", "reference": reference, **dropped, **held, **found, **counts}
 
 
 def row(name, model, value, low=None, high=None, metric="NDCG", part="all", n_users=50):
@@ -141,6 +142,14 @@ def test_a_backtest_has_means_and_folds_and_what_was_left_out():
     assert "| day 0 | 90 | 80 | 20 | 60 | 50 |" in text
     assert [section.title for section in document.sections] == ["Means over folds", "Trade-offs", "Fold by fold", "What was asked for"]
     assert document.html().count("<svg") == 2
+
+
+def test_what_is_asked_too_is_counted():
+    cold = replace(report(), folds=[fold("day 0", dropped_cold_user=0, cold_users=7), fold("day 1", dropped_cold_user=0, seen_pairs=9)])
+    text = cold.document().markdown()
+    asked = "asked too: users without an event before | asked too: pairs that the user had seen before"
+    assert f"| pairs of user and item | {asked} | relevant pairs |" in text and "left out" not in text
+    assert "| day 0 | 90 | 80 | 7 | 0 | 60 | 50 |" in text and "| day 1 | 90 | 80 | 3 | 9 | 60 | 50 |" in text
 
 
 def test_a_single_fold_is_told_once_and_has_no_line_over_time():

@@ -92,6 +92,10 @@ def test_what_is_no_contender(text: str, says: str) -> None:
 def test_references_take_part_and_each_name_is_one() -> None:
     asked = Backtest(models=("sasrec", "short=sasrec(max_events=5)"), references=("popular", "short", "popular"))
     assert [one.name for one in contenders(asked, NIGHT)] == ["sasrec", "short", "popular"]
+    given = contenders(Backtest(models=("base=sasrec()",), references=("base", "base=sasrec()")), NIGHT)
+    assert [one.name for one in given] == ["base"]
+    with pytest.raises(ConfigError, match="'base' is another one of backtest.models, 'base=sasrec"):
+        contenders(Backtest(models=("base=sasrec()",), references=("base=gru4rec()",)), NIGHT)
     with pytest.raises(ConfigError, match="two are called 'sasrec'. Give one another name"):
         contenders(Backtest(models=("sasrec", "sasrec=albert")), NIGHT)
 

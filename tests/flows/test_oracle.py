@@ -25,7 +25,7 @@ def test_the_demo_model_reaches_nine_tenths_of_the_known_best_and_twice_populari
     features = build_features(store, AS_OF, demo.prepare(night.data, AS_OF, tmp_path / "shop"), night.features)
     sequences = build_sequences(store, AS_OF, night.sequences, features)
     candidate = train(store, AS_OF, night.model, night.training, night.seed, sequences, cut, key=night.sequences.key)
-    compared = evaluate(store, AS_OF, night.evaluation, night.scoring.exclude_seen, night.seed, sequences, candidate, None)
+    compared = evaluate(store, AS_OF, night.evaluation, night.scoring, night.seed, sequences, candidate, None)
 
     reached = dict(read(compared.path, "contender, value", "metric = 'NDCG' and k = 10 and slice = 'all'"))
     users = np.array([user for (user,) in read(compared.path, "user_id", "contender = 'candidate'", "users")])

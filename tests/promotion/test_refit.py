@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from recsys.config import Model
+from recsys.config import Model, Scoring
 from recsys.dictionary import Dictionary
 from recsys.histories import Histories
 from recsys.model import saving
@@ -86,7 +86,7 @@ def train(store: Store, sequences: Artifact) -> Train:
 
 def test_a_refit_that_is_its_twin_shares_everything(train: Train, sequences: Artifact) -> None:
     twin = train(HOLDOUT, seed=1)
-    found = check_refit(twin, twin, sequences, Cut(at=HOLDOUT), min_overlap=1.0, seed=1)
+    found = check_refit(twin, twin, sequences, Cut(at=HOLDOUT), Scoring(), min_overlap=1.0, seed=1)
     assert found.passed and found.overlap == 1.0
     assert found.reason == (
         "The refit on everything before 2025-03-10 shares 100.0% of its top 10 with its twin, which was trained before the holdout."
@@ -94,7 +94,7 @@ def test_a_refit_that_is_its_twin_shares_everything(train: Train, sequences: Art
 
 
 def test_a_refit_that_is_another_model_is_given_up(train: Train, sequences: Artifact) -> None:
-    found = check_refit(train(HOLDOUT, seed=2), train(HOLDOUT, seed=1), sequences, Cut(at=HOLDOUT), min_overlap=0.5, seed=1)
+    found = check_refit(train(HOLDOUT, seed=2), train(HOLDOUT, seed=1), sequences, Cut(at=HOLDOUT), Scoring(), min_overlap=0.5, seed=1)
     assert found.overlap is not None and found.overlap < 0.2  # by chance it is 10 of 300
     assert not found.passed
     assert found.reason.startswith("The refit is given up for its twin: it shares ")
@@ -116,7 +116,7 @@ def test_items_that_only_the_refit_knows_are_not_held_against_it(train: Train, s
     refit = train(NIGHT, seed=3, change=as_twin_and_fond_of_new_items)
     assert saving.load(refit.path)[1].n_items == N_ITEMS + N_NEW
     assert saving.load(twin.path)[1].n_items == N_ITEMS
-    found = check_refit(refit, twin, sequences, Cut(at=HOLDOUT), min_overlap=0.5, seed=1)
+    found = check_refit(refit, twin, sequences, Cut(at=HOLDOUT), Scoring(), min_overlap=0.5, seed=1)
     assert found.overlap == 1.0
 
 

@@ -196,6 +196,13 @@ def test_a_diverged_model_is_an_answer():
     vectors[3] = float("nan")
     with pytest.raises(RecsysError, match="1 of 5 items' vectors are not finite"):
         top_k(torch.ones(2, 1), Catalogue(vectors=vectors), 2)
+    broken = torch.tensor([0.0, 1.0, float("nan"), 0.0, -torch.inf])
+    with pytest.raises(RecsysError, match="2 of 5 items' biases are not finite"):
+        top_k(torch.ones(2, 1), Catalogue(vectors=torch.ones(5, 1), bias=broken), 2)
+    with pytest.raises(RecsysError, match="1 of 5 items' priors are not finite"):
+        top_k(torch.ones(2, 1), Catalogue(vectors=torch.ones(5, 1), prior=broken[None]), 2)
+    with pytest.raises(RecsysError, match="Scores are too large"):
+        top_k(torch.full((2, 1), 1e30), Catalogue(vectors=torch.full((5, 1), 1e30)), 2)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

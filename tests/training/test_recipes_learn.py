@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recsys import demo, recipes, windows
-from recsys.config import Data, Evaluation, Features, Model, Sequences, Shop, Training
+from recsys.config import Data, Evaluation, Features, Model, Scoring, Sequences, Shop, Training
 from recsys.evaluation.evaluate import evaluate
 from recsys.features.tables import build_features
 from recsys.sequences.build import build_sequences
@@ -41,7 +41,7 @@ def test_it_beats_popularity_on_the_demo_shop(night: tuple[Store, Artifact], rec
     fitting = Training(max_epochs=EPOCHS.get(recipe, USUAL_EPOCHS), learning_rate=4e-3, patience=60, users_per_batch=64)
     sizes = SMALL | LONGER.get(recipe, {})
     model = train(store, AS_OF, Model(recipe=recipe, **sizes), fitting, 1, sequences, cut, key="user")
-    compared = evaluate(store, AS_OF, Evaluation(), True, 1, sequences, model, None)
+    compared = evaluate(store, AS_OF, Evaluation(), Scoring(), 1, sequences, model, None)
     metrics = compared.path / "metrics.parquet"
     where = "metric = 'NDCG' and k = 10 and slice = 'all'"
     reached = dict(duckdb.sql(f"select contender, value from read_parquet('{metrics}') where {where}").fetchall())

@@ -38,6 +38,7 @@ class Report:
     shares: Shares | None = None
     users: Users | None = None
     epochs: Epochs = ()
+    best_epoch: int | None = None  # whose weights the candidate has
 
     def document(self) -> Document:
         """The whole report."""
@@ -159,7 +160,8 @@ class Report:
         return [Figure(figures.differences(lines, told), alt, caption)]
 
     def _training(self) -> list[Section]:
-        best = max((row for row in self.epochs if row.get("ndcg_at_10") is not None), key=lambda row: row["ndcg_at_10"], default=None)
+        validated = {row["epoch"]: row for row in self.epochs if row.get("ndcg_at_10") is not None}
+        best = validated.get(self.best_epoch)
         told = "The candidate, epoch by epoch; ndcg_at_10 is of users whose newest event before the holdout was not trained on."
         if best is not None:
             told += f" It was best after epoch {best['epoch']}, with {best['ndcg_at_10']:.4f}."
