@@ -79,8 +79,8 @@ class Scoring(Group):
     vectors: bool = Field(False, description="Write the vectors of items and users beside the lists.")
     similar_items: int = Field(0, ge=0, le=1000, description="Similar items to list for each item, by cosine; 0: no such lists.")
     users_per_tile: int = Free(1024, ge=1, description="Users scored at once: memory against speed.")
-    accelerator: Literal["auto", "cpu", "gpu"] = Free("auto", description="Where it runs.")
-    threads: int | None = Free(None, description="Torch's threads; all cores unless said.")
+    accelerator: Literal["auto", "cpu", "gpu"] = Free("auto", description="Where lists are made, those of evaluations too.")
+    threads: int | None = Free(None, description="Torch's threads for it; all cores unless said.")
     processes: int = Free(1, ge=1, description="Processes that shards are divided among, each with its share of the threads.")
 
 
