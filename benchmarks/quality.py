@@ -114,7 +114,7 @@ ROWS = {
         0.153,
         Published(0.1537, 0.2843, "Petrov & Macdonald 2022, arXiv:2207.07483, the best of several implementations"),
         {"width": 128, "max_events": 200},
-        annealed(30, long_histories="windows"),
+        annealed(20, long_histories="windows"),
     ),
 }
 
