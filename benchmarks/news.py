@@ -157,7 +157,7 @@ def section(measured: list[dict[str, Any]]) -> str:
         lines.append(f"| {ROWS[name].adds} | {' | '.join(cells)} |")
     about = measured[0]
     users = ", ".join(f"{found[about['row'], day]['n_users']:,} on {day}" for day in days)
-    dates, commits = (list(dict.fromkeys(row[of] for row in measured)) for of in ("measured_on", "commit"))
+    dates, commits = (sorted({row[of] for row in measured}) for of in ("measured_on", "commit"))
     opening = [
         f"Test users: {users}. A fifth of an epoch, seed 1. What was chosen was",
         "chosen on 10-15, and 10-16 was read once per row; prototypes were read on it before, of which none was chosen by it.",
