@@ -319,8 +319,11 @@ def planted(n_users: int, seed: int) -> tuple[Histories, Any]:
 
 @pytest.mark.parametrize("head", [*HEADS, *OF_EVENTS])
 def test_each_head_learns_a_planted_signal(world: Any, head: str) -> None:
-    """In seconds, and on other people than it has seen. The first event's state knows the rest where both sides are read."""
-    trained, dictionary = planted(700, seed=1)
+    """In seconds, and on other people than it has seen. The first event's state knows the rest where both sides are read.
+
+    Of fewer people more steps learn these by heart; how far is up to the rounding of the machine.
+    """
+    trained, dictionary = planted(1500, seed=1)
     others, _ = planted(400, seed=2)
     vocabulary = Vocabulary.fit(trained, dictionary, trained.offsets[1:])
     objective = "CausalLM()" if head in OF_EVENTS else "NextAction()"
@@ -331,7 +334,7 @@ def test_each_head_learns_a_planted_signal(world: Any, head: str) -> None:
     spans = reader.spans(*trained.sequences(trained.offsets[1:], "user"))
     bucket = reader.bucket(spans[torch.nonzero((spans.lengths >= 3) & (spans.lengths <= 9))[:, 0]])  # of which all is read
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    for _ in range(100):
+    for _ in range(40):
         optimizer.zero_grad()
         network.loss([bucket]).backward()
         optimizer.step()
