@@ -37,8 +37,9 @@ class Line:
 def plan(run: Run) -> list[Line]:
     """A line per step of the night `run`, whose store is a Rehearsal; as far as it goes without making anything."""
     made = {artifact.step for artifact in run.store.artifacts() if artifact.as_of == run.as_of}
+    steps = [step for step in STEPS if step != "training refit" or run.night.training.refit]
     if run.night.data.demo is not None and "features" not in made:  # the shop's tables would have to be made first
-        return [Line(step, "runs", reasons=NOTHING if step == "features" else ()) for step in STEPS]
+        return [Line(step, "runs", reasons=NOTHING if step == "features" else ()) for step in steps]
     lines: list[Line] = []
 
     def look(step: str, make: Callable[[], Artifact]) -> Artifact:
@@ -56,7 +57,7 @@ def plan(run: Run) -> list[Line]:
     except _Stops as why:
         lines.append(Line("drift", "stops", reasons=why.args))
     except NotMade:
-        after = STEPS[STEPS.index(lines[-1].step) + 1 :]
+        after = steps[steps.index(lines[-1].step) + 1 :]
         lines += [Line(step, "follows" if step.split()[0] in made and not run.rebuild else "runs") for step in after]
     return lines
 

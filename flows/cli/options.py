@@ -13,7 +13,7 @@ from rich.text import Text
 from flows import deployments
 from recsys import published, windows
 from recsys.config import Backtest
-from recsys.errors import RecsysError, StoreError
+from recsys.errors import ConfigError, RecsysError, StoreError
 from recsys.lineage import ancestor
 from recsys.store import Artifact, Store
 from recsys.validation import validated
@@ -46,6 +46,7 @@ def answering(command: Callable[P, None]) -> Callable[P, None]:
 
 def chosen(deployment: str | None, config: Path | None, store: Path | None, settings: list[str]) -> dict[str, Any]:
     """The parameters of a night, checked: a deployment's or a file's, with the overrides in them."""
+    _check_whose(deployment, config, store)
     parameters = _asked("nightly", deployment, config, store, settings)
     parameters.pop("backtest", None)  # a file may have both
     deployments.night(parameters)
@@ -56,6 +57,7 @@ def chosen_backtest(
     deployment: str | None, config: Path | None, store: Path | None, settings: list[str], models: list[str]
 ) -> dict[str, Any]:
     """The same of a backtest, of a deployment of its own or of a night's, and of these models where any are named."""
+    _check_whose(deployment, config, store)
     parameters = _asked("backtest", deployment, config, store, settings)
     deployments.unpublished(parameters)
     group = dict(parameters.get("backtest") or {}) | ({"models": models} if models else {})
@@ -88,20 +90,29 @@ def check_backtest(parameters: Mapping[str, Any], as_of: datetime) -> None:
 
 
 def opened(deployment: str | None, config: Path | None, store: Path | None) -> Store:
-    found = Store(chosen(deployment, config, store, [])["store"])
+    found = Store(_asked("nightly", deployment, config, store, [])["store"])
     if not found.root.is_dir():
         raise StoreError(f"There is no store in {found.root}: run `recsys nightly` first, or give its folder with --store.")
     return found
 
 
 def whose(deployment: str | None, config: Path | None, store: Path | None) -> str:
-    """Why nobody knows which copies show the lists of a store that is given by its folder alone; empty where it is known."""
+    """Why nobody knows the tables and the copies of a store that is given by its folder alone; empty where they are known."""
     if deployment is not None or config is not None or store is None or len(names := deployments.of_store(store)) == 1:
         return ""
     return (
         f"{store} is the store of {' and '.join(names) or 'no deployment'}. "
-        "Say with --deployment or --config, beside --store, whose publishing.exports show its lists."
+        "Say with --deployment or --config, beside --store, what its nights are made with."
     )
+
+
+def _check_whose(deployment: str | None, config: Path | None, store: Path | None) -> None:
+    """ConfigError where the demo shop would be run into a store of other tables, for want of a word whose it is."""
+    if store is None or not (unknown := whose(deployment, config, store)):
+        return
+    made = Store(store).artifacts("features")
+    if made and not made[-1].manifest["config"].get("data", {}).get("demo"):
+        raise ConfigError(unknown)
 
 
 def current(store: Store) -> published.Promotion:

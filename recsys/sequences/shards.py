@@ -175,7 +175,7 @@ def _check_known(table: pa.Table, found: pa.ChunkedArray, name: str, kind: str) 
         strangers = table[f"{kind}_id"].filter(pc.is_null(found))
         raise ContractError(
             f"features: rows of {name}.parquet whose {kind}_id {kind}s.parquet does not have: {len(strangers)} of {len(table)}, as "
-            f"{strangers[0].as_py()!r}. The SQL that makes the two has to agree: look into data.sql_overlay."
+            f"{{{kind}_id: {strangers[0].as_py()!r}}}. The SQL that makes the two has to agree: look into data.sql_overlay."
         )
 
 

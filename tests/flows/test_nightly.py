@@ -316,5 +316,7 @@ def test_a_plan_says_what_would_be_reused_and_what_would_run_and_why(store: Path
     shorter = asked(scoring=Scoring(k=5))
     assert shorter["training refit"] == ("reused", ()) and shorter["scoring"] == ("runs", ("k is 5 and was 10",))
     assert asked(rebuild=True)["features"] == ("runs", ("--rebuild",))
+    once = asked(rebuild=True, training=TINY["training"].model_copy(update={"refit": False}))
+    assert list(once) == [step for step in STEPS if step != "training refit"], "no refit is asked for"
     assert {does for does, _ in asked(FIRST - timedelta(days=9)).values()} == {"runs"}
     assert made(store) == before and not list((store / ".tmp").iterdir())

@@ -224,6 +224,15 @@ def test_no_copy_is_touched_where_nobody_knows_whose_they_are(store: Store, depl
     assert not deployed.exists()
 
 
+@pytest.mark.parametrize("words", [("nightly",), ("score", "--publish"), ("experiment",), ("plan",), ("backtest",)], ids=" ".join)
+def test_nothing_is_run_with_the_demo_shop_into_a_store_of_other_tables(store: Store, deployed: Path, words: tuple[str, ...]) -> None:
+    store.root.rename("elsewhere")
+    before = sorted(Path("elsewhere").rglob("*"))
+    refused = recsys(Path("elsewhere"), *words)
+    assert refused.exit_code == 1 and "elsewhere is the store of no deployment. Say with --deployment or --config" in refused.stderr
+    assert sorted(Path("elsewhere").rglob("*")) == before
+
+
 def test_prune_shows_first_and_removes_when_told(store: Store) -> None:
     shown = recsys(store.root, "prune", "--nights", 1, "--promotions", 2)
     assert shown.exit_code == 0, shown.output

@@ -305,7 +305,7 @@ def test_weights(build: Build) -> None:
 
 
 def test_features_that_do_not_fit_together(build: Build) -> None:
-    with pytest.raises(ContractError, match="rows of blocked.parquet whose item_id items.parquet does not have: 1 of 1, as 999"):
+    with pytest.raises(ContractError, match="rows of blocked.parquet whose item_id items.parquet does not have: 1 of 1, as {item_id: 999}"):
         build(events=SHOP, blocked=[{"user_id": 9, "item_id": 999}])
 
 
