@@ -51,7 +51,8 @@ def score(
         sequences: What a history is.
         scoring: The lists.
         publishing: Contracts on the lists, and copies of them for others.
-        users: Ids of the users whose lists are made; everybody unless given. Published, everybody else keeps theirs.
+        users: Ids of the users whose lists are made; everybody unless given. Published, everybody else keeps theirs, which takes
+            the histories that those were made from.
         publish: Publish them. A newer night that is published stays what readers see.
         rebuild: Do everything again.
     """

@@ -100,7 +100,7 @@ def _check(con: "DuckDBPyConnection", query: Query, events: Mapping[str, str]) -
     repeated = f"select user_id, event_order, count(*) as n_rows from {view} group by all having n_rows > 1 order by all limit 1"
     for user, order, n_rows in con.execute(repeated).fetchall():
         raise ContractError(
-            f"{query.path} selects {n_rows} rows of one event, as {{user_id: {user!r}, event_order: {order}}}: a label has one row per event."
+            f"{query.path} selects {n_rows} rows of one event, as {{user_id: {user!r}, event_order: {order}}}: it has one row per event."
         )
 
 

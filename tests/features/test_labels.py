@@ -124,7 +124,7 @@ def test_a_label_of_ones_own_sees_tables_and_variables(night: Any, rows: Any) ->
             ("a",),
             "select user_id, 0::bigint as event_order, 1 as a, event_at as known_at from events",
             ContractError,
-            r"3 rows of one event, as \{user_id: 1, event_order: 0\}: a label",
+            r"3 rows of one event, as \{user_id: 1, event_order: 0\}: it has one row",
         ),
         (("a",), "select nothing from events", RecsysError, r"a\.sql: .*nothing"),
         (("a",), "select user_id, event_order, [1] as a, event_at as known_at from events", ContractError, "label column 'a' INTEGER"),
