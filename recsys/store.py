@@ -229,8 +229,10 @@ class Store:
 
     def _newest(self, wanted: Artifact) -> Artifact:
         """Of a version that was made again and came to other bytes, what was made last: `3f9c2a71b0de-2`."""
-        again = [path.parent.name.rpartition("-")[2] for path in wanted.path.parent.glob(f"{wanted.path.name}-*/manifest.json")]
-        return wanted.remade(max(map(int, again))) if again else wanted
+        first = wanted.path.name
+        beside = (path.parent.name.removeprefix(f"{first}-") for path in wanted.path.parent.glob(f"{first}-*/manifest.json"))
+        again = [int(number) for number in beside if number.isdecimal()]  # a copy that somebody made, as `…-bak`, is none
+        return wanted.remade(max(again)) if again else wanted
 
     def _finished(self, wanted: Artifact) -> Artifact | None:
         found = self._newest(wanted)
@@ -279,16 +281,8 @@ class Store:
             return replace(place, reused=False)
         if there not in (None, content):
             place = place.remade(place.number + 1)
-        manifest = {
-            **key,
-            "moment": place.as_of.isoformat(),
-            "version": place.version,
-            "content": content,
-            "files": files,
-            "counts": draft.counts,
-            "metrics": draft.metrics,
-            "profile": draft.profile,
-        }
+        identity = {"moment": place.as_of.isoformat(), "version": place.version, "content": content, "files": files}
+        manifest = {**key, **identity, "counts": draft.counts, "metrics": draft.metrics, "profile": draft.profile}
         (draft.path / "manifest.json").write_text(json.dumps(verification.sealed(manifest), indent=1, sort_keys=True))
         for path in (*draft.path.rglob("*"), draft.path):
             disk.sync(path)

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from datetime import datetime, timedelta, timezone
@@ -99,6 +100,17 @@ def test_rebuild_to_other_bytes_stands_beside_what_a_promotion_may_name(tmp_path
     assert third.version == f"{first.version}-3" and third.manifest["version"] == third.version
     assert ensure(Store(tmp_path), "x") == third, "what was made last is what runs go on with"
     assert [store.open(a.reference) for a in (first, again, third)] == store.artifacts() == [first, again, third]
+
+
+def test_a_copy_beside_an_artifact_is_nobodys(tmp_path, caplog):
+    store = Store(tmp_path)
+    first = ensure(store, "a")
+    again = ensure(store, "b", rebuild=True)
+    for name in (f"{first.path.name}-bak", f"{first.path.name}-bak-7", f"{again.path.name}-old"):
+        shutil.copytree(first.path, first.path.with_name(name))
+    assert ensure(Store(tmp_path)) == again
+    assert ensure(Store(tmp_path), "c", rebuild=True).version == f"{first.version}-3"
+    assert len(store.artifacts()) == 3 and "is passed over" in caplog.text
 
 
 def test_a_reference_means_these_bytes(tmp_path):
