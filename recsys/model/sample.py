@@ -1,5 +1,6 @@
 """A few random histories with a column of every role, for checking building blocks without data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,6 @@ SCHEMA = Schema(
         Column("age", "users", "numeric", "BIGINT", "standard"),
     )
 )
-LABELS = SCHEMA.select("label")
 N_VALUES = 5  # of each category
 
 
@@ -51,11 +51,14 @@ class _Dictionary(Dictionary):
         return self.activity
 
 
-def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histories, Dictionary]:
+def sample(n_users: int = 60, n_items: int = 40, seed: int = 0, label: Column | None = None) -> tuple[Histories, Dictionary]:
     """Users with 0 to 20 events in sessions of about 3, nulls everywhere, an item that nobody had, a tenth no targets.
 
-    A label is known with the event that follows, an hour later.
+    A label is known with the event that follows, an hour later. Beside those of the sample there may be another `label`: of 0 and 1,
+    or a number, or text, as its type says; it takes the place of a column that is called so.
     """
+    schema = SCHEMA if label is None else Schema((*(column for column in SCHEMA.columns if column.name != label.name), label))
+    labels = schema.select("label")
     random = np.random.default_rng(seed)
     lengths = random.integers(0, 21, n_users)
     offsets = np.append(0, np.cumsum(lengths))
@@ -70,21 +73,21 @@ def sample(n_users: int = 60, n_items: int = 40, seed: int = 0) -> tuple[Histori
         session=(counted - counted[first]).astype(np.int32),
         is_target=random.random(n) < 0.9,
         weight=random.choice(np.array([1, 2], dtype=np.float32), n),
-        schema=SCHEMA,
-        columns=_columns("events", n, random) | _labels(n),
-        known_at={label.name: START + (np.arange(n) - first + 1) * HOUR for label in LABELS},
-        user_columns=_columns("users", n_users, random),
+        schema=schema,
+        columns=_columns(schema.features("events"), n, random) | _labels(labels, n),
+        known_at={column.name: START + (np.arange(n) - first + 1) * HOUR for column in labels},
+        user_columns=_columns(schema.features("users"), n_users, random),
     )
     dictionary = _Dictionary(
         item_id=pa.array(np.arange(n_items) * 10),
         eligible=np.ones(n_items, dtype=bool),
         first_event_at=np.zeros(n_items, dtype=np.int64),
         n_events=np.bincount(histories.item_code, minlength=n_items),
-        schema=SCHEMA,
-        columns=_columns("items", n_items, random),
+        schema=schema,
+        columns=_columns(schema.features("items"), n_items, random),
         texts={},
         folder=Path(),
-        known={c.name: pa.array([f"{c.name}-{i}" for i in range(N_VALUES)]) for c in SCHEMA.columns if c.is_coded},
+        known={c.name: pa.array([f"{c.name}-{i}" for i in range(N_VALUES)]) for c in schema.columns if c.is_coded},
         activity=_activity(histories, n_items),
     )
     return histories, dictionary
@@ -103,22 +106,23 @@ def _activity(histories: Histories, n_items: int) -> ItemActivity:
     return ItemActivity(hour[at], item_code.astype(np.int32), counts, n_items)
 
 
-def _labels(n: int) -> dict[str, Array]:
+def _labels(labels: Sequence[Column], n: int) -> dict[str, Array]:
     random = np.random.default_rng(n)  # of its own: what else is drawn does not depend on labels
     bought = random.integers(0, 2, n).astype(np.float32)
     spent = random.lognormal(3, 1, n).astype(np.float32)
     reason = random.integers(-1, N_VALUES, n).astype(np.int32)
     is_null = random.random(n) < 0.2
-    return {
-        "bought": np.where(is_null, np.float32(np.nan), bought),
-        "spent": np.where(is_null, np.float32(np.nan), spent),
-        "reason": reason,
+    of_type = {
+        "BIGINT": np.where(is_null, np.float32(np.nan), bought),
+        "DOUBLE": np.where(is_null, np.float32(np.nan), spent),
+        "VARCHAR": reason,
     }
+    return {label.name: of_type[label.type] for label in labels}
 
 
-def _columns(table: str, n: int, random: np.random.Generator) -> dict[str, Array]:
+def _columns(features: Sequence[Column], n: int, random: np.random.Generator) -> dict[str, Array]:
     made: dict[str, Array] = {}
-    for column in SCHEMA.features(table):  # type: ignore[arg-type]
+    for column in features:
         if column.role == "categorical":
             made[column.name] = random.integers(-1, N_VALUES, n).astype(np.int32)
         elif column.role == "multi_categorical":

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from flows.cli import app
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, ContractError
 from recsys.model import properties
 from recsys.model.aggregation import Aggregation
 from recsys.model.embeddings import FeatureEmbedding
@@ -69,6 +69,8 @@ def test_every_part_has_the_properties_of_its_slot(slot: type, text: str) -> Non
 TEAM = """
 import torch
 from recsys.model.encoders import Encoder
+from recsys.model.heads.multi_class import MultiClass
+from recsys.model.heads.regression import Regression
 from recsys.model.losses import Loss
 from recsys.model.losses.softmax import CrossEntropy
 
@@ -95,6 +97,21 @@ class Peeking(Encoder):
 class Crashing(Loss):
     def forward(self, hidden, target, catalogue, weight):
         raise IndexError("out of range")
+
+
+class Relative(Regression):
+    '''Answers by the mean of the batch.'''
+
+    def output(self, hidden):
+        said = super().output(hidden)
+        return said / (1 + said.abs().mean())
+
+
+class Why(MultiClass):
+    '''A head with a label of its own.'''
+
+    def __init__(self, width, vocabulary, *, label: str = "why_returned"):
+        super().__init__(width, vocabulary, label=label)
 
 
 class Unrelated(torch.nn.Module):
@@ -132,6 +149,29 @@ def test_a_part_of_ones_own_that_is_broken(team: Path) -> None:
     assert code == 1 and "looks back only: Peeking: replacing the events after position 3" in said
 
 
+def test_a_head_whose_answers_depend_on_the_batch_is_broken(team: Path) -> None:
+    code, said = check('teamparts.Relative(label="hours_until_return")', "--code", team)
+    assert code == 1 and "Broken: 1 of 6 properties." in said
+    assert "answers each sequence alone: Relative: an answer depends on the other sequences" in " ".join(said.split())
+
+
+HEADS = [
+    'Binary(label="purchased", of="sequence", weight=0.5)',  # as the README has it
+    'Regression(label="hours_until_return")',
+    'MultiClass(label="why_returned")',
+    'Binary(label="reason")',  # what is text among the sample's own
+    'Regression(label="device")',  # and what is no label
+    'MultiClass(label="brand")',
+    "teamparts.Why",
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_is_checked_with_a_label_of_any_name(team: Path, head: str) -> None:
+    code, said = check(head, "--code", team)
+    assert code == 0 and "All 6 properties hold." in said, said
+
+
 def test_a_part_that_crashes_is_broken(team: Path) -> None:
     code, said = check("teamparts.Crashing", "--code", team)
     assert code == 1 and "IndexError: out of range" in said and "Traceback" not in said
@@ -146,6 +186,14 @@ def test_what_is_no_part_is_said(team: Path) -> None:
     assert code == 1 and "no argument 'n_hiden_groups'. Did you mean n_hidden_groups" in said
     with pytest.raises(ConfigError, match="derives from none"):
         properties.find("torch.nn.Linear")
+
+
+def test_what_a_head_loses_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    slot, spec = properties.find('Regression(label="spent")')
+    checks = dict(properties.properties(slot, spec))
+    monkeypatch.setattr(spec.cls, "said", lambda self, output: output * self.__dict__.setdefault("drawn", torch.rand(1)))
+    with pytest.raises(ContractError, match="is saved and loaded says something else"):
+        checks["in a network: saved and loaded, it scores the same"]()
 
 
 def test_a_buffer_that_is_lost_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Heads that predict a label: of the sequence, from its states pooled, or of each event, from its own."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 import torch
@@ -26,6 +26,7 @@ class LabelHead(Head, ABC):
     and so the better choice where the encoder reads from left to right. Its answer is about the newest event either way.
     """
 
+    learns_text: ClassVar[bool] = False  # whether its label is text; else it is a number: what `recsys check` makes up for it
     classes: pa.Array | None = None  # (C,) strings, of a head with an answer for each class
 
     def __init__(

@@ -1,5 +1,7 @@
 """The head for one of several classes."""
 
+from typing import ClassVar
+
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ class MultiClass(LabelHead):
     >>> MultiClass(64, vocabulary, label="reason").classes      # doctest: +SKIP
     """
 
+    learns_text: ClassVar[bool] = True
     classes: pa.Array
 
     def __init__(
