@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-NEVER = -1e4  # the prior of an item that could not be recommended: as good as −inf, and nothing becomes NaN by it
+IMPOSSIBLE = -1e4  # the prior of an item that could not be recommended: as good as −inf, and nothing becomes NaN by it
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
-from recsys.model.catalogue import NEVER, Catalogue
+from recsys.model.catalogue import IMPOSSIBLE, Catalogue
 from recsys.model.heads import Head, Predictions
 from recsys.model.items import ITEM, ItemTable
 from recsys.model.items.ids import IdEmbedding
@@ -70,5 +70,5 @@ class NextItem(Head):
         catalogue, weight = self.catalogue(items, predictions.at), predictions.weight
         if catalogue.prior is not None:
             weight = weight * catalogue.prior[catalogue.prior_row, predictions.target].isfinite()
-            catalogue = replace(catalogue, prior=catalogue.prior.clamp(min=NEVER))
+            catalogue = replace(catalogue, prior=catalogue.prior.clamp(min=IMPOSSIBLE))
         return self.criterion(self.similarity(predictions.hidden), predictions.target, catalogue, weight)

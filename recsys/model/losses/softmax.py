@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recsys.errors import ConfigError
-from recsys.model.catalogue import NEVER, Catalogue
+from recsys.model.catalogue import IMPOSSIBLE, Catalogue
 from recsys.model.losses import Loss, share_of
 
 # A tile is as many rows of scores as exist at one time. On a CPU about so many scores stay in its cache; rows of a large catalogue
@@ -70,7 +70,7 @@ class CrossEntropy(Loss):
                 if bias is not None:
                     gap = gap + bias[target] - bias.mean()
                 if prior is not None:
-                    possible = prior > NEVER / self.temperature
+                    possible = prior > IMPOSSIBLE / self.temperature
                     gap = gap + prior[row, target] - (prior.where(possible, 0).sum(1) / possible.sum(1))[row]
                 loss = loss + epsilon * (share * gap).sum()
         return loss

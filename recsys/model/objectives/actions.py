@@ -9,9 +9,7 @@ from recsys.model.bucket import Bucket
 from recsys.model.objectives import Plan
 from recsys.model.objectives.causal import CausalLM
 from recsys.model.objectives.masked import NextAction, newest_target
-from recsys.windows import duration
-
-NEVER = torch.iinfo(torch.int64).max
+from recsys.windows import NEVER, duration
 
 
 class AllAction(NextAction):
