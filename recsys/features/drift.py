@@ -182,7 +182,7 @@ def _load(con: "DuckDBPyConnection", night: Artifact) -> None:
     con.execute(f"create table if not exists profiles as {profile} limit 0", [naive(night.as_of)])
     con.execute(f"insert into profiles {profile}", [naive(night.as_of)])
     if "days.parquet" in night.manifest["files"]:
-        last = "select $1, users, items, new_users, new_items from read_parquet($2) order by ends_at desc limit 1"
+        last = "select $1, users, items, new_users, new_items from read_parquet($2, hive_partitioning=false) order by ends_at desc limit 1"
         con.execute(f"insert into days {last}", [naive(night.as_of), str(night.path / "days.parquet")])
 
 
@@ -193,13 +193,14 @@ def _load_vanished(con: "DuckDBPyConnection", tables: Artifact, nights: Sequence
     """
     data = tables.manifest["config"]["data"]
     con.execute("create table vanished (night timestamp, items bigint, gone bigint)")
-    con.execute("create table eligible as select item_id from read_parquet($1) where eligible", [str(tables.path / "items.parquet")])
+    eligible = "create table eligible as select item_id from read_parquet($1, hive_partitioning=false) where eligible"
+    con.execute(eligible, [str(tables.path / "items.parquet")])
     for night in nights:
         con.execute(
             """
             insert into vanished
             select $1, count(*), count(*) filter (item_id not in (select item_id from eligible))
-            from read_parquet($2) where eligible and coalesce(last_event_at >= $3, $4)
+            from read_parquet($2, hive_partitioning=false) where eligible and coalesce(last_event_at >= $3, $4)
             """,
             [naive(night.as_of), str(night.path / "items.parquet"), naive(tables.as_of - duration(data["history"])), bool(data["items"])],
         )

@@ -119,7 +119,7 @@ def write(con: "DuckDBPyConnection", name: str, query: str, folder: Path, order:
     target = literal(str(folder / f"{name}.parquet"))
     by = "" if order is None else f"order by {', '.join(map(quoted, order)) or 'all'}"
     con.execute(f"copy (select * from (\n{query}\n) {by}) to {target} (format parquet, compression zstd)")
-    con.execute(f"create or replace view {quoted(name)} as select * from read_parquet({target})")
+    con.execute(f"create or replace view {quoted(name)} as select * from read_parquet({target}, hive_partitioning=false)")
     count = con.execute(f"select count(*) from {quoted(name)}").fetchone()
     assert count is not None
     log.info("%s: %s in %.1f s", name, counted(count[0], "row"), time.perf_counter() - start)

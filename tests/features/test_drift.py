@@ -29,7 +29,8 @@ Night = Callable[..., Artifact]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    """Below folders that are named as columns are: they change nothing of what the files hold."""
+    return Store(tmp_path / "users=7" / "eligible=false" / "store")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,11 @@ def test_a_mistake_in_sql_names_its_file() -> None:
         queries.named(query),
     ):
         con.execute(query.text)
+
+
+def test_a_table_is_what_was_selected_wherever_it_is_written(tmp_path: Path) -> None:
+    folder = tmp_path / "env=prod" / "date=2024-03-11"
+    folder.mkdir(parents=True)
+    with connect(Features(threads=1)) as con:
+        assert queries.write(con, "items", "select 1 as item_id, 'own' as env", folder) == 1
+        assert con.execute("from items").to_arrow_table().to_pylist() == [{"item_id": 1, "env": "own"}]
