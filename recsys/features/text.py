@@ -124,7 +124,9 @@ class Csv(Text):
         """Guessed from all rows for numbers; ids are integers only where all are written as plain ones (no `007`)."""
         types = self.columns(con)
         for column in declared(self.config):
-            found = kind(types.get(column.source, "VARCHAR"))
+            if column.source not in types:
+                continue  # said to be missing by `sources`, or made by SQL
+            found = kind(types[column.source])
             is_number = found in ("integer", "wide_integer", "float")
             if column.role in ("user", "item", "session") and is_number:
                 types[column.source] = self._id_type(con, column.source, types[column.source])

@@ -94,6 +94,10 @@ MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
         clicks_with("* rename (item_id as itemid)"),
         ["clicks.parquet has no column 'item_id' (declared as item)", "Nearest there: itemid"],
     ),
+    "missing column in csv": (
+        clicks_with("* rename (item_id as itemid)", ".csv"),
+        ["clicks.csv has no column 'item_id' (declared as item)", "Nearest there: itemid"],
+    ),
     "missing feature": (
         clicks_with("*, 1 as devize", categorical=("device",)),
         ["has no column 'device' (declared as categorical)", "Nearest there: devize"],
