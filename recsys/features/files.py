@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from recsys.config import Data, Events, Table, expand
 from recsys.errors import ConfigError, SourceError
+from recsys.features.columns import declared
 from recsys.features.formats import REMOTE, Attached, Parquet, Reader, readable
 from recsys.features.text import Csv, Json
 
@@ -33,10 +33,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Found:
-    """All files of a source; per file the keys of its folders (`click_date=2017-10-01`) and the span of its partition."""
+    """All files of a source, and per file the span of its partition."""
 
     reader: Reader
-    keys: tuple[dict[str, str], ...]
     spans: tuple[Span | None, ...]
 
 
@@ -48,7 +47,7 @@ def is_remote(data: Data) -> bool:
 def locate(con: "DuckDBPyConnection", table: str, config: Table) -> Found:
     """The files that the configuration names. SourceError where there are none, or none that can be read."""
     if config.table is not None:
-        return Found(_attached(con, table, config, config.table), ({},), (None,))
+        return Found(_attached(con, table, config, config.table), (None,))
     pattern = config.resolved_path() or ""
     if os.path.isdir(pattern):
         raise SourceError(f"data.{table}.path: {pattern} is a folder. Name its files, as {pattern.rstrip('/')}/**/*.parquet.")
@@ -60,11 +59,9 @@ def locate(con: "DuckDBPyConnection", table: str, config: Table) -> Found:
     for path in paths:
         if "://" not in path and os.path.getsize(path) == 0:
             raise SourceError(f"data.{table}.path: {path} is empty (0 bytes): write it again, or take it away.")
-    # What lies above the first wildcard is where the data lie, not what they are.
-    above = re.split(r"[*?\[{]", pattern)[0].rpartition("/")[0]
-    keys = tuple(_keys(path.removeprefix(above)) for path in paths)
-    spans = tuple(_span(config, path, of) for path, of in zip(paths, keys, strict=True))
-    return Found(_by_format(con, table, config, tuple(paths)), keys, spans)
+    reader = _by_format(con, table, config, tuple(paths))
+    _check_folders(reader)
+    return Found(reader, tuple(_span(config, path, keys) for path, keys in zip(paths, reader.keys, strict=True)))
 
 
 def _by_format(con: "DuckDBPyConnection", table: str, config: Table, paths: tuple[str, ...]) -> Reader:
@@ -100,9 +97,17 @@ def _attached(con: "DuckDBPyConnection", table: str, config: Table, name: str) -
     return reader
 
 
-def _keys(path: str) -> dict[str, str]:
-    """`/click_date=2017-10-01/data_0.parquet` → `{"click_date": "2017-10-01"}`."""
-    return {key: unquote(value) for key, value in re.findall(r"(?:^|/)([^/=]+)=([^/]*)(?=/)", path)}
+def _check_folders(reader: Reader) -> None:
+    """Where folders below the first wildcard are columns, DuckDB makes columns of those above, too: none may be a declared one's."""
+    below = sorted({key for keys in reader.keys for key in keys})
+    above = {key.lower(): key for key in reader.keys_above}
+    for column in declared(reader.config):
+        if below and (key := above.get(column.source.lower())):
+            raise SourceError(
+                f"data.{reader.table}: {column.source!r} is declared as {column.role}, but {reader.above} lies in a folder {key}=…, and "
+                f"with the keys below it ({', '.join(below)}) that would be read in place of the files' column. Rename the folder or the "
+                f"column; or, where the folder's value is meant, write a wildcard there: {key}=*."
+            )
 
 
 def _span(config: Table, path: str, keys: dict[str, str]) -> Span | None:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote
 
 from recsys.config import Events, Table
 from recsys.errors import SourceError
@@ -53,6 +54,27 @@ class Reader(ABC):
         """SQL of the bound list of files."""
         return f"getvariable('{self.table}_files')"
 
+    @property
+    def above(self) -> str:
+        """The folder that the path names before its first wildcard: where the data lie, not what they are."""
+        return re.split(r"[*?\[{]", self.config.resolved_path() or self.paths[0])[0].rpartition("/")[0]
+
+    @property
+    def keys_above(self) -> dict[str, str]:
+        return dict(_keys(self.above))
+
+    @property
+    def keys(self) -> tuple[dict[str, str], ...]:
+        """Of each file, what its folders below that say: `click_date=2017-10-01/part.parquet` → `{"click_date": "2017-10-01"}`."""
+        n_above = len(_keys(self.above))  # counted, since DuckDB may write that folder otherwise: a//b as a/b
+        return tuple(dict(_keys(path.rpartition("/")[0])[n_above:]) for path in self.paths)
+
+    @property
+    def hive(self) -> str:
+        """SQL option: whether folders' keys are columns. Left to itself, DuckDB would also take those above, for the file's own."""
+        first, *others = (set(keys) for keys in self.keys)
+        return f"hive_partitioning={str(bool(first) and all(other == first for other in others)).lower()}"
+
     def only(self, *paths: str) -> Self:
         return replace(self, paths=paths)
 
@@ -93,7 +115,7 @@ class Parquet(Reader):
 
     @property
     def _described(self) -> str:
-        return f"read_parquet({self.files}, union_by_name=true)"
+        return f"read_parquet({self.files}, union_by_name=true, {self.hive})"
 
     def rows(self, select: str, types: Mapping[str, str]) -> str:
         return f"select {select}, (file_index::bigint << {FILE_SHIFT}) + file_row_number as source_order from {self._described}"
@@ -183,6 +205,11 @@ class Attached(Reader):
                 from (select {select} from {self._described})
             """).fetchall()
         return [Facts(*found[0])]
+
+
+def _keys(folder: str) -> list[tuple[str, str]]:
+    """`/shop=rome/click_date=2017-10-01` → `[("shop", "rome"), ("click_date", "2017-10-01")]`."""
+    return [(key, unquote(value)) for key, value in re.findall(r"(?:^|/)([^/=]+)=([^/]*)", folder)]
 
 
 @contextmanager

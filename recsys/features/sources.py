@@ -6,7 +6,6 @@ neither does the file of another day.
 """
 
 import difflib
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,7 +76,7 @@ class Source:
     @property
     def names(self) -> tuple[str, ...]:
         """Of its files, below the folder that the configuration names without wildcards: wherever the data lie, the same."""
-        above = re.split(r"[*?\[{]", self.config.resolved_path() or self.reader.paths[0])[0].rpartition("/")[0]
+        above = self.reader.above
         return tuple(path.removeprefix(f"{above}/") for path in self.reader.paths)
 
     def locate(self, source_order: int) -> tuple[str, int]:
@@ -155,7 +154,7 @@ def _find(con: "DuckDBPyConnection", table: TableName, config: Table, window: Wi
         reader = reader.only(*(found.reader.paths[file] for file in held))
         types = reader.types(con)
     _check_each_file(con, reader, columns)
-    fingerprint = [[found.keys[file], facts[file].digest] for file in held]
+    fingerprint = [[keys, facts[file].digest] for keys, file in zip(reader.keys, held, strict=True)]
     first_rows = accumulate((facts[file].rows if isinstance(reader, Text) else 0 for file in held[:-1]), initial=0)
     spans = tuple(found.spans[file] for file in held)
     source = Source(table, config, reader, columns, types, spans, fingerprint, tuple(first_rows))
@@ -168,9 +167,14 @@ def _columns(reader: Reader, there: Mapping[str, str], asked: Sequence[Declared]
     for column in asked:
         if column.source not in there and column.name not in made:
             close = difflib.get_close_matches(column.source, there, n=3, cutoff=0.4) or list(there)[:8]
+            folders = (
+                f" A folder {column.source}=… is one only where a wildcard of data.{reader.table}.path stands for it, and all files lie in "
+                "folders of the same keys."
+            )
+            is_key = any(f"/{column.source}=" in f"/{path}" for path in reader.paths)
             raise SourceError(
                 f"{reader.table}: {reader.place} has no column {column.source!r} (declared as {column.role}). Nearest there: "
-                f"{', '.join(close)}. Correct data.{reader.table}, or write the column"
+                f"{', '.join(close)}.{folders if is_key else ''} Correct data.{reader.table}, or write the column"
                 + (f" (or compute it: data.sql_overlay, labels/{column.name}.sql)." if column.role == "label" else ".")
             )
     return tuple(column for column in asked if column.source in there)

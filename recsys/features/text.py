@@ -91,7 +91,8 @@ class Csv(Text):
         columns = {f"column{number}": "VARCHAR" for number in range(n_columns)}
         with self.reading():
             con.execute(
-                f"select bit_xor(hash(rows)) from read_csv({self.files}, {self._format}, auto_detect=false, columns={columns}) rows"
+                f"select bit_xor(hash(rows)) from read_csv({self.files}, {self._format}, auto_detect=false, hive_partitioning=false, "
+                f"columns={columns}) rows"
             )
 
     def _first_line(self, con: "DuckDBPyConnection") -> str:
@@ -99,7 +100,7 @@ class Csv(Text):
         self.bind(con)
         with self.reading():
             line = con.execute(
-                f"select line from read_csv({self.files}, auto_detect=false, header=false, strict_mode=false, "
+                f"select line from read_csv({self.files}, auto_detect=false, hive_partitioning=false, header=false, strict_mode=false, "
                 "delim='\x01', quote='', escape='', columns={'line': 'VARCHAR'}) limit 1"
             ).fetchone()
         return line[0] if line and line[0] else ""
@@ -114,7 +115,7 @@ class Csv(Text):
 
     @property
     def _dialect(self) -> str:
-        return f"{self.files}, union_by_name=true, {self._format}"
+        return f"{self.files}, union_by_name=true, {self.hive}, {self._format}"
 
     @property
     def _described(self) -> str:
@@ -152,7 +153,7 @@ class Json(Text):
 
     @property
     def _described(self) -> str:
-        return f"read_json({self.files}, union_by_name=true, sample_size=-1)"
+        return f"read_json({self.files}, union_by_name=true, {self.hive}, sample_size=-1)"
 
     def types(self, con: "DuckDBPyConnection") -> dict[str, str]:
         """As found in all rows; what is a string in the file stays one."""
@@ -162,4 +163,4 @@ class Json(Text):
     def rows(self, select: str, types: Mapping[str, str]) -> str:
         there = [column.source for column in declared(self.config) if column.source in types]
         columns = ", ".join(f"{literal(name)}: {literal(types[name])}" for name in there)
-        return self._numbered(select, f"read_json({self.files}, columns={{{columns}}})")
+        return self._numbered(select, f"read_json({self.files}, {self.hive}, columns={{{columns}}})")
