@@ -20,7 +20,12 @@ _FORMATS = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json",
 }  # fmt: skip
 _HOUR, _DAY, _MONTH = timedelta(hours=1), timedelta(days=1), timedelta(days=31)
-_DATES = {"%Y-%m-%d": _DAY, "%Y%m%d": _DAY, "%Y-%m": _MONTH, "%Y-%m-%dT%H": _HOUR, "%Y-%m-%d %H": _HOUR, "%Y-%m-%d-%H": _HOUR}
+_DATES = {
+    "%Y-%m-%d": _DAY, "%Y%m%d": _DAY, "%Y-%m": _MONTH, "%Y%m": _MONTH,
+    "%Y-%m-%dT%H": _HOUR, "%Y-%m-%d %H": _HOUR, "%Y-%m-%d-%H": _HOUR,
+}  # fmt: skip
+# What strptime reads otherwise: 201711 as 2017-1-1, and 171105, a day of a form that is not taken, as a month of 1711.
+_DIGITS = {"%Y%m%d": r"\d{8}", "%Y%m": r"(19|20)\d{4}"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def _by_format(con: "DuckDBPyConnection", table: str, config: Table, paths: tupl
     found = {_FORMATS.get(ending): path for ending, path in zip(endings, paths, strict=True)}
     if None in found:
         raise SourceError(
-            f"data.{table}.path: {found[None]} has none of the known endings {', '.join(_FORMATS)} (or these with .gz). "
+            f"data.{table}.path: {found[None]} has none of the known endings {', '.join(_FORMATS)} (or these with .gz or .zst). "
             "Rename it, or narrow the path."
         )
     if len(found) > 1:
@@ -122,6 +127,8 @@ def _span(config: Table, path: str, keys: dict[str, str]) -> Span | None:
     if value == "__HIVE_DEFAULT_PARTITION__":
         return None
     for form, length in _DATES.items():
+        if form in _DIGITS and not re.fullmatch(_DIGITS[form], value):
+            continue
         try:
             start = datetime.strptime(value, form)
         except ValueError:

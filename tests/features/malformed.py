@@ -89,7 +89,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Data], list[str]]] = {
         file("clicks.jsonl", '{"user_id": 1, "item_id": 2, "event_at": "2024-03-10T10:00:00Z"}\n{"user_id": 1, "item'),
         ["clicks.jsonl cannot be read"],
     ),
-    "unknown ending": (file("clicks.orc", "ORC"), ["clicks.orc has none of the known endings .parquet"]),
+    "unknown ending": (file("clicks.orc", "ORC"), ["clicks.orc has none of the known endings .parquet", "with .gz or .zst"]),
     "missing column": (
         clicks_with("* rename (item_id as itemid)"),
         ["clicks.parquet has no column 'item_id' (declared as item)", "Nearest there: itemid"],

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
+from recsys.config import Events, Features
 from recsys.errors import SourceError
+from recsys.features.files import Span, locate
+from recsys.sql import connect
 from recsys.store import Artifact
+from recsys.windows import parse_as_of
+from tests.features.conftest import QUIET
 from tests.features.days import DAYS, day, events, write
 
 Build = Callable[..., Artifact]
@@ -74,3 +79,31 @@ def test_where_the_store_lies_changes_no_column(build: Build, rows: Rows, clicks
     plain, below = build(clicks()), build(clicks(), store="device=oven/user_id=7/store")
     assert rows(below, "events", "user_id", "device") == rows(plain, "events", "user_id", "device")
     assert below.content == plain.content
+
+
+@pytest.mark.parametrize(
+    ("value", "start", "end"),
+    [
+        ("2017-11-05", "2017-11-05", "2017-11-06"),
+        ("2017-1-5", "2017-01-05", "2017-01-06"),
+        ("20171105", "2017-11-05", "2017-11-06"),
+        ("2017-11", "2017-11-01", "2017-12-01"),
+        ("201711", "2017-11-01", "2017-12-01"),
+        ("201712", "2017-12-01", "2018-01-01"),
+        ("2017-11-05T06", "2017-11-05T06:00", "2017-11-05T07:00"),
+        ("2017-11-05%2006", "2017-11-05T06:00", "2017-11-05T07:00"),
+        ("2017-11-05-06", "2017-11-05T06:00", "2017-11-05T07:00"),
+    ],
+)
+def test_what_a_partition_covers(tmp_path: Path, value: str, start: str, end: str) -> None:
+    write(tmp_path / f"date={value}/part.parquet", day(DAYS[2]))
+    with connect(Features(**QUIET)) as con:
+        found = locate(con, "events", Events(path=f"{tmp_path}/*/*.parquet", time="event_at", partition="date"))
+    assert found.spans == (Span(parse_as_of(start).replace(tzinfo=None), parse_as_of(end).replace(tzinfo=None)),)
+
+
+@pytest.mark.parametrize("value", ["2017", "20171", "2017115", "201713", "171105", "05-11-2017"])
+def test_a_partition_that_is_no_date(build: Build, tmp_path: Path, value: str) -> None:
+    write(tmp_path / f"date={value}/part.parquet", day(DAYS[2]))
+    with pytest.raises(SourceError, match=f"date={value} in .* is no date: write 2017-10-01, 2017-10 or 2017-10-01T06"):
+        build(events(f"{tmp_path}/*/*.parquet", partition="date"))
