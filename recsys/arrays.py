@@ -18,6 +18,7 @@ BATCH_ROWS = 2**17  # that are read at once where a table is read in pieces
 
 Ints: TypeAlias = NDArray[np.int64]
 Codes: TypeAlias = NDArray[np.int32]
+Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import numpy as np
 from recsys.dictionary import Dictionary
 from recsys.evaluation.ground import common_ground
 from recsys.histories import Histories
+from recsys.ranking import K
 from recsys.ranking.lists import make_lists
 from recsys.ranking.metrics import judge
 from recsys.ranking.metrics.ranking import NDCG
 from recsys.ranking.popularity import Popularity
 from recsys.windows import Cut, duration
 
-K = 10
 DIGITS = 9  # of means in tables: what adding up in another order leaves alone
 
 

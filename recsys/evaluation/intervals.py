@@ -7,11 +7,8 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys.arrays import Ints
-
-Floats = NDArray[np.float64]
+from recsys.arrays import Floats, Ints
 
 LEVEL = 0.95
 MIN_USERS = 10  # with fewer, resamples say too little of who might have come

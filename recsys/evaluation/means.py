@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.arrays import Floats
 from recsys.evaluation.baselines import DIGITS
 from recsys.evaluation.comparison import Comparison, Key
-from recsys.evaluation.intervals import MIN_USERS, Floats, ends, resampled_means
+from recsys.evaluation.intervals import MIN_USERS, ends, resampled_means
 
 SCHEMA = pa.schema(
     [

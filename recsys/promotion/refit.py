@@ -13,13 +13,13 @@ from recsys.dictionary import Dictionary
 from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.device import device_of, threads
+from recsys.ranking import K
 from recsys.ranking.lists import make_lists
 from recsys.ranking.ranker import Ranker
 from recsys.store import Artifact
 from recsys.windows import Cut, label, microseconds
 
 N_USERS = 1000
-K = 10
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from recsys.model.bucket import Bucket
 from recsys.model.inference import places_per_bucket
 from recsys.model.network import Network
 from recsys.model.reader import Reader
+from recsys.ranking import K
 from recsys.training.buckets import STEPS, Batches, Cases, Validation, seed_of
 from recsys.training.labels import Labels
 from recsys.training.optimisation import Optimisation
 
 CHECK_EVERY = 100  # steps between looks at the loss: each look makes a GPU wait
 SCORES_AT_ONCE = 2**24
-K = 10
 
 
 class SequenceModule(LightningModule):

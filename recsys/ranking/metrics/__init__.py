@@ -18,9 +18,10 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
+from recsys.arrays import Floats
 from recsys.errors import ConfigError
 from recsys.parts import Spec, parse
-from recsys.ranking.metrics.judged import Floats, Judged, Past, judge
+from recsys.ranking.metrics.judged import Judged, Past, judge
 from recsys.schema import Schema
 
 __all__ = ["Floats", "Judged", "Metric", "Past", "UserMetric", "judge", "mean", "named", "specs"]

@@ -7,12 +7,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arrays import Array, Ints
+from recsys.arrays import Array, Floats, Ints
 from recsys.dictionary import Dictionary
 from recsys.histories import Histories
 from recsys.ranking.exclusions import flat
 
-Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
 
 
