@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,21 @@ def explained(root: Path, step: str) -> Iterator[None]:
         if number in _NO_STORE and (place.is_relative_to(root) or root.is_relative_to(place)):
             raise StoreError(f"{step}: the store {root} cannot be written ({error}). Give another, or its permissions.") from error
         raise
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Make a file with `write`, beside its place, and put it there in one step; one writer of a file at a time.
+
+    Readers see the former one or the whole new one, also after a kill; what was replaced stays so after a power cut.
+    """
+    new = path.with_name(f".{path.name}.new")
+    try:
+        write(new)
+        sync(new)  # before it has the name, or half of it might be found there
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)  # on a full disk it would stay in the way
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -6,14 +6,13 @@ outside, and replaced in one step, so that they see one whole night or the other
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Literal
 
-from recsys import digest, provenance, verification
+from recsys import digest, disk, provenance, verification
 from recsys.errors import StoreError
 from recsys.store import Artifact, Store
 from recsys.windows import label
@@ -276,7 +275,10 @@ def _append(store: Store, *new: Promotion) -> list[Promotion]:
     stamped = [replace(line, at=at, by=by) for line in new]
     path = store.root / "promotions.jsonl"
     before = path.read_text() if path.exists() else ""
-    _replace(store, "promotions.jsonl", before + "".join(json.dumps(asdict(line)) + "\n" for line in stamped))
+    if before and not before.endswith("\n"):  # mended by hand, in an editor that ends no file with a new line
+        before += "\n"
+    text = before + "".join(json.dumps(asdict(line)) + "\n" for line in stamped)
+    disk.replace(path, lambda new: new.write_text(text))
     return stamped
 
 
@@ -285,13 +287,4 @@ def _point(store: Store) -> None:
     text = json.dumps(asdict(now), indent=1) if now else "null"
     path = store.root / "current.json"
     if not path.exists() or path.read_text() != text:
-        _replace(store, "current.json", text)
-
-
-def _replace(store: Store, name: str, text: str) -> None:
-    aside = store.root / f".{name}.new"
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, store.root / name)
+        disk.replace(path, lambda new: new.write_text(text))

@@ -1,11 +1,12 @@
 """What is published: publishing, publishing again, an older night, rollback, pruning."""
 
 import json
+import os
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from recsys import published
+from recsys import disk, published
 from recsys.errors import StoreError
 from recsys.store import Draft, Store
 
@@ -244,6 +245,28 @@ def test_a_broken_line_of_the_history_is_named(store):
         file.write("{trunc\n")
     with pytest.raises(StoreError, match="promotions.jsonl, line 2"):
         published.current(store)
+
+
+def test_a_history_that_was_mended_by_hand_goes_on(store):
+    """Also by an editor that leaves no new line at the end."""
+    first = published.publish(store, night(store, DAYS[0]))
+    record = store.root / "promotions.jsonl"
+    record.write_text(record.read_text().removesuffix("\n"))
+    second = published.publish(store, night(store, DAYS[1]))
+    assert published.history(store) == [first, second] and record.read_text().count("\n") == 2
+
+
+def test_a_promotion_stays_after_a_power_cut(store, monkeypatch):
+    """The bytes of the record and of the pointer are on the disk before their names are, and these before anybody goes on."""
+    done = []
+    renamed = os.replace
+    monkeypatch.setattr(disk, "sync", lambda path: done.append(path.name))
+    new = night(store, DAYS[0])
+    monkeypatch.setattr(os, "replace", lambda aside, place: (done.append(f"-> {place.name}"), renamed(aside, place)))
+    done.clear()
+    published.publish(store, new)
+    steps = [(f".{name}.new", f"-> {name}", store.root.name) for name in ("promotions.jsonl", "current.json")]
+    assert done == [step for one in steps for step in one]
 
 
 def test_a_history_that_is_no_text_is_named_too(store):

@@ -1,15 +1,13 @@
 """The shop's tables, as files: events by day, items and users as known on the day of a night."""
 
-import os
 from datetime import datetime
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys import digest
+from recsys import digest, disk
 from recsys.config import Data, Events, Items, Users
 from recsys.demo.shop import DAY, OPENING, VISIT, Day, Places, World, simulate
 from recsys.errors import ConfigError
@@ -42,7 +40,8 @@ def prepare(data: Data, as_of: datetime, folder: Path) -> Data:
     """Writes the shop's tables for one night under `folder` and returns the data group that reads them.
 
     Events: one file per complete day of the longest window before as_of; a day that is there already is left alone.
-    Items and users: as known at as_of. Files appear whole or not at all, and equal shops and days give equal bytes.
+    Items and users: as known at as_of. Files appear whole or not at all, and equal shops and days give equal bytes. One process at a
+    time prepares a folder: a run has its store to itself.
     The returned group names columns, and files only in its paths: its version is the same wherever the shop lies.
 
     Raises: ConfigError where the shop had not been open for a day.
@@ -182,9 +181,4 @@ def _date(day: int) -> str:
 
 def _write(table: pa.Table, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{uuid4().hex[:8]}")
-    with draft.open("wb") as stream:
-        pq.write_table(table, stream, compression="zstd")
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(file)
+    disk.replace(file, lambda new: pq.write_table(table, new, compression="zstd"))

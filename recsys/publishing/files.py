@@ -1,12 +1,11 @@
 """Copies as files: in a folder of this machine, and in a bucket of S3."""
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+from recsys import disk
 from recsys.errors import ExportError
 from recsys.publishing.copies import About, marked, read_mark, rows
 from recsys.sql import literal, quoted
@@ -36,8 +35,8 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.mark.unlink(missing_ok=True)  # so that a copy that was cut short is due again
         with duckdb.connect() as connection:
-            _replace(self.file, lambda new: connection.execute(_copy(lists, str(new), self.format)))
-        _replace(self.mark, lambda new: new.write_text(marked(about)))
+            disk.replace(self.file, lambda new: connection.execute(_copy(lists, str(new), self.format)))
+        disk.replace(self.mark, lambda new: new.write_text(marked(about)))
 
     def __str__(self) -> str:
         return str(self.file)
@@ -99,15 +98,3 @@ class Bucket:
 
 def _copy(lists: str, target: str, format: str) -> str:
     return f"copy ({rows(lists)}) to {literal(target)} ({OPTIONS[format]})"
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the file and put it in its place in one step."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        write(new)
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)  # on a full disk it would stay in the way

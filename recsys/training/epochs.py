@@ -20,11 +20,11 @@ class CheckpointFile(TorchCheckpointIO):
     """Writes a checkpoint straight into its file. Lightning's own way holds it in memory twice before: of a million items, gigabytes."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        written = Path(f"{path}.part")
-        with written.open("wb") as file:  # of a path torch opens a stream of its own, whose errors do not say that a disk is full
-            torch.save(checkpoint, file)
-        disk.sync(written)  # before it has the name: a power cut must not leave half of it there
-        written.replace(path)
+        def write(new: Path) -> None:
+            with new.open("wb") as file:  # of a path torch opens a stream of its own, whose errors do not say that a disk is full
+                torch.save(checkpoint, file)
+
+        disk.replace(Path(path), write)
 
 
 class Epochs(Checkpoint):
