@@ -192,9 +192,12 @@ def _value(connection: duckdb.DuckDBPyConnection, query: str) -> float | None:
 
 
 def _message(as_of: datetime, broken: Sequence[Check], lists: Artifact) -> str:
+    remedy = "is a fault of scoring: run the night with --rebuild, and report it if that does not help."
+    if "others" in lists.manifest["inputs"]:
+        remedy = "may be one of the lists that were kept, made by other settings of scoring: make everybody's (leave --user out)."
     return (
         f"The lists of {label(as_of)} are not published, for they break {len(broken)} of their contracts. What was published stays.\n"
         + "\n".join(f"  {found}" for found in broken)
         + f"\nThe lists are in {lists.path / 'recommendations'}. Limits of shares stand under `publishing` in the configuration;"
-        " a broken rule of sql/lists/ is a fault of scoring: run the night with --rebuild, and report it if that does not help."
+        f" a broken rule of sql/lists/ {remedy}"
     )

@@ -32,7 +32,7 @@ from recsys.ranking.ranker import Ranker, Reading
 from recsys.scoring import vectors
 from recsys.scoring.parts import USERS_PER_ROW_GROUP, PartWriter
 from recsys.scoring.predictions import predictions
-from recsys.scoring.selection import Selection, joined
+from recsys.scoring.selection import Selection, check_histories, joined
 from recsys.shards import shards_of
 from recsys.store import Artifact, Draft, Store
 from recsys.windows import Cut, everything, microseconds
@@ -62,7 +62,8 @@ def recommend(
     empty for data with an order only), then with what was ever.
 
     Only the lists of `users` are made where ids are given, and no vectors; with `others`, an earlier scoring artifact,
-    everybody else keeps the list that they have there. ConfigError for a user without a history.
+    everybody else keeps the list that they have there. ConfigError for a user without a history, and where `others` were
+    made from other histories.
     """
     if (source in MODELS) != (model is not None):
         raise ConfigError(f"The source of the lists is {source!r}: give {' or '.join(MODELS)} a model, and a baseline none.")
@@ -73,6 +74,8 @@ def recommend(
     inputs = {"sequences": sequences, **({"model": model} if model else {}), **({"others": others} if others else {})}
     selection = Selection(tuple(users), others.path if others else None)
     selection.check(sequences.path)
+    if others is not None:
+        check_histories(others, sequences)
 
     def build(draft: Draft) -> None:
         device = device_of(scoring.accelerator) if model else "cpu"
@@ -146,12 +149,13 @@ class _Night:
                 counts += self._write_lists(lists, histories, rows, kept, sources, advance)
                 if reading and reading.ranker.network.label_heads:
                     counts["predictions"] += int(sum((~np.isnan(said)).sum() for said in reading.said.values()))
-                    predicted.write(self._predictions, name, histories.user_id, reading)
+                    predicted.write(self._predictions, name, histories.user_id, rows, reading)
         return counts
 
-    def _predictions(self, name: str, user_id: pa.Array, reading: Reading) -> pa.Table:
+    def _predictions(self, name: str, user_id: pa.Array, rows: Ints, reading: Reading) -> pa.Table:
         made = predictions(user_id, reading.ranker.network.label_heads, reading.said)
-        return joined("predictions", made, self.selection.kept("predictions", name, user_id))
+        others = user_id.take(pa.array(np.delete(np.arange(len(user_id)), rows)))  # who had no list to keep was asked again
+        return joined("predictions", made, self.selection.kept("predictions", name, others))
 
     def _sources(self, histories: Histories) -> list[Source]:
         popular = self.popular.sources(histories)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.arrays import Ints
-from recsys.errors import ConfigError, StoreError
+from recsys.errors import ConfigError
+from recsys.store import Artifact
+from recsys.windows import label
 
 ORDER = {"recommendations": ("user_id", "rank"), "predictions": ("user_id", "head", "class")}
 
@@ -26,20 +29,13 @@ class Selection:
     others: Path | None = None
 
     def check(self, sequences: Path) -> None:
-        """ConfigError for a user without a history, StoreError where the others' lists are of other shards."""
-        if self.users:
-            known = pc.cast(pq.read_table(sequences / "users", columns=["user_id"])["user_id"], pa.string())
-            missing = pc.filter(pa.array(self.users), pc.invert(pc.is_in(pa.array(self.users), known.combine_chunks()))).to_pylist()
-            if missing:
-                raise ConfigError(
-                    f"There is no user {', '.join(map(repr, missing[:5]))} in {sequences}: {len(missing)} of {len(self.users)}."
-                )
-        if self.others is not None:
-            ours, theirs = (
-                {file.name for file in folder.glob("*.parquet")} for folder in (sequences / "users", self.others / "recommendations")
-            )
-            if not theirs <= ours:
-                raise StoreError(f"The lists in {self.others} are of other shards than {sequences}: make everybody's lists instead.")
+        """ConfigError for a user without a history."""
+        if not self.users:
+            return
+        known = pc.cast(pq.read_table(sequences / "users", columns=["user_id"])["user_id"], pa.string())
+        missing = pc.filter(pa.array(self.users), pc.invert(pc.is_in(pa.array(self.users), known.combine_chunks()))).to_pylist()
+        if missing:
+            raise ConfigError(f"There is no user {', '.join(map(repr, missing[:5]))} in {sequences}: {len(missing)} of {len(self.users)}.")
 
     def rows(self, user_id: pa.Array, kept: pa.Table | None) -> Ints:
         """Which of these users (U,) get a list, as their row numbers, ascending."""
@@ -59,6 +55,17 @@ class Selection:
         found = pq.read_table(path, filters=(pc.field("user_id") >= ends["min"]) & (pc.field("user_id") <= ends["max"]))
         named = pc.is_in(pc.cast(found["user_id"], pa.string()), pa.array(self.users))
         return found.filter(pc.and_(pc.invert(named), pc.is_in(found["user_id"], user_id)))
+
+
+def check_histories(others: Artifact, sequences: Artifact) -> None:
+    """ConfigError where the lists that stay were made from other histories: they may name what somebody has seen since."""
+    theirs = others.manifest["inputs"]["sequences"]
+    if theirs.get("content") != sequences.content:
+        before = f"sequences {label(datetime.fromisoformat(theirs['as_of']))} {theirs['version']}"
+        raise ConfigError(
+            f"Who is not named would keep a list of {others}, made from other histories ({before}) than the new ones ({sequences}). "
+            "What somebody has seen since could stand in a list that stays: make everybody's lists (leave --user out)."
+        )
 
 
 def joined(table: str, made: pa.Table, kept: pa.Table | None) -> pa.Table:

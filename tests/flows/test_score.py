@@ -15,7 +15,7 @@ from flows.prune import prune
 from flows.score import score
 from recsys import published
 from recsys.config import Data, Evaluation, Export, Model, Promotion, Publishing, Scoring, Shop, Training
-from recsys.errors import ContractError, StoreError
+from recsys.errors import ConfigError, ContractError, StoreError
 from recsys.store import Artifact, Store
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -80,7 +80,7 @@ def test_some_users_by_other_rules(root: Path) -> None:
 
 def test_published_for_some_everybody_else_keeps_theirs_and_the_night_stays_finished(root: Path, tmp_path: Path) -> None:
     before, users = lists(of_night(root)), tuple(sorted(lists(of_night(root)))[:3])
-    with pytest.raises(ContractError, match="length"):
+    with pytest.raises(ContractError, match=r"(?s)length.*made by other settings of scoring: make everybody's \(leave --user out\)"):
         again(root, users=users, scoring=Scoring(k=3), publish=True).result()
     made = again(root, users=users, publish=True, publishing=Publishing(exports=(Export(format="jsonl", path=str(tmp_path)),))).result()
     assert (tmp_path / "recommendations.jsonl").read_text().count("\n") == sum(map(len, lists(made).values()))
@@ -91,6 +91,15 @@ def test_published_for_some_everybody_else_keeps_theirs_and_the_night_stays_fini
     assert "nothing to do" in night.message and current(root) == now
     again(root, publish=True).result()
     assert sum("are made again" in why for why in current(root).reasons) == 1, "once, however often they are"
+
+
+def test_published_for_some_of_a_later_moment_is_refused_since_everybody_else_has_newer_histories_too(root: Path) -> None:
+    users, before = tuple(sorted(lists(of_night(root)))[:3]), current(root)
+    noon = AS_OF + timedelta(hours=12)
+    with pytest.raises(ConfigError, match=r"\(sequences 2025-06-02 .*\(sequences 2025-06-02T1200.*leave --user out"):
+        again(root, as_of=noon, users=users, publish=True).result()
+    assert current(root) == before
+    assert set(lists(again(root, as_of=noon, users=users).result())) == set(users), "of them alone they are made, for whoever looks"
 
 
 def test_a_later_moment_has_newer_histories_and_the_night_after_is_made_all_the_same(root: Path) -> None:

@@ -1,7 +1,7 @@
 """A night by chance: sequences and a model with random weights, with every kind of user that scoring meets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -126,21 +126,27 @@ class Night:
 
         return self.store.ensure("sequences", AS_OF, {"key": key, "n_shards": n_shards}, {}, build, code="recsys.windows")
 
-    def model(self, cut: Cut | None = None, min_item_events: int = 3, seed: int = 1) -> Artifact:
-        """Random weights, large enough that no two scores are nearly equal; items with few events are unknown to it."""
+    def model(self, cut: Cut | None = None, min_item_events: int = 3, seed: int = 1, heads: tuple[str, ...] = ()) -> Artifact:
+        """Random weights, large enough that no two scores are nearly equal; items with few events are unknown to it.
+
+        `heads` besides that of the next item may predict `bought`, a label that these histories are without.
+        """
         sequences = self.sequences(1)
         ends_at = cut or (holdout(AS_OF, "1d") if self.world.has_times else Cut(last=1))
 
         def build(draft: Draft) -> None:
             histories, dictionary = Histories.load(sequences.path), Dictionary.load(sequences.path)
             vocabulary = Vocabulary.fit(histories, dictionary, histories.cut(ends_at), min_item_events)
-            resolved = resolve(MODEL)
+            if heads:
+                labelled = (*vocabulary.schema.columns, Column("bought", "events", "label", "BIGINT"))
+                vocabulary = replace(vocabulary, schema=replace(vocabulary.schema, columns=labelled))
+            resolved = resolve(MODEL.model_copy(update={"heads": ("NextItem()", *heads)} if heads else {}))
             resolved = Blocks.of(resolved).in_canonical_text()
             torch.manual_seed(seed)
             network = build_large(resolved, vocabulary)
             saving.save(draft.path, network, resolved, vocabulary)
 
-        config = {"cut": str(ends_at), "min_item_events": min_item_events, "seed": seed}
+        config = {"cut": str(ends_at), "min_item_events": min_item_events, "seed": seed, "heads": heads}
         return self.store.ensure("training", AS_OF, config, {"sequences": sequences}, build, code="recsys.windows")
 
 
