@@ -30,6 +30,7 @@ NEUTRAL = {
     "schema",
     "windows",
     "wording",
+    "page",
     "cohorts",
     "contenders",
     "grammar",

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from recsys.config import Promotion
 from recsys.contenders import BASELINES, MODELS, NAMES
+from recsys.page import with_decision
 from recsys.promotion import results
-from recsys.promotion.page import with_decision
 from recsys.promotion.results import Measured, metric_of
 from recsys.store import Artifact, Draft, Store
 from recsys.wording import capital, counted, listed

@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from recsys import page
 from recsys.errors import StoreError
 from recsys.evaluation.report import document, figures, wording
 from recsys.evaluation.report.document import Cell, Document, Figure, Items, Section, Table, Text
-from recsys.promotion import page
 
 HOSTILE = '<script>alert(1)</script> & "x" \' <img src=http://a.example/b onerror=alert(2)> |a| [b](http://c.example) $\\frac{1}$ _*`'
 VOID = {"meta", "br", "img", "link", "input"}
@@ -126,7 +126,6 @@ def test_numbers_of_the_page_and_of_the_markdown_are_one() -> None:
 
 
 def test_the_decision_comes_to_its_place_as_text() -> None:
-    assert page.PLACE == document.PLACE_OF_DECISION
     decided = Page(page.with_decision(whole("plain").html(), [HOSTILE, "Second."], held=True))
     assert HOSTILE in decided.text and "Second." in decided.text and "The decision, which waits for a person" in decided.text
     assert "script" not in {tag for tag, _ in decided.tags}

@@ -12,7 +12,7 @@ import pytest
 from recsys.config import Promotion
 from recsys.errors import StoreError
 from recsys.evaluation.comparison import LIFTS
-from recsys.promotion.page import PLACE
+from recsys.page import PLACE_OF_DECISION
 from recsys.promotion.policy import Decision, decide, judge
 from recsys.promotion.results import Measured
 from recsys.store import Artifact, Draft, Store
@@ -52,7 +52,7 @@ def evaluation(store: Store, contenders: dict[str, Measured], k: int = 10, windo
         pq.write_table(pa.Table.from_pylist(lifts, LIFTS), draft.path / "lifts.parquet")
         windows = [{"window": w, "ndcg_at_10": 0.1, "chosen": w == window} for w in ("1h", "6h")]
         pq.write_table(pa.Table.from_pylist(windows), draft.path / "baselines.parquet")
-        (draft.path / "report.html").write_text(f"<h1>Tonight</h1>{PLACE}")
+        (draft.path / "report.html").write_text(f"<h1>Tonight</h1>{PLACE_OF_DECISION}")
 
     config = {name: asdict(c) for name, c in contenders.items()}
     return store.ensure("evaluation", NIGHT, {**config, "k": k, "window": window}, {}, build, code="recsys.windows")

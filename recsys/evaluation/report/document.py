@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from recsys.page import PLACE_OF_DECISION
+
 PAGE = Path(__file__).with_name("page.html")
-PLACE_OF_DECISION = "<!-- what the gate decides goes here -->"  # which is after the evaluation
 
 
 class Cell(NamedTuple):
