@@ -22,31 +22,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys import frames
-from recsys.arrays import Ints
 from recsys.config import Model, Sequences, Table, Training
-from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, StoreError
 from recsys.features.columns import DERIVED
 from recsys.frames import Past
-from recsys.histories import Histories
 from recsys.model import own_parts, saving
 from recsys.model.blocks import Blocks
-from recsys.model.device import device_of
 from recsys.model.hyperparameters import from_flat
 from recsys.model.network import Network
 from recsys.model.vocabulary import Vocabulary
-from recsys.ranking.lists import Lists, Source, as_table, make_lists
-from recsys.ranking.popularity import Popularity
-from recsys.ranking.ranker import Ranker, unreadable
+from recsys.ranking.ranker import unreadable
 from recsys.recipes import resolve
+from recsys.recommender.ranking import Ranking
 from recsys.schema import Schema
 from recsys.scoring import vectors
 from recsys.training.train import train
 from recsys.validation import closest, validated
-from recsys.windows import everything, microseconds
+from recsys.windows import everything
 
 FILES = ("weights.safetensors", "model.json", "vocabulary")
 
@@ -84,8 +78,11 @@ class Recommender:
         return saving.load(self.folder, self.code)
 
     @cached_property
-    def _ranking(self) -> "_Ranking | None":
-        return None if self.past is None else _Ranking(self, self.past)
+    def _ranking(self) -> Ranking | None:
+        return None if self.past is None else self._at_work(self.past)
+
+    def _at_work(self, past: Past) -> Ranking:
+        return Ranking(self.network, self.vocabulary, self.sequences.key, past)
 
     def save(self, folder: str | Path) -> Path:
         """Write weights, configuration and vocabulary into a new folder: what `load` reads. StoreError where something is there."""
@@ -197,48 +194,10 @@ def recommend(
     return _like(model, ranking.table(user_id, k, exclude_seen), events)
 
 
-class _Ranking:
-    """A model at work on histories: made once, asked for some users at a time."""
-
-    def __init__(self, model: Recommender, past: Past) -> None:
-        folder = past.sequences.path
-        self.past = past  # its folder stays as long as this does
-        self.dictionary = Dictionary.load(folder)
-        ranker = Ranker("model", model.network, model.vocabulary, self.dictionary, device_of("auto"), key=model.sequences.key)
-        self.histories = Histories.load(folder, columns=ranker.columns)
-        has_times = self.dictionary.schema.has_times
-        cut = everything(past.as_of, has_times)
-        self.reading = ranker.reading(self.histories, self.histories.cut(cut), microseconds(past.as_of) if has_times else None)
-        self.excluded = {True: (self.histories.seen(cut), self.histories.blocked()), False: (self.histories.blocked(),)}
-        index = model.vocabulary.item_map(self.dictionary)
-        counts = np.where(index >= 0, np.append(model.vocabulary.n_events, 0)[index], 0)
-        self.popular = Popularity(counts[None], None, self.dictionary.eligible, None).sources(self.histories)["popular"]
-
-    def rows(self, user_id: pa.Array) -> Ints:
-        """Where the users (U,) stand in the histories, −1 where they do not."""
-        return pc.fill_null(pc.index_in(user_id, value_set=self.histories.user_id), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-
-    def table(self, user_id: pa.Array, k: int, exclude_seen: bool) -> pa.Table:
-        """The lists of some users."""
-        row = self.rows(user_id)
-        sources: list[Source] = [self.reading, *self.popular]
-        made = make_lists(sources, row[row >= 0], k, self.excluded[exclude_seen], self.reading.near[row[row >= 0]])
-        lists = self._of_strangers(len(row), k)
-        lists.item_code[row >= 0], lists.score[row >= 0], lists.source[row >= 0] = made.item_code, made.score, made.source
-        return as_table(user_id, lists, self.dictionary.item_id, [source.name for source in sources])
-
-    def _of_strangers(self, n: int, k: int) -> Lists:
-        """The same popular list for n users of whom nothing is known."""
-        nothing: Ints = np.zeros(0, dtype=np.int64)
-        scores, codes = self.popular[0].rank(np.zeros(1, dtype=np.int64), k, nothing, nothing)
-        source = np.where(codes >= 0, 1, -1).astype(np.int8)
-        return Lists(np.repeat(codes, n, axis=0), np.repeat(scores, n, axis=0), np.repeat(source, n, axis=0))
-
-
-def _asked(model: Recommender, users: Any, events: Any, as_of: str | datetime | None) -> tuple[_Ranking, pa.Array]:
+def _asked(model: Recommender, users: Any, events: Any, as_of: str | datetime | None) -> tuple[Ranking, pa.Array]:
     """The model at work on the histories that are asked for, and the ids of the users that are, each once."""
     known = users if hasattr(users, "columns") or hasattr(users, "column_names") else None
-    ranking = model._ranking if events is None else _Ranking(model, _newer(model, events, known, as_of))
+    ranking = model._ranking if events is None else model._at_work(_newer(model, events, known, as_of))
     if ranking is None:
         raise ConfigError("This model was loaded without histories: give the users' events, as recommend(model, …, events=…).")
     if known is not None:
