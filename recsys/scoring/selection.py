@@ -35,7 +35,8 @@ class Selection:
         known = pc.cast(pq.read_table(sequences / "users", columns=["user_id"])["user_id"], pa.string())
         missing = pc.filter(pa.array(self.users), pc.invert(pc.is_in(pa.array(self.users), known.combine_chunks()))).to_pylist()
         if missing:
-            raise ConfigError(f"There is no user {', '.join(map(repr, missing[:5]))} in {sequences}: {len(missing)} of {len(self.users)}.")
+            samples = "; ".join(f"{{user_id: {user!r}}}" for user in missing[:5])
+            raise ConfigError(f"{len(missing)} of {len(self.users)} users have no history in {sequences}, as {samples}. Leave them out.")
 
     def rows(self, user_id: pa.Array, kept: pa.Table | None) -> Ints:
         """Which of these users (U,) get a list, as their row numbers, ascending."""

@@ -91,5 +91,5 @@ def test_string_ids(night_by_order) -> None:
 
 
 def test_a_user_without_a_history_is_refused(night) -> None:
-    with pytest.raises(ConfigError, match="There is no user '9999' in .*: 1 of 2"):
+    with pytest.raises(ConfigError, match=r"1 of 2 users have no history in .*, as \{user_id: '9999'\}\. Leave"):
         recommend(night.store, AS_OF, Scoring(), night.sequences(), None, "popular", "", users=("9999", "1"))

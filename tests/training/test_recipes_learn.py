@@ -20,7 +20,7 @@ AS_OF = datetime(2026, 3, 1, tzinfo=timezone.utc)
 SHOP = Shop(n_users=1500, n_items=200)
 SMALL: dict[str, Any] = {"width": 64, "max_events": 12}  # smaller than what the recipes were published with
 # Epochs of about 24 steps. Those that predict few events of a history, or hide its neighbours, take longer to take off.
-EPOCHS = {"bert4rec": 20, "gsasrec": 50, "next_action": 10, "next_action_causal": 10, "next_action_albert_causal": 40, "albert": 60}
+EPOCHS = {"bert4rec": 40, "gsasrec": 50, "next_action": 10, "next_action_causal": 10, "next_action_albert_causal": 40, "albert": 60}
 LONGER: dict[str, dict[str, Any]] = {"albert": {"max_events": 30}}  # more events to hide
 USUAL_EPOCHS = 6
 
