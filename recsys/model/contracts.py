@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from recsys.dictionary import Dictionary
 from recsys.errors import ContractError
 from recsys.model.bucket import Bucket
 from recsys.model.catalogue import Catalogue
@@ -18,6 +19,8 @@ from recsys.model.negatives import Negatives
 from recsys.model.noise import Noise
 from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
+from recsys.model.priors import Prior
+from recsys.model.vocabulary import Vocabulary
 from recsys.windows import HOUR
 
 TOLERANCE = 1e-5  # of float32 hidden states of size one
@@ -230,6 +233,23 @@ def pools_real_events_only(pooling: Pooling, width: int) -> None:
     for row, length in enumerate(lengths.tolist()):
         alone = pooling(x[row : row + 1, :length], real[row : row + 1, :length])
         equal(pooled[row : row + 1], alone, pooling, "it depends on the other sequences of the bucket")
+
+
+# Priors
+
+
+def knows_the_past_only(prior: Prior, night: Dictionary, until: Dictionary, vocabulary: Vocabulary, at: int) -> None:
+    """(T, V) numbers, −inf for what could not be listed; at a moment `at`, they are those of the night that ended there (`until`)."""
+    moments = prior.moments(torch.tensor([at]))
+    prior.enter(night, vocabulary)
+    said = prior(moments)
+    if said.shape != (1, vocabulary.n_items):
+        raise ContractError(f"{kind(prior)}: gives {tuple(said.shape)} for one moment and {vocabulary.n_items} items.")
+    if said.isnan().any() or said.isposinf().any() or not said.isfinite().any():
+        raise ContractError(f"{kind(prior)}: says no number of an item that has events, or of all of them.")
+    prior.enter(until, vocabulary)
+    if not torch.equal(prior(moments), said):
+        raise ContractError(f"{kind(prior)}: what it says at a moment depends on what happened after it.")
 
 
 # Every part

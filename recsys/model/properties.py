@@ -9,22 +9,19 @@ A part is checked alone, by the contracts of its slot, and in a small network, b
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 
-from recsys.config import Model
-from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError, ContractError
 from recsys.grammar import call, dotted
-from recsys.histories import Histories
 from recsys.model import contracts, network_contracts, saving
 from recsys.model.aggregation import Aggregation
-from recsys.model.blocks import SEVERAL, build
+from recsys.model.blocks import SEVERAL
 from recsys.model.catalogue import Catalogue
 from recsys.model.embeddings import FeatureEmbedding
 from recsys.model.encoders import Encoder, View
@@ -35,28 +32,24 @@ from recsys.model.hyperparameters import SLOTS
 from recsys.model.inference import read
 from recsys.model.inputs import InputBlock
 from recsys.model.items import ItemTable
-from recsys.model.items.ids import IdEmbedding
 from recsys.model.losses import Loss
 from recsys.model.negatives import Negatives
-from recsys.model.network import Network
 from recsys.model.noise import Noise
 from recsys.model.objectives import Objective
 from recsys.model.pooling import Pooling
 from recsys.model.positions import Positions
+from recsys.model.priors import Prior
 from recsys.model.projection import Projection
-from recsys.model.reader import Reader, Spans
-from recsys.model.sample import sample
+from recsys.model.reader import Reader
+from recsys.model.sample import until
 from recsys.model.similarity import Similarity
-from recsys.model.vocabulary import Vocabulary
+from recsys.model.world import WIDTH, World, world
 from recsys.parts import Spec, parse
-from recsys.recipes import resolve
 from recsys.schema import Column
 from recsys.slots import choices, class_named
 from recsys.validation import closest
 from recsys.windows import HOUR
 
-WIDTH, MAX_EVENTS = 16, 8
-PLACES = 11  # of a part alone: what the contracts fill
 Property = tuple[str, Callable[[], None]]  # what it is called; raises where it does not hold
 
 
@@ -88,38 +81,6 @@ def properties(slot: type, spec: Spec[Any]) -> Iterator[Property]:
     fields = _in_network(slot, spec)
     if fields is not None:
         yield from _of_network(world(_label(spec)), fields)
-
-
-@dataclass(frozen=True)
-class World:
-    """Sample histories with a column of every role."""
-
-    histories: Histories
-    dictionary: Dictionary
-    vocabulary: Vocabulary
-
-    def network(self, seed: int = 0, **fields: Any) -> tuple[Network, Reader, Spans]:
-        """A small network, its reader and everybody's whole history."""
-        torch.manual_seed(seed)
-        network = build(self.model(**fields), self.vocabulary)
-        reader = network.reader(self.histories, self.dictionary, self.vocabulary)
-        return network, reader, reader.spans(*self.histories.sequences(self.histories.offsets[1:], "user"))
-
-    def model(self, **fields: Any) -> Model:
-        return resolve(Model(**{"width": WIDTH, "max_events": MAX_EVENTS, **fields}))
-
-    def built(self, spec: Spec[Any]) -> Any:
-        """The part alone, with all that a network supplies."""
-        torch.manual_seed(0)
-        sizes = {"width": WIDTH, "max_events": PLACES, "n_places": PLACES, "n_items": self.vocabulary.n_items}
-        items = IdEmbedding(self.vocabulary.n_items, WIDTH)
-        return spec.build(**sizes, schema=self.vocabulary.schema, vocabulary=self.vocabulary, items=items)
-
-
-@cache
-def world(label: Column | None = None) -> World:
-    histories, dictionary = sample(label=label)
-    return World(histories, dictionary, Vocabulary.fit(histories, dictionary, histories.offsets[1:], users=True))
 
 
 ENCODER_CONTRACTS = (
@@ -193,6 +154,16 @@ def _of_pooling(spec: Spec[Any]) -> Iterator[Property]:
     yield "pools real events only", lambda: contracts.pools_real_events_only(world().built(spec), WIDTH)
 
 
+def _of_prior(spec: Spec[Any]) -> Iterator[Property]:
+    def alone() -> None:
+        night, happened = world().dictionary, world().histories.event_at
+        assert happened is not None
+        at = int(np.median(happened)) // HOUR * HOUR
+        contracts.knows_the_past_only(world().built(spec), night, until(night, at), world().vocabulary, at)
+
+    yield "knows the past only", alone
+
+
 def _of_objective(spec: Spec[Any]) -> Iterator[Property]:
     fields = _in_network(Objective, spec)
     assert fields is not None
@@ -215,7 +186,7 @@ _IN_INPUTS: dict[type, str] = {
 _ALONE: dict[type, Callable[[Spec[Any]], Iterator[Property]]] = {
     Encoder: _of_encoder, InputBlock: _of_inputs, Positions: _of_positions, Loss: _of_loss, ItemTable: _of_items,
     Negatives: _of_negatives, Pooling: _of_pooling, Objective: _of_objective,
-    Noise: _of_noise, **dict.fromkeys([Similarity, *_IN_INPUTS], lambda spec: iter(())),  # the last in networks only
+    Noise: _of_noise, Prior: _of_prior, **dict.fromkeys([Similarity, *_IN_INPUTS], lambda spec: iter(())),  # the last in networks only
 }  # fmt: skip
 
 
@@ -230,6 +201,8 @@ def _in_network(slot: type, spec: Spec[Any]) -> dict[str, Any] | None:
         return {"encoder": text, "objective": "CausalLM()" if "left to right" in encoder.directions else "MaskedLM()"}
     if slot is Similarity:
         return {"heads": (f"NextItem(similarity={text})",)}
+    if slot is Prior:
+        return {"heads": (f"NextItem(prior={text})",)}
     if slot in _IN_INPUTS:
         return {"inputs": _IN_INPUTS[slot].format(text)}
     if slot is Head:

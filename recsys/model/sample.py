@@ -1,7 +1,7 @@
 """A few random histories with a column of every role, for checking building blocks without data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,15 @@ def sample(n_users: int = 60, n_items: int = 40, seed: int = 0, label: Column | 
         activity=_activity(histories, n_items),
     )
     return histories, dictionary
+
+
+def until(dictionary: Dictionary, at: int) -> Dictionary:
+    """The dictionary as it was at a moment, in µs: without the activity of later hours."""
+    assert isinstance(dictionary, _Dictionary)
+    activity = dictionary.item_activity()
+    known = activity.hour_at <= at
+    events = {window: counts[known] for window, counts in activity.events.items()}
+    return replace(dictionary, activity=ItemActivity(activity.hour_at[known], activity.item_code[known], events, activity.n_items))
 
 
 def _activity(histories: Histories, n_items: int) -> ItemActivity:

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from recsys.errors import ContractError
 from recsys.model import contracts, network_contracts, saving
 from recsys.model.bucket import Bucket
 from recsys.model.network import Network
 from recsys.model.priors import Prior
+from recsys.model.priors.activity import Activity
+from recsys.model.sample import until
 from recsys.ranking.ranker import Ranker
 from recsys.slots import choices
 from recsys.windows import HOUR
@@ -50,14 +54,27 @@ def test_what_a_prediction_is_weighed_by_was_known_at_its_moment(world: Any, tex
     network, *_ = made(world, text)
     prior, now = network.next_item.prior, int(np.median(world.histories.event_at)) // HOUR * HOUR
     assert prior is not None
-    before = prior(torch.tensor([now]))
-    activity = world.dictionary.item_activity()
-    earlier = activity.hour_at <= now
-    events = {window: counts[earlier] for window, counts in activity.events.items()}
-    cut = type(activity)(activity.hour_at[earlier], activity.item_code[earlier], events, activity.n_items)
-    prior.enter(type(world.dictionary)(**{**vars(world.dictionary), "activity": cut}), world.vocabulary)
-    assert torch.equal(prior(torch.tensor([now])), before)
-    assert before.isfinite().any() and len(before.unique()) > 3
+    contracts.knows_the_past_only(prior, world.dictionary, until(world.dictionary, now), world.vocabulary, now)
+    assert len(prior(torch.tensor([now])).unique()) > 3
+
+
+class Later(Activity):
+    """Two hours that nobody knows yet."""
+
+    def moments(self, at: Tensor) -> Tensor:
+        return super().moments(at) + 2 * HOUR
+
+
+class Nothing(Activity):
+    def forward(self, moments: Tensor) -> Tensor:
+        return super().forward(moments) * torch.nan
+
+
+@pytest.mark.parametrize(("prior", "says"), [(Later(every="1h"), "happened after it"), (Nothing(every="1h"), "says no number")])
+def test_a_prior_that_looks_ahead_or_says_nothing_is_found(world: Any, prior: Prior, says: str) -> None:
+    now = int(np.median(world.histories.event_at)) // HOUR * HOUR
+    with pytest.raises(ContractError, match=says):
+        contracts.knows_the_past_only(prior, world.dictionary, until(world.dictionary, now), world.vocabulary, now)
 
 
 @over_all

@@ -11,27 +11,8 @@ from typer.testing import CliRunner
 from flows.cli import app
 from recsys.errors import ConfigError, ContractError
 from recsys.model import properties
-from recsys.model.aggregation import Aggregation
-from recsys.model.embeddings import FeatureEmbedding
-from recsys.model.encoders import Encoder
-from recsys.model.fusion import Fusion
-from recsys.model.heads import Head
-from recsys.model.inputs import InputBlock
-from recsys.model.items import ItemTable
-from recsys.model.losses import Loss
-from recsys.model.negatives import Negatives
-from recsys.model.noise import Noise
-from recsys.model.objectives import Objective
-from recsys.model.pooling import Pooling
-from recsys.model.positions import Positions
-from recsys.model.projection import Projection
-from recsys.model.similarity import Similarity
 from recsys.slots import choices
 
-SLOTS = (
-    Loss, Encoder, InputBlock, Positions, Objective, Head, ItemTable, Similarity, Aggregation, Negatives, Pooling,
-    FeatureEmbedding, Noise, Projection, Fusion,
-)  # fmt: skip
 NEEDY = {  # what cannot be built without arguments
     "Binary": 'Binary(label="bought")',
     "Category": 'Category(columns=["device", "genres"])',
@@ -45,11 +26,12 @@ NEEDY = {  # what cannot be built without arguments
     "Regression": 'Regression(label="spent")',
     "Scalar": 'Scalar(columns=["age"])',
     "SoftOneHot": 'SoftOneHot(columns=["price"])',
+    "Tower": 'Tower(name="near", inputs=Inputs(), encoder=PreLN(n_blocks=1, n_heads=2))',
     "UserFeatures": 'UserFeatures(features="all")',
     "Vector": 'Vector(columns=["picture", "text"])',
     "WeightedSum": "WeightedSum(losses=[CrossEntropy(), BPR()])",
 }
-TEXTS = [(slot, NEEDY.get(name, f"{name}()")) for slot in SLOTS for name in choices(slot)]
+TEXTS = [(slot, NEEDY.get(name, f"{name}()")) for slot in properties.slots() for name in choices(slot)]
 NOT_CAUSAL = {"LearnedInverse()"}  # under causal training at all positions it breaks the rule, and says so
 
 
