@@ -12,7 +12,9 @@ class Table(Group):
     """Where a table is. Give `path`, or `table` (with `attach` for a database file)."""
 
     path: str | None = Free(
-        None, description="Files as a glob: parquet, CSV or JSON lines, local or s3://. ${NAME} is taken from the environment."
+        None,
+        description="Files as a glob: parquet, CSV or JSON lines, local or s3://. ${NAME} is taken from the environment. "
+        "Folders named key=value that a wildcard stands for are columns too.",
     )
     attach: str | None = Free(None, description="A DuckDB database file in which `table` is.")
     table: str | None = Free(None, description="A table or view of the attached database, as schema.name or name.")
