@@ -13,6 +13,8 @@ from recsys.grammar import same_call
 from recsys.validation import closest
 from recsys.windows import Duration, Holdout
 
+K = 10  # places of a list, also of what decides where no setting says how many: the best epoch, popular-lately's window, the refit
+
 
 class Evaluation(Group):
     """The time split and what is measured on it."""
@@ -49,7 +51,7 @@ class Promotion(Group):
         description="held: a candidate within the limits waits for `recsys promote`, and what was published stays until then.",
     )
     metric: Part = Field("NDCG", description="Metric that decides, one of evaluation.metrics.")
-    k: int = Field(10, ge=1, description="Length of list at which it decides.")
+    k: int = Field(K, ge=1, description="Length of list at which it decides.")
     tolerance: float = Field(
         0.05, ge=0, description="Share of the current model's value that the candidate may lose, by the 95% interval of their difference."
     )
@@ -73,7 +75,7 @@ class Promotion(Group):
 class Scoring(Group):
     """Tonight's lists."""
 
-    k: int = Field(10, ge=1, le=1000, description="Items per user.")
+    k: int = Field(K, ge=1, le=1000, description="Items per user.")
     exclude_seen: bool = Field(True, description="Leave out what the user has had in the seen window.")
     segment: str | None = Field(None, description="User column by which the popular items of users without history are counted.")
     vectors: bool = Field(False, description="Write the vectors of items and users beside the lists.")

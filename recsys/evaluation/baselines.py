@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.config import K
 from recsys.dictionary import Dictionary
 from recsys.evaluation.ground import common_ground
 from recsys.histories import Histories
-from recsys.ranking import K
 from recsys.ranking.lists import make_lists
 from recsys.ranking.metrics import judge
 from recsys.ranking.metrics.ranking import NDCG

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.config import Scoring
+from recsys.config import K, Scoring
 from recsys.dictionary import Dictionary
 from recsys.histories import Histories
 from recsys.model import saving
 from recsys.model.device import device_of, threads
-from recsys.ranking import K
 from recsys.ranking.lists import make_lists
 from recsys.ranking.ranker import Ranker
 from recsys.store import Artifact

@@ -8,12 +8,12 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from recsys.config import K
 from recsys.errors import ConfigError, Diverged
 from recsys.model.bucket import Bucket
 from recsys.model.inference import places_per_bucket
 from recsys.model.network import Network
 from recsys.model.reader import Reader
-from recsys.ranking import K
 from recsys.training.buckets import STEPS, Batches, Cases, Validation, seed_of
 from recsys.training.labels import Labels
 from recsys.training.optimisation import Optimisation

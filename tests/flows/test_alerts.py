@@ -26,7 +26,7 @@ from recsys.features.profile import PROFILE
 from recsys.published import Promotion, publish
 from recsys.publishing import contracts
 from recsys.schema import Column, Schema
-from recsys.store import Artifact, Draft, Store
+from recsys.store import Draft, Store
 from recsys.windows import parse_as_of
 from tests.flows.conftest import Chat
 
@@ -200,7 +200,7 @@ def test_rows_of_lists_stay_at_home(tmp_path: Path) -> None:
         rows = connection.execute("select * from (values ('u7', 1), ('u}8' || chr(10) || 'u9; {', 2)) as lists(user_id, item_id)")
         sample = tuple(contracts._sample(rows))
     broken = contracts.Check("seen_items", "recommendation of a seen item", 2, 0, False, sample)
-    lists = Artifact(tmp_path, "scoring", parse_as_of("2026-03-01"), "0123456789ab")
+    lists = Store(tmp_path).ensure("scoring", parse_as_of("2026-03-01"), {}, {}, lambda _: None, code="recsys.windows")
     said = contracts._message(lists.as_of, [broken], lists)
     assert "u7" in said and "u}8" in said and "u9" in said
     told = alerts.without_rows(said)
