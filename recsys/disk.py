@@ -51,5 +51,8 @@ def sync(path: Path) -> None:
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise  # but for shares over the network that cannot sync a folder
     finally:
         os.close(number)

@@ -1,6 +1,9 @@
 """Files that appear whole or not at all, and stay after a power cut."""
 
+import errno
 import os
+import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,20 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_it_return
     monkeypatch.setattr(os, "replace", lambda new, place: (done.append(("replace", new.name)), renamed(new, place)))
     disk.replace(tmp_path / "table.csv", lambda new: new.write_text("new"))
     assert done == [("sync", ".table.csv.new"), ("replace", ".table.csv.new"), ("sync", tmp_path.name)]
+
+
+@pytest.mark.parametrize(("number", "stops"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_share_that_cannot_sync_folders_takes_files_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, stops: bool
+) -> None:
+    synced = os.fsync
+
+    def of_a_share(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(number, os.strerror(number))
+        synced(file)
+
+    monkeypatch.setattr(os, "fsync", of_a_share)
+    with pytest.raises(OSError) if stops else nullcontext():
+        disk.replace(tmp_path / "table.csv", lambda new: new.write_text("new"))
+    assert (tmp_path / "table.csv").read_text() == "new"
