@@ -70,7 +70,7 @@ class Run:
         data = self.night.data
         if data.demo is not None:
             with disk.explained(self.store.root, "features"):
-                data = demo.prepare(data, self.as_of, self.store.root / "demo")
+                data = demo.prepare(data, self.as_of, demo.folder_in(self.store.root))
         return build_features(
             self.store, self.as_of, data, self.night.features,
             previous=earlier[-1] if earlier else None, started=self.started, rebuild=self.rebuild,

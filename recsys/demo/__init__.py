@@ -16,6 +16,6 @@ category, and the hours until the next visit, which customers make more or less 
 """
 
 from recsys.demo.shop import Best, best_lists
-from recsys.demo.tables import prepare
+from recsys.demo.tables import folder_in, prepare
 
-__all__ = ["Best", "best_lists", "prepare"]
+__all__ = ["Best", "best_lists", "folder_in", "prepare"]

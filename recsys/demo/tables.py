@@ -36,6 +36,11 @@ CATEGORIES = tuple(GOODS)
 BOUGHT = np.array([0.55, 0.05, 0.30, 0.10, 0.45, 0.02, 0.40, 0.15, 0.25, 0.08])  # chance that a look is a purchase, by category
 
 
+def folder_in(store: Path) -> Path:
+    """Where the nights of the demo shop keep its tables: a store that has this folder is the demo's."""
+    return store / "demo"
+
+
 def prepare(data: Data, as_of: datetime, folder: Path) -> Data:
     """Writes the shop's tables for one night under `folder` and returns the data group that reads them.
 

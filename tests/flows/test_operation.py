@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from typer.testing import CliRunner
 
 from flows import deployments
 from flows.cli import app
-from recsys import published
+from recsys import demo, published
 from recsys.status import STEPS
 from recsys.store import Draft, Store
 from tests.flows.conftest import recorded_at
@@ -233,6 +232,14 @@ def test_nothing_is_run_with_the_demo_shop_into_a_store_of_other_tables(store: S
     assert sorted(Path("elsewhere").rglob("*")) == before
 
 
+def test_a_store_that_the_demo_shop_was_run_into_takes_its_next_night_by_its_folder_alone(store: Store, deployed: Path) -> None:
+    """Its tables name no sources: the shop that lies in it says whose it is."""
+    store.root.rename("elsewhere")
+    demo.folder_in(Path("elsewhere")).mkdir()
+    planned = recsys(Path("elsewhere"), "plan")
+    assert planned.exit_code == 0 and "training" in planned.stdout
+
+
 def test_prune_shows_first_and_removes_when_told(store: Store) -> None:
     shown = recsys(store.root, "prune", "--nights", 1, "--promotions", 2)
     assert shown.exit_code == 0, shown.output
@@ -337,7 +344,7 @@ def test_an_empty_store_is_an_answer(tmp_path: Path, command: list[str]) -> None
     assert "Traceback" not in ended.output and not isinstance(ended.exception, (KeyError, IndexError, AttributeError)), ended.output
 
 
-def test_the_pointer_moves_within_seconds_and_without_torch_or_prefect(store: Store) -> None:
+def test_the_pointer_moves_without_torch_or_prefect(store: Store) -> None:
     script = f"""
 import sys
 from flows.cli import app
@@ -347,10 +354,8 @@ assert not {{"prefect", "torch", "duckdb", "pyarrow"}} & set(sys.modules), sorte
 app(["diff", "2017-10-15", "2017-10-16", "--store", {str(store.root)!r}], standalone_mode=False)
 assert not {{"prefect", "torch"}} & set(sys.modules)
 """
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"})
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 30
     assert published.current(store) == published.history(store)[2]
 
 
