@@ -117,7 +117,7 @@ def score(
     config: Config = None,
     as_of: AsOf = None,
     store: Folder = None,
-    publish: Annotated[bool, typer.Option("--publish", help="Publish the lists; who is not named keeps theirs.")] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="Publish the lists, beside those of the same histories.")] = False,
 ) -> None:
     """Make lists again from the published model: for everybody or some, by other rules (--set), or of a later moment."""
     given = chosen(deployment, config, store, settings or [])
