@@ -35,7 +35,7 @@ class Line:
 
 
 def plan(run: Run) -> list[Line]:
-    """A line per step of the night `run`, whose store is a Rehearsal; as far as it goes without making anything."""
+    """A line per step of the night `run`, whose store is a Rehearsal; as far as it goes without making more than the demo shop's tables."""
     made = {artifact.step for artifact in run.store.artifacts() if artifact.as_of == run.as_of}
     steps = [step for step in STEPS if step != "training refit" or run.night.training.refit]
     if run.night.data.demo is not None and "features" not in made:  # the shop's tables would have to be made first

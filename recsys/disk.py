@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recsys.errors import RecsysError, StoreError
 
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}  # of folders of network shares, or that may not be read
 _NO_STORE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -47,12 +48,13 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Put a file or folder on the disk itself, so that a power cut after it takes nothing back."""
-    number = os.open(path, os.O_RDONLY)
+    """Put a file or folder on the disk itself, so that a power cut after it takes nothing back; a folder where it can be done."""
     try:
-        os.fsync(number)
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
     except OSError as error:
-        if error.errno != errno.EINVAL or not path.is_dir():
-            raise  # but for shares over the network that cannot sync a folder
-    finally:
-        os.close(number)
+        if error.errno not in _NO_SYNC or not path.is_dir():
+            raise

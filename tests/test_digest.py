@@ -56,5 +56,10 @@ def test_a_faster_ranking_trains_no_model_again() -> None:
     assert "recsys.recipes" not in digest._imported("recsys.training.train"), "a new recipe trains nothing again"
 
 
+@pytest.mark.parametrize("step", ["training.train", "evaluation.evaluate", "promotion.refit"])
+def test_what_decides_by_lists_of_another_length_is_made_anew(step: str) -> None:
+    assert "recsys.cutoff" in digest._imported(f"recsys.{step}")
+
+
 def test_values_are_compared_regardless_of_order():
     assert digest.of_value({"a": 1, "b": [1, 2]}) == digest.of_value({"b": [1, 2], "a": 1}) != digest.of_value({"a": 1, "b": [2, 1]})

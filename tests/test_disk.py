@@ -48,7 +48,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_it_return
     assert done == [("sync", ".table.csv.new"), ("replace", ".table.csv.new"), ("sync", tmp_path.name)]
 
 
-@pytest.mark.parametrize(("number", "stops"), [(errno.EINVAL, False), (errno.EIO, True)])
+@pytest.mark.parametrize(("number", "stops"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
 def test_a_share_that_cannot_sync_folders_takes_files_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, stops: bool
 ) -> None:

@@ -33,6 +33,7 @@ NEUTRAL = {
     "page",
     "cohorts",
     "contenders",
+    "cutoff",
     "grammar",
     "parts",
     "slots",

@@ -46,8 +46,8 @@ def answering(command: Callable[P, None]) -> Callable[P, None]:
 
 def chosen(deployment: str | None, config: Path | None, store: Path | None, settings: list[str]) -> dict[str, Any]:
     """The parameters of a night, checked: a deployment's or a file's, with the overrides in them."""
-    _check_whose(deployment, config, store)
     parameters = _asked("nightly", deployment, config, store, settings)
+    _check_whose(deployment, config, store, parameters)
     parameters.pop("backtest", None)  # a file may have both
     deployments.night(parameters)
     return parameters
@@ -57,8 +57,8 @@ def chosen_backtest(
     deployment: str | None, config: Path | None, store: Path | None, settings: list[str], models: list[str]
 ) -> dict[str, Any]:
     """The same of a backtest, of a deployment of its own or of a night's, and of these models where any are named."""
-    _check_whose(deployment, config, store)
     parameters = _asked("backtest", deployment, config, store, settings)
+    _check_whose(deployment, config, store, parameters)
     deployments.unpublished(parameters)
     group = dict(parameters.get("backtest") or {}) | ({"models": models} if models else {})
     validated(Backtest, group, "backtest")
@@ -106,13 +106,15 @@ def whose(deployment: str | None, config: Path | None, store: Path | None) -> st
     )
 
 
-def _check_whose(deployment: str | None, config: Path | None, store: Path | None) -> None:
+def _check_whose(deployment: str | None, config: Path | None, store: Path | None, parameters: Mapping[str, Any]) -> None:
     """ConfigError where the demo shop would be run into a store of other tables, for want of a word whose it is."""
-    if store is None or not (unknown := whose(deployment, config, store)):
+    own = (parameters.get("data") or {"demo": {}}).get("demo") is None  # named with --set
+    if store is None or own or not (unknown := whose(deployment, config, store)):
         return
     from recsys import demo  # imports pyarrow
 
-    if Store(store).artifacts("features") and not demo.folder_in(store).is_dir():  # a manifest names no sources
+    found = Store(store)
+    if found.artifacts("features") and not demo.folder_in(found.root).is_dir():  # a manifest names no sources
         raise ConfigError(unknown)
 
 

@@ -7,7 +7,7 @@ from recsys.config.backtest import Backtest
 from recsys.config.data import Data, Drift, Events, Features, Items, Levels, Sequences, Shop, Table, Users
 from recsys.config.groups import Free, Group, expand, provide
 from recsys.config.model import Model, Part, Training
-from recsys.config.night import Evaluation, Export, K, Night, Promotion, Publishing, Scoring
+from recsys.config.night import Evaluation, Export, Night, Promotion, Publishing, Scoring
 
 __all__ = [
     "Backtest",

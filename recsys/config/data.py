@@ -14,7 +14,7 @@ class Table(Group):
     path: str | None = Free(
         None,
         description="Files as a glob: parquet, CSV or JSON lines, local or s3://. ${NAME} is taken from the environment. "
-        "Folders named key=value that a wildcard stands for are columns too.",
+        "Folders named key=value that a wildcard stands for are columns too, where all files have the same keys.",
     )
     attach: str | None = Free(None, description="A DuckDB database file in which `table` is.")
     table: str | None = Free(None, description="A table or view of the attached database, as schema.name or name.")

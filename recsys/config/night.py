@@ -9,11 +9,10 @@ from recsys.config.data import Data, Features, Sequences
 from recsys.config.groups import Free, Group
 from recsys.config.model import Model, Part, Training
 from recsys.contenders import Baseline
+from recsys.cutoff import K
 from recsys.grammar import same_call
 from recsys.validation import closest
 from recsys.windows import Duration, Holdout
-
-K = 10  # places of a list, also of what decides where no setting says how many: the best epoch, popular-lately's window, the refit
 
 
 class Evaluation(Group):

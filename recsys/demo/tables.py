@@ -37,7 +37,7 @@ BOUGHT = np.array([0.55, 0.05, 0.30, 0.10, 0.45, 0.02, 0.40, 0.15, 0.25, 0.08]) 
 
 
 def folder_in(store: Path) -> Path:
-    """Where the nights of the demo shop keep its tables: a store that has this folder is the demo's."""
+    """Where the nights of the demo shop keep its tables, in their store: one that has this folder is the demo's."""
     return store / "demo"
 
 
@@ -46,7 +46,7 @@ def prepare(data: Data, as_of: datetime, folder: Path) -> Data:
 
     Events: one file per complete day of the longest window before as_of; a day that is there already is left alone.
     Items and users: as known at as_of. Files appear whole or not at all, and equal shops and days give equal bytes. One process at a
-    time prepares a folder: a run has its store to itself.
+    time prepares a folder: a run has its store to itself, and a plan of a night that has no features yet prepares nothing.
     The returned group names columns, and files only in its paths: its version is the same wherever the shop lies.
 
     Raises: ConfigError where the shop had not been open for a day.

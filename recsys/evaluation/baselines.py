@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.config import K
+from recsys.cutoff import K
 from recsys.dictionary import Dictionary
 from recsys.evaluation.ground import common_ground
 from recsys.histories import Histories

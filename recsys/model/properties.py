@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 
 from recsys.errors import ConfigError, ContractError
@@ -41,7 +40,7 @@ from recsys.model.positions import Positions
 from recsys.model.priors import Prior
 from recsys.model.projection import Projection
 from recsys.model.reader import Reader
-from recsys.model.sample import until
+from recsys.model.sample import EARLY, until
 from recsys.model.similarity import Similarity
 from recsys.model.world import WIDTH, World, world
 from recsys.parts import Spec, parse
@@ -156,10 +155,8 @@ def _of_pooling(spec: Spec[Any]) -> Iterator[Property]:
 
 def _of_prior(spec: Spec[Any]) -> Iterator[Property]:
     def alone() -> None:
-        night, happened = world().dictionary, world().histories.event_at
-        assert happened is not None
-        at = int(np.median(happened)) // HOUR * HOUR
-        contracts.knows_the_past_only(world().built(spec), night, until(night, at), world().vocabulary, at)
+        night = world().dictionary
+        contracts.knows_the_past_only(world().built(spec), night, until(night, EARLY), world().vocabulary, EARLY)
 
     yield "knows the past only", alone
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from recsys.arrays import Array, Ragged
+from recsys.arrays import Array, Codes, Ints, Ragged
 from recsys.dictionary import Dictionary, ItemActivity
 from recsys.histories import Histories
 from recsys.schema import Column, Schema
-from recsys.windows import HOUR
+from recsys.windows import HOUR, NEVER
 
 START = 1_700_000_000_000_000  # µs since 1970 of everybody's first event, as far from 0 as the times of data are
+EARLY = START // HOUR * HOUR + HOUR  # µs: everybody had an event, and some items did not have their first one yet
 
 SCHEMA = Schema(
     (
@@ -42,6 +43,7 @@ class _Dictionary(Dictionary):
 
     known: dict[str, pa.Array] = field(default_factory=dict)
     activity: ItemActivity | None = None
+    histories: Histories | None = None  # that it was made of
 
     def values(self, column: str) -> pa.Array:
         return self.known[column]
@@ -65,23 +67,24 @@ def sample(n_users: int = 60, n_items: int = 40, seed: int = 0, label: Column | 
     n = int(offsets[-1])
     first = np.repeat(offsets[:-1], lengths)  # of each event's user
     counted = np.cumsum(random.random(n) < 0.3)
+    event_at = START + (np.arange(n) - first) * HOUR
     histories = Histories(
         user_id=pa.array(np.arange(n_users) + 1000),
         offsets=offsets,
         item_code=random.integers(0, n_items - 1, n).astype(np.int32),
-        event_at=START + (np.arange(n) - first) * HOUR,
+        event_at=event_at,
         session=(counted - counted[first]).astype(np.int32),
         is_target=random.random(n) < 0.9,
         weight=random.choice(np.array([1, 2], dtype=np.float32), n),
         schema=schema,
         columns=_columns(schema.features("events"), n, random) | _labels(labels, n),
-        known_at={column.name: START + (np.arange(n) - first + 1) * HOUR for column in labels},
+        known_at={column.name: event_at + HOUR for column in labels},
         user_columns=_columns(schema.features("users"), n_users, random),
     )
     dictionary = _Dictionary(
         item_id=pa.array(np.arange(n_items) * 10),
         eligible=np.ones(n_items, dtype=bool),
-        first_event_at=np.zeros(n_items, dtype=np.int64),
+        first_event_at=_first(event_at, histories.item_code, n_items),
         n_events=np.bincount(histories.item_code, minlength=n_items),
         schema=schema,
         columns=_columns(schema.features("items"), n_items, random),
@@ -89,17 +92,31 @@ def sample(n_users: int = 60, n_items: int = 40, seed: int = 0, label: Column | 
         folder=Path(),
         known={c.name: pa.array([f"{c.name}-{i}" for i in range(N_VALUES)]) for c in schema.columns if c.is_coded},
         activity=_activity(histories, n_items),
+        histories=histories,
     )
     return histories, dictionary
 
 
 def until(dictionary: Dictionary, at: int) -> Dictionary:
-    """The dictionary as it was at a moment, in µs: without the activity of later hours."""
-    assert isinstance(dictionary, _Dictionary)
-    activity = dictionary.item_activity()
+    """The dictionary as it was at a moment, in µs: without the events from then on, and the activity of later hours."""
+    assert isinstance(dictionary, _Dictionary) and dictionary.histories is not None and dictionary.histories.event_at is not None
+    activity, n_items = dictionary.item_activity(), dictionary.n_items
     known = activity.hour_at <= at
-    events = {window: counts[known] for window, counts in activity.events.items()}
-    return replace(dictionary, activity=ItemActivity(activity.hour_at[known], activity.item_code[known], events, activity.n_items))
+    counts = {window: n[known] for window, n in activity.events.items()}
+    happened = dictionary.histories.event_at < at
+    event_at, item_code = dictionary.histories.event_at[happened], dictionary.histories.item_code[happened]
+    return replace(
+        dictionary,
+        first_event_at=_first(event_at, item_code, n_items),
+        n_events=np.bincount(item_code, minlength=n_items),
+        activity=ItemActivity(activity.hour_at[known], activity.item_code[known], counts, n_items),
+    )
+
+
+def _first(event_at: Ints, item_code: Codes, n_items: int) -> Ints:
+    first = np.full(n_items, NEVER)
+    np.minimum.at(first, item_code, event_at)
+    return first
 
 
 def _activity(histories: Histories, n_items: int) -> ItemActivity:

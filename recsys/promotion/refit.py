@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.config import K, Scoring
+from recsys.config import Scoring
+from recsys.cutoff import K
 from recsys.dictionary import Dictionary
 from recsys.histories import Histories
 from recsys.model import saving

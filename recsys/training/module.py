@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from recsys.config import K
+from recsys.cutoff import K
 from recsys.errors import ConfigError, Diverged
 from recsys.model.bucket import Bucket
 from recsys.model.inference import places_per_bucket

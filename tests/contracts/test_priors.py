@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from recsys.dictionary import Dictionary
 from recsys.errors import ContractError
 from recsys.model import contracts, network_contracts, saving
 from recsys.model.bucket import Bucket
 from recsys.model.network import Network
 from recsys.model.priors import Prior
 from recsys.model.priors.activity import Activity
-from recsys.model.sample import until
+from recsys.model.sample import EARLY, until
+from recsys.model.vocabulary import Vocabulary
 from recsys.ranking.ranker import Ranker
 from recsys.slots import choices
 from recsys.windows import HOUR
@@ -52,10 +54,11 @@ def test_evaluation_equals_inference_and_batch_mates_change_nothing(world: Any, 
 def test_what_a_prediction_is_weighed_by_was_known_at_its_moment(world: Any, text: str) -> None:
     """Events from the moment on are taken away from the night: the prior of the moment stays."""
     network, *_ = made(world, text)
-    prior, now = network.next_item.prior, int(np.median(world.histories.event_at)) // HOUR * HOUR
+    prior = network.next_item.prior
     assert prior is not None
-    contracts.knows_the_past_only(prior, world.dictionary, until(world.dictionary, now), world.vocabulary, now)
-    assert len(prior(torch.tensor([now])).unique()) > 3
+    for moment in (EARLY, int(np.median(world.histories.event_at)) // HOUR * HOUR):
+        contracts.knows_the_past_only(prior, world.dictionary, until(world.dictionary, moment), world.vocabulary, moment)
+        assert len(prior(torch.tensor([moment])).unique()) > 3
 
 
 class Later(Activity):
@@ -65,16 +68,41 @@ class Later(Activity):
         return super().moments(at) + 2 * HOUR
 
 
+class Total(Prior):
+    """How often an item is seen in the whole night, whenever the prediction is made."""
+
+    def enter(self, dictionary: Dictionary, vocabulary: Vocabulary) -> None:
+        self.events = torch.from_numpy(dictionary.n_events[: vocabulary.n_items])  # nobody had the last item
+
+    def moments(self, at: Tensor) -> Tensor:
+        return at
+
+    def forward(self, moments: Tensor) -> Tensor:
+        return self.events.log1p().expand(len(moments), -1)
+
+
+class Announced(Total):
+    """How long it takes until an item appears."""
+
+    def enter(self, dictionary: Dictionary, vocabulary: Vocabulary) -> None:
+        assert dictionary.first_event_at is not None
+        self.events = torch.from_numpy(dictionary.first_event_at[: vocabulary.n_items]) // HOUR
+
+
 class Nothing(Activity):
     def forward(self, moments: Tensor) -> Tensor:
         return super().forward(moments) * torch.nan
 
 
-@pytest.mark.parametrize(("prior", "says"), [(Later(every="1h"), "happened after it"), (Nothing(every="1h"), "says no number")])
+AHEAD = "happened after it"
+
+
+@pytest.mark.parametrize(
+    ("prior", "says"), [(Later(every="1h"), AHEAD), (Total(), AHEAD), (Announced(), AHEAD), (Nothing(every="1h"), "says no number")]
+)
 def test_a_prior_that_looks_ahead_or_says_nothing_is_found(world: Any, prior: Prior, says: str) -> None:
-    now = int(np.median(world.histories.event_at)) // HOUR * HOUR
     with pytest.raises(ContractError, match=says):
-        contracts.knows_the_past_only(prior, world.dictionary, until(world.dictionary, now), world.vocabulary, now)
+        contracts.knows_the_past_only(prior, world.dictionary, until(world.dictionary, EARLY), world.vocabulary, EARLY)
 
 
 @over_all

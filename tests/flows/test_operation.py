@@ -17,7 +17,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from flows import deployments
-from flows.cli import app
+from flows.cli import app, options
 from recsys import demo, published
 from recsys.status import STEPS
 from recsys.store import Draft, Store
@@ -236,8 +236,15 @@ def test_a_store_that_the_demo_shop_was_run_into_takes_its_next_night_by_its_fol
     """Its tables name no sources: the shop that lies in it says whose it is."""
     store.root.rename("elsewhere")
     demo.folder_in(Path("elsewhere")).mkdir()
-    planned = recsys(Path("elsewhere"), "plan")
-    assert planned.exit_code == 0 and "training" in planned.stdout
+    for folder in ("elsewhere", "${SHOPS}/elsewhere"):
+        planned = recsys(Path(folder), "plan")
+        assert planned.exit_code == 0 and "training" in planned.stdout
+
+
+def test_who_names_other_tables_does_not_run_the_demo_shop(store: Store, deployed: Path) -> None:
+    own = ["data.demo=null", "data.events={path: events.parquet, time: at}"]
+    parameters = options.chosen(None, None, store.root.rename("elsewhere"), own)
+    assert parameters["data"] == {"demo": None, "events": {"path": "events.parquet", "time": "at"}}
 
 
 def test_prune_shows_first_and_removes_when_told(store: Store) -> None:
