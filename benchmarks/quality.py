@@ -113,8 +113,8 @@ ROWS = {
         "bert4rec",
         0.153,
         Published(0.1537, 0.2843, "Petrov & Macdonald 2022, arXiv:2207.07483, the best of several implementations"),
-        {"width": 128, "max_events": 200},
-        annealed(20, long_histories="windows"),
+        {"width": 128, "max_events": 200, "objective": "MaskedLM(probability=0.4)"},  # more to learn from in a step
+        annealed(40, long_histories="windows"),
     ),
 }
 
