@@ -1,6 +1,7 @@
 """Dependencies run one way: flows → steps → ranking → model → neutral modules. Read from the source, late imports too."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from functools import cache
@@ -126,6 +127,12 @@ def test_data_steps_never_load_torch(module: str) -> None:
 def test_model_is_torch_alone() -> None:
     for module in (m for m in MODULES if place(m) == "model"):
         assert not packages(imports(module)) & {"duckdb", "pandas", "pandera", "pytorch_lightning", "prefect"}, module
+
+
+@pytest.mark.parametrize("module", [m for m, file in MODULES.items() if "\n__all__ = " in file.read_text()])
+def test_what_a_package_offers_is_there(module: str) -> None:
+    package = importlib.import_module(module)
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
 
 
 def test_importing_the_library_imports_nothing_heavy() -> None:

@@ -20,7 +20,6 @@ __all__ = [
     "Free",
     "Group",
     "Items",
-    "K",
     "Levels",
     "Model",
     "Night",

@@ -14,7 +14,7 @@ from recsys.schema import Column, Schema
 from recsys.windows import HOUR, NEVER
 
 START = 1_700_000_000_000_000  # µs since 1970 of everybody's first event, as far from 0 as the times of data are
-EARLY = (START // (24 * HOUR) + 1) * 24 * HOUR  # µs, the first midnight: everybody had an event, and not every item its first one
+EARLY = (START // (24 * HOUR) + 1) * 24 * HOUR  # µs, the first midnight: some items did not have their first event yet
 
 SCHEMA = Schema(
     (
