@@ -4,7 +4,7 @@
     python -m benchmarks.quality --data data --folder quality --rows sasrec hstu
     python -m benchmarks.quality --list                                          what the rows are
 
-The newest film of each person is asked for once, at the end. The one before it says when training stops, for half of the people, drawn
+The newest film of each person is asked for at the end. The one before it says when training stops, for half of the people, drawn
 by seed, which is as many as a training lets validate: theirs is not learnt from, that of the others is.
 A run that was stopped goes on after its last epoch, with the same command and code. What was measured stays in `folder`, with its
 commit, and is not measured again. A row that fails is named at the end, after the others.
