@@ -21,7 +21,7 @@ class ItemActivity:
 
     hour_at: Ints  # (r,) µs
     item_code: Codes  # (r,)
-    events: dict[str, Codes]  # (r,) by window: "1h", "6h", "1d", "7d"
+    events: dict[str, Codes]  # (r,) by window, those of `ACTIVITY`
     n_items: int
 
     def at(self, moment: datetime, window: str) -> Codes:

@@ -15,6 +15,7 @@ from recsys.errors import ConfigError
 
 HOUR = 3_600_000_000  # µs
 NEVER = 2**63 - 1  # µs: the moment of what has not happened, as the first event of an item that has none
+ACTIVITY = ("10m", "1h", "6h", "1d", "7d")  # how far back an item's events are counted at every full hour, ascending
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

@@ -22,6 +22,7 @@ from recsys.errors import ConfigError
 from recsys.schema import Column, Role, Scale, known_at
 from recsys.schema import Table as TableName
 from recsys.sql import quoted
+from recsys.windows import ACTIVITY
 
 Kind = Literal["integer", "wide_integer", "float", "text", "boolean", "date", "timestamp", "timestamptz", "list", "other"]
 
@@ -36,10 +37,7 @@ DERIVED = (
     Column("gap_seconds", "events", "numeric", scale="log"),
     Column("user_events_before", "events", "numeric", scale="log"),
     Column("item_age_seconds", "events", "numeric", scale="log"),
-    Column("item_events_1h", "events", "numeric", scale="log"),
-    Column("item_events_6h", "events", "numeric", scale="log"),
-    Column("item_events_1d", "events", "numeric", scale="log"),
-    Column("item_events_7d", "events", "numeric", scale="log"),
+    *(Column(f"item_events_{window}", "events", "numeric", scale="log") for window in ACTIVITY),
 )
 FROM_TIMES = tuple(column.name for column in DERIVED if column.name != "user_events_before")
 

@@ -12,6 +12,7 @@ from typing import Any
 from recsys.config import Events
 from recsys.features.columns import Declared
 from recsys.features.sources import Source, Window
+from recsys.windows import ACTIVITY
 
 # What a table is sorted by, and has once only.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -24,7 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 
 # Columns of every run, with their types; `id` stands for that of the source's ids.
-_WINDOWS = ("events_1h", "events_6h", "events_1d", "events_7d")
+_WINDOWS = tuple(f"events_{window}" for window in ACTIVITY)
 _ACTIVE = {"n_events": "int64", "first_event_at": "timestamp(6)", "last_event_at": "timestamp(6)"}
 _PAIR = {"shard": "int32", "user_id": "id", "item_id": "id"}
 COLUMNS: dict[str, dict[str, str]] = {
@@ -132,14 +133,14 @@ def table_rules(table: str, window: Window, n_shards: int) -> list[Rule]:
         "item_activity": [
             Rule("hour_at_full", ("hour_at",), _.hour_at == _.hour_at.truncate("h")),
             Rule("hour_at_in_window", ("hour_at",), (_.hour_at > window.history_start) & (_.hour_at <= window.as_of)),
-            *at_least(0, "events_1h"),
-            *at_least(1, "events_7d"),
+            *at_least(0, _WINDOWS[0]),
+            *at_least(1, _WINDOWS[-1]),
             *in_order(*_WINDOWS),
         ],
         "events": [
             shard,
             *in_window(window.history_start, "event_at"),
-            *at_least(0, "event_order", "weight", "user_events_before", "gap_seconds", "item_age_seconds", "item_events_1h"),
+            *at_least(0, "event_order", "weight", "user_events_before", "gap_seconds", "item_age_seconds", f"item_{_WINDOWS[0]}"),
             *in_order(*(f"item_{name}" for name in _WINDOWS)),
             Rule("event_at_present", ("event_at", "hour"), _.event_at.notnull()),  # where the data has times, and so hours
             Rule("hour_in_range", ("hour",), _.hour.between(0, 23)),

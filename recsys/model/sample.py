@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from recsys.arrays import Array, Codes, Ints, Ragged
 from recsys.dictionary import Dictionary, ItemActivity
 from recsys.histories import Histories
 from recsys.schema import Column, Schema
-from recsys.windows import HOUR, NEVER
+from recsys.windows import ACTIVITY, HOUR, NEVER, duration
 
 START = 1_700_000_000_000_000  # µs since 1970 of everybody's first event, as far from 0 as the times of data are
 EARLY = (START // (24 * HOUR) + 1) * 24 * HOUR  # µs, the first midnight: some items did not have their first event yet
@@ -124,8 +125,9 @@ def _activity(histories: Histories, n_items: int) -> ItemActivity:
     assert histories.event_at is not None
     hour = START // HOUR * HOUR + np.arange(histories.event_at.max() // HOUR - START // HOUR + 2) * HOUR
     events = {}
-    for window, n_hours in (("1h", 1), ("6h", 6), ("1d", 24), ("7d", 168)):
-        within = (histories.event_at < hour[:, None]) & (histories.event_at >= hour[:, None] - n_hours * HOUR)  # (hours, n)
+    for window in ACTIVITY:
+        begin = hour - duration(window) // timedelta(microseconds=1)
+        within = (histories.event_at < hour[:, None]) & (histories.event_at >= begin[:, None])  # (hours, n)
         events[window] = np.stack([np.bincount(histories.item_code[rows], minlength=n_items) for rows in within])
     at, item_code = np.nonzero(events["7d"])
     counts = {window: n[at, item_code].astype(np.int32) for window, n in events.items()}

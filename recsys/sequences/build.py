@@ -21,7 +21,7 @@ from recsys.sequences.dictionary import write_dictionary
 from recsys.sequences.shards import Night, read_shard, write_shard
 from recsys.sql import connect
 from recsys.store import Artifact, Draft, Store
-from recsys.windows import duration
+from recsys.windows import ACTIVITY, duration
 
 LIMITS = Features()  # where nobody says otherwise
 
@@ -134,7 +134,7 @@ def _check_names(schema: Schema) -> None:
 
 def _write_item_activity(source: Path, item_id: pa.Array, target: Path) -> None:
     """The features' rows of items and hours, in their order (hour, item): the codes of items have the order of their ids."""
-    counts = ["events_1h", "events_6h", "events_1d", "events_7d"]
+    counts = [f"events_{window}" for window in ACTIVITY]
     schema = pa.schema([("item_code", pa.int32()), ("hour_at", pa.int64()), *((name, pa.int32()) for name in counts)])
     with pq.ParquetFile(source) as rows, pq.ParquetWriter(target, schema, compression="zstd") as file:
         for number in range(rows.num_row_groups):

@@ -36,6 +36,7 @@ events as (
         (epoch_us(event_at) - epoch_us(previous_event_at)) / 1e6 as gap_seconds,
         event_order as user_events_before,
         (epoch_us(event_at) - epoch_us(first_event_at)) / 1e6 as item_age_seconds,
+        coalesce(events_10m, 0) as item_events_10m,
         coalesce(events_1h, 0) as item_events_1h,
         coalesce(events_6h, 0) as item_events_6h,
         coalesce(events_1d, 0) as item_events_1d,

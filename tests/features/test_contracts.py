@@ -16,7 +16,7 @@ from recsys.features.contracts import COLUMNS, KEYS, source_rules, table_rules
 from recsys.features.sources import Window, find
 from recsys.sql import connect
 from recsys.store import Artifact
-from recsys.windows import naive, parse_as_of
+from recsys.windows import ACTIVITY, naive, parse_as_of
 from recsys.wording import counted
 
 AS_OF = parse_as_of("2024-03-11")
@@ -94,8 +94,9 @@ BROKEN_TABLES: dict[str, dict[str, str]] = {
         **{f"{name}_present": f"update item_activity set {name} = null {FIRST}" for name in COLUMNS["item_activity"]},
         "hour_at_full": f"update item_activity set hour_at = hour_at + interval 1 second {FIRST}",
         "hour_at_in_window": f"update item_activity set hour_at = timestamp '2024-03-11 01:00' {FIRST}",
-        "events_1h_at_least_0": f"update item_activity set events_1h = -1 {FIRST}",
-        "events_7d_at_least_1": f"update item_activity set events_1h = 0, events_6h = 0, events_1d = 0, events_7d = 0 {FIRST}",
+        "events_10m_at_least_0": f"update item_activity set events_10m = -1 {FIRST}",
+        "events_7d_at_least_1": f"update item_activity set {', '.join(f'events_{window} = 0' for window in ACTIVITY)} {FIRST}",
+        "events_10m_not_above_events_1h": f"update item_activity set events_10m = events_1h + 1 {FIRST}",
         "events_1h_not_above_events_6h": f"update item_activity set events_1h = events_6h + 1 {FIRST}",
         "events_6h_not_above_events_1d": f"update item_activity set events_6h = events_1d + 1 {FIRST}",
         "events_1d_not_above_events_7d": f"update item_activity set events_1d = events_7d + 1 {FIRST}",
@@ -106,8 +107,9 @@ BROKEN_TABLES: dict[str, dict[str, str]] = {
         "event_at_in_window": f"update events set event_at = timestamp '2024-03-11' {FIRST}",
         **{
             f"{name}_at_least_0": f"update events set {name} = -1 {FIRST}"
-            for name in ("event_order", "weight", "user_events_before", "gap_seconds", "item_age_seconds", "item_events_1h")
+            for name in ("event_order", "weight", "user_events_before", "gap_seconds", "item_age_seconds", "item_events_10m")
         },
+        "item_events_10m_not_above_item_events_1h": f"update events set item_events_10m = item_events_1h + 1 {FIRST}",
         "item_events_1h_not_above_item_events_6h": f"update events set item_events_1h = item_events_6h + 1 {FIRST}",
         "item_events_6h_not_above_item_events_1d": f"update events set item_events_6h = item_events_1d + 1 {FIRST}",
         "item_events_1d_not_above_item_events_7d": f"update events set item_events_1d = item_events_7d + 1 {FIRST}",

@@ -24,7 +24,7 @@ AS_OF = parse_as_of("2024-03-11")
 TABLES = ("events", "item_activity", "items", "users", "seen", "blocked", "profile")
 DERIVED = (
     "hour", "weekday", "gap_seconds", "user_events_before", "item_age_seconds",
-    "item_events_1h", "item_events_6h", "item_events_1d", "item_events_7d",
+    "item_events_10m", "item_events_1h", "item_events_6h", "item_events_1d", "item_events_7d",
 )  # fmt: skip
 
 # user, item, time, device. The last event lies after AS_OF; user 1 repeats item 10.
@@ -58,11 +58,11 @@ def test_events_have_what_was_known_at_them(build: Build, clicks: Clicks, rows: 
         (0, 3, 30, at("2024-03-10 23:59:59.5"), 0, None, 1.0, None, "phone"),
     ]
     assert rows(events, "events", *DERIVED) == [
-        (10, 6, None, 0, 0.0, 0, 0, 0, 0),  # a Saturday
-        (11, 6, 2700.0, 1, 0.0, 0, 0, 0, 0),
-        (12, 7, 91800.0, 2, 94500.0, 0, 0, 0, 2),  # at 12:00, item 10 had two events in a week, none in a day
-        (10, 6, None, 0, 1800.0, 0, 0, 0, 0),  # another event of its hour is not counted
-        (23, 7, None, 0, 0.0, 0, 0, 0, 0),
+        (10, 6, None, 0, 0.0, 0, 0, 0, 0, 0),  # a Saturday
+        (11, 6, 2700.0, 1, 0.0, 0, 0, 0, 0, 0),
+        (12, 7, 91800.0, 2, 94500.0, 0, 0, 0, 0, 2),  # at 12:00, item 10 had two events in a week, none in a day
+        (10, 6, None, 0, 1800.0, 0, 0, 0, 0, 0),  # another event of its hour is not counted
+        (23, 7, None, 0, 0.0, 0, 0, 0, 0, 0),
     ]
 
 
@@ -94,12 +94,12 @@ def test_activity_by_hand(build: Build, clicks: Clicks, rows: Rows) -> None:
     hours = [hour for item, hour, *_ in activity if item == 10]
     assert hours == [at("2024-03-09 11:00") + timedelta(hours=n) for n in range(38)], "from the hour after the first event to as_of"
     by_hour = {
-        "2024-03-09 11:00": [2, 2, 2, 2], "2024-03-09 12:00": [0, 2, 2, 2], "2024-03-09 16:00": [0, 2, 2, 2],
-        "2024-03-09 17:00": [0, 0, 2, 2], "2024-03-10 10:00": [0, 0, 2, 2], "2024-03-10 11:00": [0, 0, 0, 2],
-        "2024-03-10 12:00": [0, 0, 0, 2], "2024-03-10 13:00": [1, 1, 1, 3], "2024-03-11 00:00": [0, 0, 1, 3],
+        "2024-03-09 11:00": [0, 2, 2, 2, 2], "2024-03-09 12:00": [0, 0, 2, 2, 2], "2024-03-09 16:00": [0, 0, 2, 2, 2],
+        "2024-03-09 17:00": [0, 0, 0, 2, 2], "2024-03-10 10:00": [0, 0, 0, 2, 2], "2024-03-10 11:00": [0, 0, 0, 0, 2],
+        "2024-03-10 12:00": [0, 0, 0, 0, 2], "2024-03-10 13:00": [0, 1, 1, 1, 3], "2024-03-11 00:00": [0, 0, 0, 1, 3],
     }  # fmt: skip
     assert {hour: counts[10, at(hour)] for hour in by_hour} == by_hour
-    assert counts[30, at("2024-03-11 00:00")] == [1, 1, 1, 1] and len(activity) == 38 + 37 + 1
+    assert counts[30, at("2024-03-11 00:00")] == [1, 1, 1, 1, 1] and len(activity) == 38 + 37 + 1
 
 
 def test_activity_is_what_counting_finds(build: Build, clicks: Clicks, rows: Rows) -> None:
@@ -112,7 +112,7 @@ def test_activity_is_what_counting_finds(build: Build, clicks: Clicks, rows: Row
         for ago in range(20 * 24):
             hour = as_of.replace(minute=0) - timedelta(hours=ago)
             own = [time for (_, of, _, _), time in zip(events, times, strict=True) if of == item]
-            counts = [sum(hour - timedelta(hours=window) <= time < hour for time in own) for window in (1, 6, 24, 168)]
+            counts = [sum(hour - timedelta(hours=window) <= time < hour for time in own) for window in (1 / 6, 1, 6, 24, 168)]
             if any(counts):
                 expected[item, hour] = counts
     found = {(item, hour): counts for item, hour, *counts in rows(build(clicks(rows=events), parse_as_of(as_of)), "item_activity")}
@@ -285,7 +285,7 @@ def test_declared_columns_and_their_roles(build: Build, clicks: Clicks, duck: du
         ("events", "hour"): ("categorical", "none", "BIGINT", 0), ("events", "weekday"): ("categorical", "none", "BIGINT", 0),
         ("events", "gap_seconds"): ("numeric", "log", "DOUBLE", 0), ("events", "user_events_before"): ("numeric", "log", "BIGINT", 0),
         ("events", "item_age_seconds"): ("numeric", "log", "DOUBLE", 0),
-        **{("events", f"item_events_{window}"): ("numeric", "log", "INTEGER", 0) for window in ("1h", "6h", "1d", "7d")},
+        **{("events", f"item_events_{window}"): ("numeric", "log", "INTEGER", 0) for window in ("10m", "1h", "6h", "1d", "7d")},
         ("items", "item_id"): ("item", "none", "BIGINT", 0), ("items", "shelves"): ("multi_categorical", "none", "BIGINT[]", 0),
         ("items", "size"): ("numeric", "standard", "DOUBLE", 0), ("items", "title"): ("text", "none", "VARCHAR", 0),
         ("users", "user_id"): ("user", "none", "BIGINT", 0), ("users", "region"): ("categorical", "none", "BIGINT", 0),

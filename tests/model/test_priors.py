@@ -26,7 +26,7 @@ def prior() -> Activity:
     vocabulary = Vocabulary.fit(histories, dictionary, histories.offsets[1:])
     assert vocabulary.n_items == 3  # the last item has no event: the model does not know it
     hour_at, codes = np.array([MIDNIGHT - HOUR, MIDNIGHT, MIDNIGHT]), np.array([0, 0, 2], dtype=np.int32)
-    counts = {"1h": [7, 2, 0], "6h": [7, 9, 0], "1d": [7, 9, 5], "7d": [7, 9, 5]}
+    counts = {"10m": [7, 1, 0], "1h": [7, 2, 0], "6h": [7, 9, 0], "1d": [7, 9, 5], "7d": [7, 9, 5]}
     events = {window: np.array(n, dtype=np.int32) for window, n in counts.items()}
     first = np.array([MIDNIGHT - 3 * HOUR, MIDNIGHT, MIDNIGHT - 2 * DAY, MIDNIGHT - 9 * DAY])
     made = Activity()
@@ -35,12 +35,12 @@ def prior() -> Activity:
 
 
 def test_it_weighs_logs_of_events_of_their_rate_and_of_age(prior: Activity) -> None:
-    w = torch.linspace(-1, 1, 6)
+    w = torch.linspace(-1, 1, 7)
     with torch.no_grad():
         prior.paced.copy_(w / PACE)
     found = prior(torch.tensor([MIDNIGHT]))[0].tolist()
-    item_0 = w[0] * math.log(3) + (w[1] + w[2] + w[3]) * math.log(10) + w[4] * math.log(1 + 9 / 3) + w[5] * math.log(4)
-    item_2 = (w[2] + w[3]) * math.log(6) + w[4] * math.log(1 + 5 / 48) + w[5] * math.log(49)
+    item_0 = w[0] * math.log(2) + w[1] * math.log(3) + w[2:5].sum() * math.log(10) + w[5] * math.log(1 + 9 / 3) + w[6] * math.log(4)
+    item_2 = (w[3] + w[4]) * math.log(6) + w[5] * math.log(1 + 5 / 48) + w[6] * math.log(49)
     assert found == pytest.approx([float(item_0), -math.inf, float(item_2)], rel=1e-5)
 
 
@@ -49,7 +49,7 @@ def test_a_life_of_less_than_an_hour_or_more_than_a_week_is_counted_as_one(prior
     night = prior._night
     assert night is not None
     with torch.no_grad():
-        prior.paced.copy_(torch.tensor([0, 0, 0, 0, 1, 0]) / PACE)
+        prior.paced.copy_(torch.tensor([0, 0, 0, 0, 0, 1, 0]) / PACE)
     for age, lived in ((HOUR // 60, 1), (HOUR, 1), (7 * DAY, 168), (365 * DAY, 168)):
         prior._night = replace(night, first_event_at=torch.full_like(night.first_event_at, MIDNIGHT - age))
         assert prior(torch.tensor([MIDNIGHT]))[0, 0].item() == pytest.approx(math.log(1 + 9 / lived), rel=1e-5)
@@ -61,7 +61,7 @@ def test_its_weights_learn_faster_than_others(prior: Activity) -> None:
     optimizer = torch.optim.Adam(prior.parameters(), lr=0.01)
     prior(torch.tensor([MIDNIGHT]))[0, 0].backward()
     optimizer.step()
-    assert (before - prior.weight).tolist() == pytest.approx([0.1] * 6, rel=1e-3)
+    assert (before - prior.weight).tolist() == pytest.approx([0.1] * 7, rel=1e-3)
 
 
 def test_it_begins_with_what_was_popular_in_the_last_hour(prior: Activity) -> None:

@@ -16,6 +16,7 @@ from recsys.config import Features, Sequences
 from recsys.schema import Column, Schema, known_at
 from recsys.sequences.build import LIMITS, build_sequences
 from recsys.store import Artifact, Store
+from recsys.windows import ACTIVITY
 
 FIRST_HOUR = datetime(2025, 3, 1)
 AS_OF = datetime(2025, 3, 10, tzinfo=timezone.utc)
@@ -111,7 +112,7 @@ def _write(tables: Tables, folder: Path) -> None:
             rows.append({key: value, "shard": shard.get(value), **about, **declared[key].get(value, {})})
         extra = {"n_events": pa.int64(), "first_event_at": TIME, **({"eligible": pa.bool_()} if name == "items" else {})}
         write(name, rows, order, **extra | tables.types(name))
-    counts = dict.fromkeys(("events_1h", "events_6h", "events_1d", "events_7d"), pa.int32())
+    counts = dict.fromkeys((f"events_{window}" for window in ACTIVITY), pa.int32())
     write("item_activity", [{**row, "hour_at": _moment(row)} for row in tables.activity], ["hour_at", "item_id"], hour_at=TIME, **counts)
 
     keys = (Column("user_id", "events", "user"), Column("item_id", "events", "item"))

@@ -283,13 +283,14 @@ def test_data_with_an_order_only(build: Build) -> None:
 
 def test_item_activity_by_code(build: Build) -> None:
     activity = [
-        {"item_id": 300, "hour": 4, "events_1h": 1, "events_6h": 2, "events_1d": 2, "events_7d": 2},
-        {"item_id": 100, "hour": 4, "events_1h": 0, "events_6h": 1, "events_1d": 1, "events_7d": 1},
-        {"item_id": 100, "hour": 3, "events_1h": 1, "events_6h": 1, "events_1d": 1, "events_7d": 1},
+        {"item_id": 300, "hour": 4, "events_10m": 1, "events_1h": 1, "events_6h": 2, "events_1d": 2, "events_7d": 2},
+        {"item_id": 100, "hour": 4, "events_10m": 0, "events_1h": 0, "events_6h": 1, "events_1d": 1, "events_7d": 1},
+        {"item_id": 100, "hour": 3, "events_10m": 0, "events_1h": 1, "events_6h": 1, "events_1d": 1, "events_7d": 1},
     ]
     found = Dictionary.load(build(events=SHOP, activity=activity).path).item_activity()
     assert found.item_code.tolist() == [0, 0, 2] and found.hour_at.tolist() == [microseconds(at(h)) for h in (3, 4, 4)]
     assert found.at(at(4.9), "6h").tolist() == [1, 0, 2] and found.at(at(4), "1h").tolist() == [0, 0, 1]
+    assert found.at(at(3), "10m").tolist() == [0, 0, 0] and found.at(at(4), "10m").tolist() == [0, 0, 1]
     assert found.at(at(5), "7d").tolist() == [0, 0, 0]
 
 

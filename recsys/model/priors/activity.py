@@ -12,16 +12,15 @@ from recsys.dictionary import Dictionary
 from recsys.errors import ConfigError
 from recsys.model.priors import Prior
 from recsys.model.vocabulary import Vocabulary
-from recsys.windows import HOUR, NEVER, duration
+from recsys.windows import ACTIVITY, HOUR, NEVER, duration
 
-WINDOWS = ("1h", "6h", "1d", "7d")
-WEEK = duration(WINDOWS[-1]) / timedelta(hours=1)
+WEEK = duration(ACTIVITY[-1]) / timedelta(hours=1)
 PACE = 10.0  # the weights are few and every prediction speaks of them: they move so many times as far in a step as others do
 
 
 class Activity(Prior):
-    """Of each item the logs of its events in the last hour, 6 hours, day and 7 days before the moment, of its events an hour of
-    life, and of its age, weighed up.
+    """Of each item the logs of its events in the last 10 minutes, hour, 6 hours, day and 7 days before the moment, of its events an
+    hour of life, and of its age, weighed up.
 
     The events are those of full hours before the moment (the table `item_activity`). `every` is how often lists are made: a
     night's lists have to last for a day, so that what is predicted for 10:30 is weighed by what was known at midnight, in
@@ -38,9 +37,9 @@ class Activity(Prior):
         self.every = duration(every) // timedelta(microseconds=1)
         if self.every % HOUR:
             raise ConfigError(f"Activity: every={every!r} has to be whole hours, as activity is counted by the hour.")
-        self.paced = nn.Parameter(torch.zeros(len(WINDOWS) + 2))
+        self.paced = nn.Parameter(torch.zeros(len(ACTIVITY) + 2))
         with torch.no_grad():
-            self.paced[0] = 1 / PACE  # popular in the last hour, where training starts
+            self.paced[1] = 1 / PACE  # popular in the last hour, where training starts
 
     @property
     def weight(self) -> Tensor:
@@ -64,7 +63,7 @@ class Activity(Prior):
         with torch.autocast(device.type, enabled=False):
             weight = self.weight
             lived = hours[row, item_index].clamp(min=1, max=WEEK)
-            said = events.log1p() @ weight[: len(WINDOWS)] + (events[:, -1] / lived).log1p() * weight[-2]
+            said = events.log1p() @ weight[: len(ACTIVITY)] + (events[:, -1] / lived).log1p() * weight[-2]
             prior = (hours.log1p() * weight[-1]).index_put((row, item_index), said, accumulate=True)
         return prior.masked_fill(first >= moments[:, None], -torch.inf)
 
@@ -84,7 +83,7 @@ class _Night:
         activity, item_index = dictionary.item_activity(), vocabulary.item_map(dictionary)
         index = item_index[activity.item_code]
         known = np.flatnonzero(index >= 0)
-        events = np.stack([activity.events[window][known] for window in WINDOWS], axis=1)
+        events = np.stack([activity.events[window][known] for window in ACTIVITY], axis=1)
         assert dictionary.first_event_at is not None, "item activity is of data with times"
         there = np.flatnonzero(item_index >= 0)
         first = np.full(vocabulary.n_items, NEVER)
