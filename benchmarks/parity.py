@@ -8,6 +8,7 @@ The last event of every user is held out, all items are ranked, seen ones left o
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 from dataclasses import replace
@@ -52,12 +53,18 @@ def main() -> None:
     earlier, last = inputs.leave_one_out(file)
     task = Task("train", earlier, **{name: getattr(given, name) for name in ("width", "max_events", "epochs", "loss", "threads")})
     found = [result(given.folder, name, seed, task, last) for seed in given.seeds for name in CONTENDERS if name in given.contenders]
-    text = section(found, origin)
+    text = section(found, origin, command(given))
     print(text)
     if given.input == "ml-1m" and given.data and {REFERENCE, "ours"} <= set(given.contenders):
         RESULTS.mkdir(exist_ok=True)
         pq.write_table(pa.Table.from_pylist(found), RESULTS / f"parity-{given.loss}.parquet")
         report.put(RESULTS.with_name("results.md"), TITLES[given.loss], text)
+
+
+def command(given: argparse.Namespace) -> str:
+    """What was typed; where the data lie is nobody's concern."""
+    places = {str(given.data): "data", str(given.folder): "FOLDER"}
+    return shlex.join(["python", "-m", "benchmarks.parity", *(places.get(word, word) for word in sys.argv[1:])])
 
 
 def result(folder: Path, name: str, seed: int, task: Task, last: Path) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def result(folder: Path, name: str, seed: int, task: Task, last: Path) -> dict[s
     return json.loads(file.read_text())
 
 
-def section(found: list[dict[str, Any]], origin: str) -> str:
+def section(found: list[dict[str, Any]], origin: str, command: str) -> str:
     """The results as markdown."""
     by_name = {name: [r["ndcg_at_10"] for r in found if r["contender"] == name] for name in dict.fromkeys(r["contender"] for r in found)}
     reference = by_name.get(REFERENCE, [])
@@ -87,9 +94,12 @@ def section(found: list[dict[str, Any]], origin: str) -> str:
     first = found[0]
     loss = f"sampled softmax, {first['n_negatives']} negatives" if first["loss"] == "sampled" else "full softmax"
     settings = f"d={first['width']}, L={first['max_events']}, {first['epochs']} epochs, {loss}"
-    commits = ", ".join(dict.fromkeys(report.short(r["commit"]) for r in found))
-    told = f"{origin}; {settings}; leave-one-out, all items ranked, seen ones left out; commit {commits}."
-    return "\n".join([told, "", *rows])
+    told = [
+        f"`{command}`; {report.about(found)}.",
+        f"{origin}; {settings}; leave-one-out, all items ranked, seen ones left out.",
+        f"{'; '.join(report.versions_by_side(found))}.",
+    ]
+    return "\n".join([*told, "", *rows])
 
 
 def compared(name: str, values: list[float], reference: list[float]) -> str:

@@ -132,16 +132,32 @@ def median(measured: list[dict[str, Any]], of: str) -> float | None:
 def surroundings(measured: list[dict[str, Any]]) -> list[str]:
     """Machine, versions, inputs and commands."""
     machines = {f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB" for m in measured}
-    versions = {side: json.loads(m["facts"]).get("versions") for m in measured for side in [m["side"].split(",")[0]]}
-    packages = [
-        f"* {side}: {', '.join(f'{name} {version}' for name, version in found.items())}" for side, found in versions.items() if found
-    ]
     tables = sorted({f"* {m['row']}: {m['input']}" for m in measured})
     commands = [
         f"* {run_at:%Y-%m-%d %H:%M} UTC, commit {short(commit)}, load before it {load:.1f}: `{command}`"
         for run_at, commit, command, load in runs(measured)
     ]
+    packages = [f"* {side}" for side in versions_by_side(measured)]
     return [f"Measured on {'; '.join(sorted(machines))}.", "", *commands, "", *packages, "", *tables]
+
+
+def about(measured: list[dict[str, Any]]) -> str:
+    """Machines, the first and the last day, and commits of rows that tell them."""
+    machines = "; ".join(dict.fromkeys(f"{row['cpu']}, {row['cores']} cores" for row in measured))
+    dates = [row["measured_on"] for row in measured]
+    commits = ", ".join(dict.fromkeys(short(row["commit"]) for row in measured))
+    return f"{machines}; {' to '.join(dict.fromkeys((min(dates), max(dates))))}; commit {commits}"
+
+
+def versions(measured: list[dict[str, Any]]) -> str:
+    """Those of `sides.machine`, each once; empty where no row tells them, as rows did not always."""
+    return "; ".join(dict.fromkeys(row["versions"] for row in measured if row.get("versions")))
+
+
+def versions_by_side(measured: list[dict[str, Any]]) -> list[str]:
+    """Of each side whose facts tell them."""
+    told = {row["side"].split(",")[0]: json.loads(row["facts"]).get("versions") for row in measured}
+    return [f"{side}: {', '.join(f'{name} {version}' for name, version in found.items())}" for side, found in told.items() if found]
 
 
 def short(commit: str | None) -> str:

@@ -70,15 +70,18 @@ def python(side: str) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, cores, memory and commit, with a word behind it where files have changed since."""
+    """CPU model, cores, memory, versions and commit, with a word behind it where files have changed since."""
     model = platform.processor() or platform.machine()
     if (cpus := Path("/proc/cpuinfo")).exists():
         model = next((line.split(":", 1)[1].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")), model)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    commit = surroundings()["commit"]  # none where there is no git
+    around = surroundings()
+    commit = around["commit"]  # none where there is no git
     if commit and subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.py", "*.sql"], cwd=ROOT).returncode:
         commit = f"{commit} and changes"
-    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "commit": commit}
+    packages = {"Python": around["python"], **around["packages"]}
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items() if version)  # without those not installed
+    return {"cpu": model, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "commit": commit, "versions": versions}
 
 
 def ndcg_at_10(lists: Path, last: Path) -> float:

@@ -92,13 +92,16 @@ def found(row: str, seed: int, **values: Any) -> dict[str, Any]:
 
 
 def test_a_table_says_what_was_reached_and_how(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = Row("sasrec", 0.18, Published(0.19, 0.32, "Somebody 2020"), {"width": 128}, {"patience": 20})
+    known = Row("sasrec", 0.18, Published(0.19, 0.32, "Somebody 2020"), {"width": 128}, {"patience": 20}, reach_hit_rate=0.3)
     monkeypatch.setattr(quality, "ROWS", {"a": known, "b": Row("gru4rec", 0.2)})
-    text = quality.section([found("a", 1), found("a", 2, ndcg_at_10=0.1799), found("b", 3)])
-    assert "2026-01-01 to 2026-01-03; commit cccccccccc;" in text
-    assert text.splitlines()[-3:] == [
-        "| a | 1 | 0.1800 | 0.3000 | 0.180 ✓ | 0.1900, 0.3200 (Somebody 2020) | 30 (20) | 12, 2 | recipe=sasrec, width=128, patience=20 |",
-        "| a | 2 | 0.1799 | 0.3000 | 0.180 | 0.1900, 0.3200 (Somebody 2020) | 30 (20) | 12, 2 | recipe=sasrec, width=128, patience=20 |",
+    rows = [found("a", 1), found("a", 2, ndcg_at_10=0.1799), found("a", 3, hit_rate_at_10=0.2999), found("b", 3)]
+    text = quality.section(rows)
+    others = "0.1900, 0.3200 (Somebody 2020) | 30 (20) | 12, 2 | recipe=sasrec, width=128, patience=20 |"
+    assert "a CPU, 2 cores; 2026-01-01 to 2026-01-03; commit cccccccccc; `python -m" in text
+    assert text.splitlines()[-4:] == [
+        f"| a | 1 | 0.1800 | 0.3000 | 0.180, 0.300 ✓ | {others}",
+        f"| a | 2 | 0.1799 | 0.3000 | 0.180, 0.300 | {others}",
+        f"| a | 3 | 0.1800 | 0.2999 | 0.180, 0.300 | {others}",
         "| b | 3 | 0.1800 | 0.3000 | 0.200 |  | 30 (20) | 12, 2 | recipe=gru4rec |",
     ]
 
@@ -128,6 +131,22 @@ def test_a_table_keeps_what_was_measured_elsewhere_with_the_same_settings(monkey
     (tmp_path / "sasrec-older.json").write_text(json.dumps(found("sasrec", 1, ndcg_at_10=0.5, configuration="{}")))  # hides nothing
     rows = [(row["row"], row["ndcg_at_10"]) for row in quality.known(tmp_path)]
     assert rows == [("gsasrec", 0.17), ("hstu", 0.19), ("sasrec", 0.18)]
+
+
+def test_the_list_says_what_a_row_has_to_reach() -> None:
+    assert quality.line("sasrec", Row("sasrec", 0.18, reach_hit_rate=0.31)) == "sasrec          NDCG@10 ≥ 0.180, HR@10 ≥ 0.310, seeds 1"
+    assert quality.line("whole_histories", Row("sasrec", 0.2, seeds=(1, 2))) == "whole_histories NDCG@10 ≥ 0.200, seeds 1, 2"
+
+
+def test_versions_are_told_of_rows_that_have_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(quality, "RESULTS", tmp_path)
+    told = {name: json.dumps(ROWS[name].configuration(1)) for name in ("gsasrec", "hstu", "sasrec")}
+    pq.write_table(pa.Table.from_pylist([found("gsasrec", 1, configuration=told["gsasrec"])]), tmp_path / "quality.parquet")
+    for name in ("hstu", "sasrec"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(found(name, 1, configuration=told[name], versions="Python 3, torch 2")))
+    rows = quality.known(tmp_path)
+    assert pa.Table.from_pylist(rows)["versions"].to_pylist() == [None, "Python 3, torch 2", "Python 3, torch 2"]
+    assert "commit cccccccccc; Python 3, torch 2; `python -m" in quality.section(rows)
 
 
 @pytest.mark.slow

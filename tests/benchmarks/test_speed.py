@@ -53,6 +53,8 @@ def test_a_contender_is_trained_and_its_lists_judged(
     (file,) = tmp_path.glob("*-ours.json")
     found = json.loads(file.read_text())
     assert 0 < found["ndcg_at_10"] < 0.5 and f"| ours | {found['ndcg_at_10']:.4f} |" in text
+    assert text.startswith(f"`python -m benchmarks.parity {' '.join(arguments)} --folder FOLDER`; {found['cpu']}, {os.cpu_count()} cores; ")
+    assert "\nours: recsys " in text
     lists = pq.read_table(tmp_path / f"{file.stem}.parquet")
     assert lists.num_rows == 10 * 300
 
@@ -120,6 +122,33 @@ def test_the_differences_of_seeds() -> None:
     # variances 1 and 0 of two seeds each: standard error √(1/2)
     assert parity.compared("ours", [1.0, 3.0], [1.0, 1.0]) == "+1.0000 | 2.0000"
     assert parity.compared("ours", [1.0], [1.0]) == "|"
+
+
+def test_a_comparison_says_where_and_with_which_versions_it_was_made() -> None:
+    about = {"measured_on": "2026-01-01", "cpu": "a CPU", "cores": 2, "width": 8, "max_events": 4, "epochs": 1, "loss": "softmax"}
+    sides = {"RecTools": {"RecTools": "0.19", "torch": "2"}, "ours": {"torch": "3"}}
+    found = [
+        {**about, "contender": side, "side": side, "seed": seed, "commit": side[0] * 40, "ndcg_at_10": 0.5, "facts": facts}
+        for side, facts in ((side, json.dumps({"versions": versions})) for side, versions in sides.items())
+        for seed in (1, 2)
+    ]
+    assert parity.section(found, "a table", "python -m it").splitlines()[:3] == [
+        "`python -m it`; a CPU, 2 cores; 2026-01-01; commit RRRRRRRRRR, oooooooooo.",
+        "a table; d=8, L=4, 1 epochs, full softmax; leave-one-out, all items ranked, seen ones left out.",
+        "RecTools: RecTools 0.19, torch 2; ours: torch 3.",
+    ]
+
+
+def test_each_of_the_versions_is_told_once() -> None:
+    rows: list[dict[str, Any]] = [{"versions": "torch 2"}, {"versions": None}, {}, {"versions": "torch 1"}, {"versions": "torch 2"}]
+    assert report.versions(rows) == "torch 2; torch 1"
+    assert report.versions([{}]) == ""
+
+
+def test_a_machine_says_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    around = {"commit": None, "python": "3.11.7", "packages": {"torch": "2.13.0+cpu", "transformers": None, "numpy": "2.4.6"}}
+    monkeypatch.setattr(sides, "surroundings", lambda: around)
+    assert sides.machine()["versions"] == "Python 3.11.7, torch 2.13.0+cpu, numpy 2.4.6"
 
 
 def test_a_section_takes_the_place_of_the_one_that_is_there(tmp_path: Path) -> None:
