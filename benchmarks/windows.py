@@ -3,7 +3,7 @@
     python -m benchmarks.windows --data data --folder windows                                  24 windows
     python -m benchmarks.windows --data data --folder windows --n-windows 380                   all
     python -m benchmarks.windows --data data --folder windows --first 2017-10-01T04 --n-windows 40   the first 40 of all
-    python -m benchmarks.windows --data data --folder windows --models popular_6h sasrec
+    python -m benchmarks.windows --data data --folder windows --models popular_6h sasrec        these; the results keep the others
 
 A session counts in the hour in which it started. A model trains on the sessions of an hour, begins with what it learnt in the hour
 before, and is asked for the last click of each session of the next hour, among all articles. Repeats of an article in a session and
@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import os
+import statistics
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
@@ -32,9 +33,11 @@ from benchmarks.sides import machine
 RESULTS = Path(__file__).parent / "results"
 TITLE = "Sessions hour by hour: the protocol of Transformers4Rec on globo"
 K = 20
+SEED = 1
 MAX_CLICKS = 20
 FIRST = datetime(2017, 10, 10)  # the first window that is asked for: nine days of sessions lie before
 ALL_FROM, ALL = datetime(2017, 10, 1, 4), 380  # the paper's windows: the events begin an hour earlier
+PROTOCOL = ("first", "n_windows", "epochs")  # what rows of one table have in common
 BEFORE = timedelta(days=1)  # what neighbours and popularity may look back on
 SESSION = ("region", "country", "environment", "device_group", "os")
 CONTEXT = [*SESSION, "hour", "weekday", "item_age_seconds"]  # as the paper has
@@ -67,20 +70,30 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     given = parser.parse_args()
     first = given.first or (ALL_FROM if given.n_windows == ALL else FIRST)
-    part = f"{first:%m-%dT%H}-{given.n_windows}"
+    begun = f"{first:%m-%dT%H}"
     end = first + given.n_windows * timedelta(hours=1)
     given.folder.mkdir(parents=True, exist_ok=True)
-    sessions = write_sessions(given.data, given.folder / f"sessions-{part}.parquet", first - BEFORE, end)
+    sessions = write_sessions(given.data, given.folder / f"sessions-{begun}-{given.n_windows}.parquet", first - BEFORE, end)
+    protocol = dict(zip(PROTOCOL, (first.isoformat(), given.n_windows, given.epochs), strict=True))
+    about = {**protocol, "measured_on": f"{date.today()}", **machine(), "threads": given.threads}
     found = backtest(sessions, given, end)
-    found["vsknn"] = neighbours(sessions, first, given.n_windows, given.folder / f"vsknn-{part}.json")
-    (given.folder / "windows.json").write_text(json.dumps(found))
-    text = section(found, given, first, end)
-    print(text)
-    if set(given.models) == set(MODELS):
+    found["vsknn"] = neighbours(sessions, first, given.n_windows, given.folder / f"vsknn-{begun}.json")
+    rows = joined([{**about, "model": name, **window} for name, windows in found.items() for window in windows])
+    print(section(rows))
+    if set(MODELS) <= {row["model"] for row in rows}:
         RESULTS.mkdir(exist_ok=True)
-        rows = [{"model": name, **window} for name, windows in found.items() for window in windows]
         pq.write_table(pa.Table.from_pylist(rows), RESULTS / "windows.parquet")
-        report.put(RESULTS.with_name("results.md"), TITLE, text)
+        report.put(RESULTS.with_name("results.md"), TITLE, section(rows))
+
+
+def joined(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With the rows of the results that are of other models, and of the same windows and epochs; in the order of the models."""
+    file = RESULTS / "windows.parquet"
+    earlier = pq.read_table(file).to_pylist() if file.exists() else []
+    ours = {row["model"] for row in measured}
+    alike = [row for row in earlier if row["model"] not in ours and all(row[of] == measured[0][of] for of in PROTOCOL)]
+    order = [*MODELS, "vsknn"]
+    return sorted([*alike, *measured], key=lambda row: order.index(row["model"]))
 
 
 def write_sessions(data: Path, file: Path, begin: datetime, end: datetime) -> Path:
@@ -127,7 +140,7 @@ def configuration(models: list[str], n_windows: int, epochs: int) -> dict[str, A
     """The protocol as a backtest. A session is what a user is elsewhere; nobody is too new, and nothing is left out of a list."""
     events = {"path": "${SESSIONS}", "user": "session_id", "item": "item_id", "time": "clicked_at", "categorical": list(SESSION)}
     return {
-        "seed": 1,
+        "seed": SEED,
         "data": {"events": events, "history": "30d", "seen": "30d"},
         "features": {"max_age": "30d", "min_day_volume": 0},  # the last day may be an hour
         "training": {"max_epochs": epochs, "n_validation_users": 0, "users_per_batch": 128},
@@ -147,7 +160,7 @@ def configuration(models: list[str], n_windows: int, epochs: int) -> dict[str, A
 
 
 def neighbours(sessions: Path, first: datetime, n_windows: int, file: Path) -> list[dict[str, Any]]:
-    """V-SkNN's results, window by window; those that are in the file are not made again."""
+    """V-SkNN's results, window by window; those that are in the file, which may be of more windows, are not made again."""
     found = json.loads(file.read_text()) if file.exists() else []
     for number in range(len(found), n_windows):
         begin, end = (f"{first + timedelta(hours=hour)}" for hour in (number, number + 1))
@@ -162,28 +175,30 @@ def neighbours(sessions: Path, first: datetime, n_windows: int, file: Path) -> l
         """).fetchone()  # type: ignore[misc]
         found.append({"window": begin, "ndcg_at_20": ndcg, "hit_rate_at_20": hits, "sessions": n})
         file.write_text(json.dumps(found))
-    return found
+    return found[:n_windows]
 
 
-def section(found: dict[str, list[dict[str, Any]]], given: argparse.Namespace, first: datetime, end: datetime) -> str:
-    """The means over the windows as markdown."""
-    rows = ["| model | NDCG@20 | HR@20 | of the paper, all windows |", "|---|---|---|---|"]
-    for name, windows in found.items():
-        ndcg, hits = (sum(w[metric] for w in windows) / len(windows) for metric in ("ndcg_at_20", "hit_rate_at_20"))
+def section(rows: list[dict[str, Any]]) -> str:
+    """The means over the windows of one protocol as markdown."""
+    lines = ["| model | NDCG@20 | HR@20 | of the paper, all windows |", "|---|---|---|---|"]
+    for name in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == name]
+        ndcg, hits = (statistics.fmean(row[metric] for row in own) for metric in ("ndcg_at_20", "hit_rate_at_20"))
         theirs = ", ".join(f"{value:.4f}" for value in PUBLISHED.get(name, ()))
-        rows.append(f"| {name} | {ndcg:.4f} | {hits:.4f} | {theirs} |")
-    windows = next(iter(found.values()))
-    sessions = sum(w["sessions"] for w in windows)
-    whole = (first, len(windows)) == (ALL_FROM, ALL)
-    facts = machine()
-    begun = f" --first {given.first:%Y-%m-%dT%H}" if given.first else ""
-    command = f"python -m benchmarks.windows --data data --folder FOLDER{begun} --n-windows {given.n_windows} --epochs {given.epochs}"
+        lines.append(f"| {name} | {ndcg:.4f} | {hits:.4f} | {theirs} |")
+    n_windows, first = rows[0]["n_windows"], datetime.fromisoformat(rows[0]["first"])
+    end = first + n_windows * timedelta(hours=1)
+    sessions = sum(row["sessions"] for row in rows if row["model"] == rows[0]["model"])
+    whole = (first, n_windows) == (ALL_FROM, ALL)
+    begun = "" if whole or first == FIRST else f" --first {first:%Y-%m-%dT%H}"
+    command = f"python -m benchmarks.windows --data data --folder FOLDER{begun} --n-windows {n_windows} --epochs {rows[0]['epochs']}"
     told = [
-        f"`{command}`; {date.today()}, {facts['cpu']}, {facts['cores']} cores, commit {report.short(facts['commit'])}.",
-        f"{len(windows)} windows of an hour, {first:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {sessions:,} sessions; means over them.",
-        *([] if whole else [f"**Not comparable with the paper's numbers**, which are means over {ALL} windows; these are {len(windows)}."]),
+        f"`{command}`; {report.about(rows)}; {report.versions(rows)}; seed {SEED}.",
+        f"{n_windows} windows of an hour, {first:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {sessions:,} sessions; means over them.",
+        *([] if whole else [f"**Not comparable with the paper's numbers**, which are means over {ALL} windows; these are {n_windows}."]),
     ]
-    return "\n".join([*told, "", *rows])
+    contenders = [f"* {name}: `{text}`" for name, text in MODELS.items()]
+    return "\n".join([*told, "", *lines, "", *contenders])
 
 
 if __name__ == "__main__":

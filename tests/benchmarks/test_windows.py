@@ -7,6 +7,8 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import vsknn, windows
@@ -64,6 +66,7 @@ def test_the_last_click_is_asked_for_and_what_was_measured_is_not_measured_again
     assert found[0]["ndcg_at_20"] == pytest.approx(1 / math.log2(3)) and found[0]["hit_rate_at_20"] == 1
     file.unlink()
     assert windows.neighbours(file, BEGIN + timedelta(hours=1), 1, tmp_path / "found.json") == found
+    assert windows.neighbours(file, BEGIN + timedelta(hours=1), 0, tmp_path / "found.json") == [], "of more windows the first are told"
 
 
 def test_the_protocol_is_a_backtest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +77,38 @@ def test_the_protocol_is_a_backtest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.name for one in contenders(asked, night)] == list(windows.MODELS)
     folds = asked.folds(parse_as_of("2017-10-11"), night.evaluation.holdout, night.seed)
     assert len(folds) == 24 and not night.scoring.exclude_seen
+
+
+def row(model: str, ndcg: float, **values: object) -> dict[str, object]:
+    about = {"cpu": "a CPU", "cores": 2, "measured_on": "2026-01-02", "commit": "c" * 40, "versions": "Python 3"}
+    protocol = {"first": "2017-10-10T00:00:00", "n_windows": 2, "epochs": 5}
+    return {**protocol, **about, "model": model, "window": "w", "ndcg_at_20": ndcg, "hit_rate_at_20": 0.5, "sessions": 1000, **values}
+
+
+def test_a_table_keeps_other_models_of_the_same_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(windows, "RESULTS", tmp_path)
+    earlier = [row("sasrec", 0.1), row("xlnet_rtd", 0.2), row("popular_6h", 0.3), row("xlnet_mlm", 0.3, epochs=1)]
+    pq.write_table(pa.Table.from_pylist(earlier), tmp_path / "windows.parquet")
+    found = windows.joined([row("vsknn", 0.4), row("sasrec", 0.5)])
+    assert [(one["model"], one["ndcg_at_20"]) for one in found] == [
+        ("popular_6h", 0.3),
+        ("sasrec", 0.5),
+        ("xlnet_rtd", 0.2),
+        ("vsknn", 0.4),
+    ]
+
+
+def test_a_table_has_a_row_per_model_and_the_papers_means() -> None:
+    rows = [row("xlnet_rtd", 0.1), row("xlnet_rtd", 0.2), row("vsknn", 0.4), row("vsknn", 0.4)]
+    text = windows.section(rows)
+    assert "--n-windows 2 --epochs 5`; a CPU, 2 cores; 2026-01-02; commit cccccccccc; Python 3; seed 1." in text
+    assert "2017-10-10 00:00 to 2017-10-10 02:00, 2,000 sessions; means over them." in text and "**Not comparable" in text
+    assert [line for line in text.splitlines() if line.startswith("|")][2:] == [
+        "| xlnet_rtd | 0.1500 | 0.5000 | 0.3609, 0.6611 |",
+        "| vsknn | 0.4000 | 0.5000 | 0.3511, 0.6601 |",
+    ]
+    everything = windows.section([row("vsknn", 0.4, first="2017-10-01T04:00:00", n_windows=380)])
+    assert "Not comparable" not in everything and "--first" not in everything
 
 
 @pytest.mark.slow
@@ -91,4 +126,3 @@ def test_hour_by_hour(tmp_path: Path) -> None:
     assert {name: [w["sessions"] for w in of_model] for name, of_model in found.items()} == dict.fromkeys(found, [180, 180])
     means = {name: sum(w["ndcg_at_20"] for w in of_model) / 2 for name, of_model in found.items()}
     assert means["popular_6h"] < 0.4 < min(means["sasrec"], means["vsknn"])
-    assert "**Not comparable" in windows.section(found, given, BEGIN, end)
