@@ -1,11 +1,12 @@
 """What it takes to beat "most clicked lately" where items live for hours: ingredients of a model, one after another, on globo.
 
-    python -m benchmarks.news --data data --folder news                           every row, both nights; the recipe on a week
+    python -m benchmarks.news --data data --folder news                           every row, both nights; some on a week
     python -m benchmarks.news --data data --folder news --nights 2017-10-16       the night that choices are made on
     python -m benchmarks.news --list                                              what the rows are
 
 Each night is one `recsys backtest --deployment globo`: the day before it is held out, models are trained on a fifth of everybody, and
 all are asked for the same users and articles. What was chosen was chosen on the test day 2017-10-15; 2017-10-16 is read once per row.
+A row that learns from the newest hours or days alone has a backtest of the week of its own.
 A run that was stopped goes on with the same command and code: features, sequences, trainings and lists stay in `folder`. Of some rows
 (`--rows`, the reference among them) the results get these, and keep the others.
 """
@@ -27,12 +28,12 @@ from benchmarks import report
 from benchmarks.sides import machine
 from recsys.evaluation.backtest import fold_rows
 from recsys.store import Artifact, Store
-from recsys.windows import label
+from recsys.windows import Fold, folds, parse_as_of
 
 RESULTS = Path(__file__).parent / "results"
 TITLE = "globo: what it takes to beat popular lately"
 NIGHTS = ("2017-10-16", "2017-10-17")
-WEEK = 7  # days, the recipe alone
+WEEK = 7  # days
 REFERENCE = "lately_1h"
 SETTINGS = {
     "evaluation.k": "[10]",
@@ -51,12 +52,15 @@ class Row:
 
     text: str
     adds: str
+    newest: str | None = None  # learns from so long before a night alone
+    goes_on: bool = False  # with the weights of the night before
 
 
 UNIFORM = "SampledSoftmax(n_negatives=256)"
 IN_BATCH = "SampledSoftmax(n_negatives=256, negatives=InBatch(), log_q=true)"
 ROWS = {
     REFERENCE: Row('popular_lately(window="1h")', "most clicked in the last hour"),
+    "lately_10m": Row('popular_lately(window="10m")', "most clicked in the last 10 minutes"),
     "lately_3h": Row('popular_lately(window="3h")', "most clicked in the last 3 hours"),
     "lately_6h": Row('popular_lately(window="6h")', "most clicked in the last 6 hours"),
     "ids": Row("sasrec()", "ids only"),
@@ -67,7 +71,11 @@ ROWS = {
     "both": Row(f"esasrec(heads=[NextItem(loss={IN_BATCH}, similarity=Cosine(), prior=Activity())])", "+ both"),
     "news": Row("news()", "+ HSTU's units, which know how long ago each click was: the recipe `news`"),
     "context": Row('news(inputs=Inputs(features=["region", "device_group", "referrer"]))', "+ region, device and referrer of each click"),
+    "newest_3d": Row("news()", "`news`, from the newest 3 days alone", newest="3d"),
+    "newest_1d": Row("news()", "`news`, going on each night with the newest day alone", newest="1d", goes_on=True),
+    "newest_6h": Row("news()", "`news`, going on each night with the newest 6 hours alone", newest="6h", goes_on=True),
 }
+OF_A_WEEK = (REFERENCE, "lately_10m", "news")  # in one backtest, and the rows with `newest` in one each
 
 
 def main() -> None:
@@ -85,11 +93,13 @@ def main() -> None:
     if given.data is None or given.folder is None:
         parser.error("name --data and --folder")
     where = (given.folder, given.data, given.threads)
-    measured = [row for night in given.nights for row in days_of(night, 1, given.rows, *where)]
+    of_a_night = [name for name in given.rows if ROWS[name].newest is None]
+    measured = [row for night in given.nights for row in days_of(night, 1, of_a_night, *where)]
     print(section(measured))
     if set(given.nights) == set(NIGHTS):
-        if {REFERENCE, "news"} <= set(given.rows):
-            measured += days_of(NIGHTS[-1], WEEK, [REFERENCE, "news"], *where)
+        compared = [list(OF_A_WEEK)] if set(OF_A_WEEK) <= set(given.rows) else []
+        compared += [[REFERENCE, name] for name in given.rows if ROWS[name].newest]
+        measured += [row for names in compared for row in days_of(NIGHTS[-1], WEEK, names, *where)]
         write(measured)
 
 
@@ -110,6 +120,9 @@ def days_of(night: str, n_days: int, names: list[str], folder: Path, data: Path,
     """What the backtest of the days before a night measures, a row per day and contender. It runs as a process of its own."""
     models = [f"{name}={ROWS[name].text}" for name in names]
     settings = {**SETTINGS, "training.threads": threads, "backtest.n_folds": n_days}
+    last = ROWS[names[-1]]
+    if last.newest:  # all of these: of a day about as many steps as a fifth of everything has
+        settings |= {"backtest.train_window": last.newest, "backtest.continuing": last.goes_on, "training.limit_train_batches": 1.0}
     about = {"measured_on": f"{date.today()}", "threads": threads, "n_days": n_days, **machine()}
     command = ["backtest", "--deployment", "globo", "--as-of", night, "--store", str(folder / "store")]
     command += [word for model in models for word in ("--model", model)]
@@ -117,14 +130,15 @@ def days_of(night: str, n_days: int, names: list[str], folder: Path, data: Path,
     places = {"RECSYS_DATA": str(data.resolve()), "OMP_NUM_THREADS": str(threads)}
     subprocess.run([Path(sys.executable).with_name("recsys"), *command], check=True, env=os.environ | places)
     store = Store(folder / "store")
-    return [{**about, **row} for row in told(store, newest(store, night, n_days, names))]
+    cuts = folds(parse_as_of(night), "1d", n_days, train_window=last.newest)
+    return [{**about, **row} for row in told(store, newest(store, cuts, names))]
 
 
-def newest(store: Store, night: str, n_days: int, names: list[str]) -> Artifact:
-    """The last backtest that compared these contenders on so many days."""
-    asked = (night, n_days, names)
+def newest(store: Store, cuts: list[Fold], names: list[str]) -> Artifact:
+    """The last backtest that compared these contenders on these folds."""
+    asked = ([{name: str(value) for name, value in vars(fold).items()} for fold in cuts], names)
     there = {one: one.manifest["config"] for one in store.artifacts("backtest")}
-    found = [one for one, config in there.items() if (label(one.as_of), len(config["folds"]), config["models"]) == asked]
+    found = [one for one, config in there.items() if (config["folds"], config["models"]) == asked]
     return max(found, key=lambda one: (one.path / "run.json").stat().st_mtime)
 
 
@@ -155,35 +169,34 @@ def section(measured: list[dict[str, Any]]) -> str:
     for name in dict.fromkeys(row["row"] for row in measured):
         cells = [cell for day in days for cell in cells_of(found[name, day])]
         lines.append(f"| {ROWS[name].adds} | {' | '.join(cells)} |")
-    about = measured[0]
-    users = ", ".join(f"{found[about['row'], day]['n_users']:,} on {day}" for day in days)
-    dates, commits = (sorted({row[of] for row in measured}) for of in ("measured_on", "commit"))
+    users = ", ".join(f"{found[measured[0]['row'], day]['n_users']:,} on {day}" for day in days)
     opening = [
         f"Test users: {users}. A fifth of an epoch, seed 1. What was chosen was",
         "chosen on 10-15, and 10-16 was read once per row; prototypes were read on it before, of which none was chosen by it.",
         "In brackets, the 95 % interval of the difference, paired by user.",
-        f"{about['cpu']}, threads: {about['threads']}, shared with other work; {', '.join(dates)};",
-        f"commit {', '.join(map(report.short, commits))}; `python -m benchmarks.news --data data --folder news`.",
+        f"{report.about(measured)}, threads: {measured[0]['threads']}, shared with other work; {report.versions(measured)};",
+        "`python -m benchmarks.news --data data --folder news`.",
     ]
     contenders = [f"* {row.adds}: `{row.text}`" for row in ROWS.values()]
     return "\n".join([*opening, "", *lines, "", *contenders])
 
 
 def week_of(measured: list[dict[str, Any]]) -> str:
-    """The recipe beside the last hour's clicks on each day, and on the mean of days, as markdown."""
+    """Contenders beside each other on each day, and on the mean of days, as markdown."""
+    names = list(dict.fromkeys(row["row"] for row in measured))
     found = {(row["row"], row["day"]): row for row in measured}
-    lines = ["| test day | last hour: NDCG@10, HR@10 | `news`: NDCG@10, HR@10 | NDCG@10 against 1 h |", "|---|---|---|---|"]
+    lines = [f"| test day: NDCG@10, HR@10 | {' | '.join(ROWS[name].adds for name in names)} | `news` against 1 h |"]
+    lines.append("|---" * (2 + len(names)) + "|")
     for day in dict.fromkeys(row["day"] for row in measured):
-        pairs = [f"{row['ndcg_at_10']:.4f}, {row['hit_rate_at_10']:.4f}" for row in (found[REFERENCE, day], found["news", day])]
+        pairs = [f"{found[name, day]['ndcg_at_10']:.4f}, {found[name, day]['hit_rate_at_10']:.4f}" for name in names]
         lines.append(f"| {day} | {' | '.join(pairs)} | {cells_of(found['news', day])[1]} |")
     means = {
         name: [statistics.fmean(row[of] for row in measured if row["row"] == name) for of in ("ndcg_at_10", "hit_rate_at_10")]
-        for name in (REFERENCE, "news")
+        for name in names
     }
     pairs = [f"{ndcg:.4f}, {hit_rate:.4f}" for ndcg, hit_rate in means.values()]
-    commits = ", ".join(dict.fromkeys(report.short(row["commit"]) for row in measured))
-    lines = [f"The newest {WEEK} days as folds of one backtest, commit {commits}.", "", *lines]
-    return "\n".join([*lines, f"| mean | {' | '.join(pairs)} | {means['news'][0] - means[REFERENCE][0]:+.4f} |"])
+    lines.append(f"| mean | {' | '.join(pairs)} | {means['news'][0] - means[REFERENCE][0]:+.4f} |")
+    return "\n".join([f"The newest {WEEK} days as folds of one backtest.", "", *lines])
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:

@@ -56,6 +56,8 @@ def test_what_a_prediction_is_weighed_by_was_known_at_its_moment(world: Any, tex
     network, *_ = made(world, text)
     prior = network.next_item.prior
     assert prior is not None
+    for weight in prior.parameters():
+        torch.nn.init.uniform_(weight)  # all that it reads has a say
     for moment in (EARLY, int(np.median(world.histories.event_at)) // HOUR * HOUR):
         contracts.knows_the_past_only(prior, world.dictionary, until(world.dictionary, moment), world.vocabulary, moment)
         assert len(prior(torch.tensor([moment])).unique()) > 3

@@ -56,17 +56,17 @@ def test_a_life_of_less_than_an_hour_or_more_than_a_week_is_counted_as_one(prior
 
 
 def test_its_weights_learn_faster_than_others(prior: Activity) -> None:
-    """A step of Adam moves a parameter by the learning rate, and what it stands for by ten times that."""
+    """A step of Adam moves a parameter by the learning rate, and what it stands for by PACE times that."""
     before = prior.weight.clone()
     optimizer = torch.optim.Adam(prior.parameters(), lr=0.01)
     prior(torch.tensor([MIDNIGHT]))[0, 0].backward()
     optimizer.step()
-    assert (before - prior.weight).tolist() == pytest.approx([0.1] * 7, rel=1e-3)
+    assert (before - prior.weight).tolist() == pytest.approx([0.01 * PACE] * 7, rel=1e-3)
 
 
-def test_it_begins_with_what_was_popular_in_the_last_hour(prior: Activity) -> None:
+def test_it_begins_with_what_was_popular_in_the_last_ten_minutes(prior: Activity) -> None:
     found = prior(torch.tensor([MIDNIGHT, MIDNIGHT - HOUR])).tolist()
-    assert found[0] == pytest.approx([math.log(3), -math.inf, 0.0])
+    assert found[0] == pytest.approx([math.log(2), -math.inf, 0.0])
     assert found[1] == pytest.approx([math.log(8), -math.inf, 0.0])
 
 
