@@ -15,7 +15,6 @@ from recsys.model.vocabulary import Vocabulary
 from recsys.windows import ACTIVITY, HOUR, NEVER, duration
 
 WEEK = duration(ACTIVITY[-1]) / timedelta(hours=1)
-PACE = 2.0  # the weights are few and every prediction speaks of them: they move so many times as far in a step as others do
 
 
 class Activity(Prior):
@@ -25,13 +24,13 @@ class Activity(Prior):
     The events are those of full hours before the moment (the table `item_activity`). `every` is how often lists are made: a
     night's lists have to last for a day, so that what is predicted for 10:30 is weighed by what was known at midnight, in
     training as when lists are made. An item without an event before the moment could not be on a list: it is −inf. Training starts
-    with the last 10 minutes alone, and does not go far from it in an epoch: weights that fit past days best foretell the next one
-    worse (benchmarks/results.md).
+    with the last 10 minutes alone and does not go far from them in an epoch, which is as well: weights that fit past days best
+    foretell the next one worse (benchmarks/results.md).
 
     score = w · [log(1 + n) of each window, log(1 + n_7d / min(h, 168)), log(1 + h)], with n events and h hours since the first one.
     """
 
-    starts_as_given: ClassVar[tuple[str, ...]] = ("paced",)
+    starts_as_given: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __init__(self, *, every: str = "1d") -> None:
         super().__init__()
@@ -39,14 +38,9 @@ class Activity(Prior):
         self.every = duration(every) // timedelta(microseconds=1)
         if self.every % HOUR:
             raise ConfigError(f"Activity: every={every!r} has to be whole hours, as activity is counted by the hour.")
-        self.paced = nn.Parameter(torch.zeros(len(ACTIVITY) + 2))
+        self.weight = nn.Parameter(torch.zeros(len(ACTIVITY) + 2))
         with torch.no_grad():
-            self.paced[0] = 1 / PACE  # popular in the last 10 minutes, where training starts
-
-    @property
-    def weight(self) -> Tensor:
-        """w, (windows + 2,)."""
-        return self.paced * PACE
+            self.weight[0] = 1  # popular in the last 10 minutes, where training starts
 
     def enter(self, dictionary: Dictionary, vocabulary: Vocabulary) -> None:
         if self._night is None or self._night.dictionary is not dictionary:  # a night is read piece by piece
