@@ -10,7 +10,7 @@ import torch
 
 from recsys.dictionary import ItemActivity
 from recsys.errors import ConfigError
-from recsys.model.priors.activity import Activity
+from recsys.model.priors.activity import REACH, Activity
 from recsys.model.sample import sample
 from recsys.model.vocabulary import Vocabulary
 from recsys.windows import HOUR
@@ -35,9 +35,9 @@ def prior() -> Activity:
 
 
 def test_it_weighs_logs_of_events_of_their_rate_and_of_age(prior: Activity) -> None:
-    w = torch.linspace(-1, 1, 7)
     with torch.no_grad():
-        prior.weight.copy_(w)
+        prior.moved.copy_(torch.linspace(-1, 1, 7))
+    w = prior.weight.detach()
     found = prior(torch.tensor([MIDNIGHT]))[0].tolist()
     item_0 = w[0] * math.log(2) + w[1] * math.log(3) + w[2:5].sum() * math.log(10) + w[5] * math.log(1 + 9 / 3) + w[6] * math.log(4)
     item_2 = (w[3] + w[4]) * math.log(6) + w[5] * math.log(1 + 5 / 48) + w[6] * math.log(49)
@@ -49,10 +49,20 @@ def test_a_life_of_less_than_an_hour_or_more_than_a_week_is_counted_as_one(prior
     night = prior._night
     assert night is not None
     with torch.no_grad():
-        prior.weight.copy_(torch.tensor([0, 0, 0, 0, 0, 1, 0]))
+        prior.moved[5] = 0.1
+    w = prior.weight[5].item()
     for age, lived in ((HOUR // 60, 1), (HOUR, 1), (7 * DAY, 168), (365 * DAY, 168)):
         prior._night = replace(night, first_event_at=torch.full_like(night.first_event_at, MIDNIGHT - age))
-        assert prior(torch.tensor([MIDNIGHT]))[0, 0].item() == pytest.approx(math.log(1 + 9 / lived), rel=1e-5)
+        assert prior(torch.tensor([MIDNIGHT]))[0, 0].item() == pytest.approx(math.log(2) + w * math.log(1 + 9 / lived), rel=1e-5)
+
+
+def test_its_weights_stay_near_where_they_start() -> None:
+    prior = Activity()
+    start = prior.weight.tolist()
+    assert start == [1, 0, 0, 0, 0, 0, 0]
+    with torch.no_grad():
+        prior.moved.copy_(torch.tensor([-9, -0.01, 0, 0.01, 9, 9, 9]))
+    assert prior.weight.tolist() == pytest.approx([1 - REACH, -0.01, 0, 0.01, REACH, REACH, REACH], abs=1e-4)
 
 
 def test_it_begins_with_what_was_popular_in_the_last_ten_minutes(prior: Activity) -> None:

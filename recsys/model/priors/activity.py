@@ -15,6 +15,7 @@ from recsys.model.vocabulary import Vocabulary
 from recsys.windows import ACTIVITY, HOUR, NEVER, duration
 
 WEEK = duration(ACTIVITY[-1]) / timedelta(hours=1)
+REACH = 0.25  # of a weight from where it starts
 
 
 class Activity(Prior):
@@ -23,14 +24,15 @@ class Activity(Prior):
 
     The events are those of full hours before the moment (the table `item_activity`). `every` is how often lists are made: a
     night's lists have to last for a day, so that what is predicted for 10:30 is weighed by what was known at midnight, in
-    training as when lists are made. An item without an event before the moment could not be on a list: it is −inf. Training starts
-    with the last 10 minutes alone and does not go far from them in an epoch, which is as well: weights that fit past days best
-    foretell the next one worse (benchmarks/results.md).
+    training as when lists are made. An item without an event before the moment could not be on a list: it is −inf.
+
+    Training starts with the last 10 minutes alone, and no weight moves by more than `REACH`, however long it takes: weights that fit
+    past days best foretell the next one worse (benchmarks/results.md).
 
     score = w · [log(1 + n) of each window, log(1 + n_7d / min(h, 168)), log(1 + h)], with n events and h hours since the first one.
     """
 
-    starts_as_given: ClassVar[tuple[str, ...]] = ("weight",)
+    starts_as_given: ClassVar[tuple[str, ...]] = ("moved",)
 
     def __init__(self, *, every: str = "1d") -> None:
         super().__init__()
@@ -38,9 +40,12 @@ class Activity(Prior):
         self.every = duration(every) // timedelta(microseconds=1)
         if self.every % HOUR:
             raise ConfigError(f"Activity: every={every!r} has to be whole hours, as activity is counted by the hour.")
-        self.weight = nn.Parameter(torch.zeros(len(ACTIVITY) + 2))
-        with torch.no_grad():
-            self.weight[0] = 1  # popular in the last 10 minutes, where training starts
+        self.moved = nn.Parameter(torch.zeros(len(ACTIVITY) + 2))
+
+    @property
+    def weight(self) -> Tensor:
+        """w, (windows + 2,)."""
+        return nn.functional.pad(self.moved.new_ones(1), (0, len(self.moved) - 1)) + REACH * (self.moved / REACH).tanh()
 
     def enter(self, dictionary: Dictionary, vocabulary: Vocabulary) -> None:
         if self._night is None or self._night.dictionary is not dictionary:  # a night is read piece by piece
