@@ -8,7 +8,7 @@
 A session counts in the hour in which it started. A model trains on the sessions of an hour, begins with what it learnt in the hour
 before, and is asked for the last click of each session of the next hour, among all articles. Repeats of an article in a session and
 sessions of one click are left out; of long ones the first 20 clicks count. A run that was stopped, as by `timeout 590`, goes on with the
-same command, in a training after its last epoch.
+same command, in a training after its last epoch; with `--so-far` added to it, it tells the windows that all models have finished.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ import yaml
 
 from benchmarks import report, vsknn
 from benchmarks.sides import machine
+from flows import deployments
+from flows.contenders import contenders
+from recsys.config import Backtest
+from recsys.model.blocks import Blocks
+from recsys.recipes import resolve
+from recsys.store import Store
 
 RESULTS = Path(__file__).parent / "results"
 TITLE = "Sessions hour by hour: the protocol of Transformers4Rec on globo"
@@ -37,7 +44,7 @@ SEED = 1
 MAX_CLICKS = 20
 FIRST = datetime(2017, 10, 10)  # the first window that is asked for: nine days of sessions lie before
 ALL_FROM, ALL = datetime(2017, 10, 1, 4), 380  # the paper's windows: the events begin an hour earlier
-PROTOCOL = ("first", "n_windows", "epochs")  # what rows of one table have in common
+PROTOCOL = ("first", "n_windows", "n_asked", "epochs")  # what rows of one table have in common
 BEFORE = timedelta(days=1)  # what neighbours and popularity may look back on
 SESSION = ("region", "country", "environment", "device_group", "os")
 CONTEXT = [*SESSION, "hour", "weekday", "item_age_seconds"]  # as the paper has
@@ -68,16 +75,20 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--epochs", type=int, default=5, help="in each hour")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--so-far", action="store_true", help="train nothing: tell what the same command has finished before it was stopped"
+    )
     given = parser.parse_args()
     first = given.first or (ALL_FROM if given.n_windows == ALL else FIRST)
     begun = f"{first:%m-%dT%H}"
     end = first + given.n_windows * timedelta(hours=1)
     given.folder.mkdir(parents=True, exist_ok=True)
     sessions = write_sessions(given.data, given.folder / f"sessions-{begun}-{given.n_windows}.parquet", first - BEFORE, end)
-    protocol = dict(zip(PROTOCOL, (first.isoformat(), given.n_windows, given.epochs), strict=True))
+    found = so_far(sessions, given) if given.so_far else backtest(sessions, given, end)
+    n_windows = min(map(len, found.values()))
+    protocol = dict(zip(PROTOCOL, (first.isoformat(), n_windows, given.n_windows, given.epochs), strict=True))
     about = {**protocol, "measured_on": f"{date.today()}", **machine(), "threads": given.threads}
-    found = backtest(sessions, given, end)
-    found["vsknn"] = neighbours(sessions, first, given.n_windows, given.folder / f"vsknn-{begun}.json")
+    found["vsknn"] = neighbours(sessions, first, n_windows, given.folder / f"vsknn-{begun}.json")
     rows = joined([{**about, "model": name, **window} for name, windows in found.items() for window in windows])
     print(section(rows))
     if set(MODELS) <= {row["model"] for row in rows}:
@@ -159,23 +170,62 @@ def configuration(models: list[str], n_windows: int, epochs: int) -> dict[str, A
     }
 
 
+def so_far(sessions: Path, given: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """The models' results in the windows that all of them have finished, from the lists in the store."""
+    store = Store(given.folder / "store")
+    models = canonical(given, sessions)
+    trained = {one.version: one.manifest["config"]["model"] for one in store.artifacts("training")}
+    lists: dict[str, dict[str, Path]] = {name: {} for name in models}
+    for one in store.artifacts("folds"):
+        config, training = one.manifest["config"], one.manifest["inputs"].get("training")
+        of = config["window"] if training is None else trained[training["version"]]
+        for name in (name for name, model in models.items() if model == of):
+            lists[name][config["fold"]["start"]] = one.path / "lists.parquet"
+    finished = sorted(set.intersection(*map(set, lists.values())))
+    if not finished:
+        sys.exit(f"No window is finished by all of {', '.join(models)}: run the same command without --so-far first.")
+    hour = timedelta(hours=1)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
+    for name, start in product(models, finished):
+        begin = datetime.fromisoformat(start).replace(tzinfo=None)
+        listed = duckdb.sql(f"select user_id as session_id, item_id, rank from read_parquet('{lists[name][start]}')")
+        found[name].append(measured(listed, sessions, begin, begin + hour))
+    return found
+
+
+def canonical(given: argparse.Namespace, sessions: Path) -> dict[str, Any]:
+    """By the models' names what a store says of them: a model's whole configuration, or the window of what was popular."""
+    os.environ["SESSIONS"] = str(sessions.resolve())
+    parameters = configuration(given.models, given.n_windows, given.epochs)
+    asked, night = Backtest(**parameters["backtest"]), deployments.unpublished({**parameters, "store": str(given.folder / "store")})
+    return {
+        one.name: one.window if one.night is None else Blocks.of(resolve(one.night.model)).in_canonical_text().versioned()
+        for one in contenders(asked, night)
+    }
+
+
 def neighbours(sessions: Path, first: datetime, n_windows: int, file: Path) -> list[dict[str, Any]]:
     """V-SkNN's results, window by window; those that are in the file, which may be of more windows, are not made again."""
     found = json.loads(file.read_text()) if file.exists() else []
     for number in range(len(found), n_windows):
-        begin, end = (f"{first + timedelta(hours=hour)}" for hour in (number, number + 1))
-        listed = vsknn.lists(sessions, begin, end, K).to_arrow_table()  # noqa: F841 (the query reads it)
-        ndcg, hits, n = duckdb.execute(f"""
-            with last as (
-                select session_id, arg_max(item_id, place) as item_id from read_parquet('{sessions}')
-                where started_at >= '{begin}' and started_at < '{end}' group by session_id
-            )
-            select avg(coalesce(1 / log2(1 + rank), 0)), avg((rank is not null)::int), count(*)
-            from last left join listed using (session_id, item_id)
-        """).fetchone()  # type: ignore[misc]
-        found.append({"window": begin, "ndcg_at_20": ndcg, "hit_rate_at_20": hits, "sessions": n})
+        begin, end = (first + timedelta(hours=hour) for hour in (number, number + 1))
+        found.append(measured(vsknn.lists(sessions, f"{begin}", f"{end}", K), sessions, begin, end))
         file.write_text(json.dumps(found))
     return found[:n_windows]
+
+
+def measured(lists: duckdb.DuckDBPyRelation, sessions: Path, begin: datetime, end: datetime) -> dict[str, Any]:
+    """Of lists `session_id, item_id, rank` of the sessions of a window: how often and how high their last clicks are on them."""
+    listed = lists.to_arrow_table()  # noqa: F841 (the query reads it)
+    ndcg, hits, n = duckdb.execute(f"""
+        with last as (
+            select session_id, arg_max(item_id, place) as item_id from read_parquet('{sessions}')
+            where started_at >= '{begin}' and started_at < '{end}' group by session_id
+        )
+        select avg(coalesce(1 / log2(1 + rank), 0)), avg((rank is not null)::int), count(*)
+        from last left join listed using (session_id, item_id)
+    """).fetchone()  # type: ignore[misc]
+    return {"window": f"{begin}", "ndcg_at_20": ndcg, "hit_rate_at_20": hits, "sessions": n}
 
 
 def section(rows: list[dict[str, Any]]) -> str:
@@ -190,8 +240,10 @@ def section(rows: list[dict[str, Any]]) -> str:
     end = first + n_windows * timedelta(hours=1)
     sessions = sum(row["sessions"] for row in rows if row["model"] == rows[0]["model"])
     whole = (first, n_windows) == (ALL_FROM, ALL)
-    begun = "" if whole or first == FIRST else f" --first {first:%Y-%m-%dT%H}"
-    command = f"python -m benchmarks.windows --data data --folder FOLDER{begun} --n-windows {n_windows} --epochs {rows[0]['epochs']}"
+    n_asked, epochs = rows[0]["n_asked"], rows[0]["epochs"]
+    begun = "" if first == (ALL_FROM if n_asked == ALL else FIRST) else f" --first {first:%Y-%m-%dT%H}"
+    some = " --so-far" if n_windows < n_asked else ""
+    command = f"python -m benchmarks.windows --data data --folder FOLDER{begun} --n-windows {n_asked} --epochs {epochs}{some}"
     told = [
         f"`{command}`; {report.about(rows)}; {report.versions(rows)}; seed {SEED}.",
         f"{n_windows} windows of an hour, {first:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {sessions:,} sessions; means over them.",

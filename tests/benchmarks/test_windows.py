@@ -81,7 +81,7 @@ def test_the_protocol_is_a_backtest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def row(model: str, ndcg: float, **values: object) -> dict[str, object]:
     about = {"cpu": "a CPU", "cores": 2, "measured_on": "2026-01-02", "commit": "c" * 40, "versions": "Python 3"}
-    protocol = {"first": "2017-10-10T00:00:00", "n_windows": 2, "epochs": 5}
+    protocol = {"first": "2017-10-10T00:00:00", "n_windows": 2, "n_asked": 2, "epochs": 5}
     return {**protocol, **about, "model": model, "window": "w", "ndcg_at_20": ndcg, "hit_rate_at_20": 0.5, "sessions": 1000, **values}
 
 
@@ -107,8 +107,10 @@ def test_a_table_has_a_row_per_model_and_the_papers_means() -> None:
         "| xlnet_rtd | 0.1500 | 0.5000 | 0.3609, 0.6611 |",
         "| vsknn | 0.4000 | 0.5000 | 0.3511, 0.6601 |",
     ]
-    everything = windows.section([row("vsknn", 0.4, first="2017-10-01T04:00:00", n_windows=380)])
-    assert "Not comparable" not in everything and "--first" not in everything
+    everything = windows.section([row("vsknn", 0.4, first="2017-10-01T04:00:00", n_windows=380, n_asked=380)])
+    assert "Not comparable" not in everything and "--first" not in everything and "--so-far" not in everything
+    some = windows.section([row("vsknn", 0.4, first="2017-10-01T04:00:00", n_asked=380)])
+    assert "--n-windows 380 --epochs 5 --so-far`" in some and "these are 2." in some and "--first" not in some
 
 
 @pytest.mark.slow
@@ -121,7 +123,13 @@ def test_hour_by_hour(tmp_path: Path) -> None:
     given = argparse.Namespace(models=["popular_6h", "sasrec"], first=None, n_windows=2, epochs=20, threads=1, folder=tmp_path)
     end = BEGIN + timedelta(hours=2)
     file = windows.write_sessions(data, tmp_path / "sessions.parquet", BEGIN - windows.BEFORE, end)
+    with pytest.raises(SystemExit, match="No window is finished by all of popular_6h, sasrec"):
+        windows.so_far(file, given)
     found = windows.backtest(file, given, end)
+    told = windows.so_far(file, given)
+    for name in given.models:
+        for one, so_far in zip(found[name], told[name], strict=True):
+            assert so_far["ndcg_at_20"] == pytest.approx(one["ndcg_at_20"], abs=1e-6) and so_far["sessions"] == one["sessions"]
     found["vsknn"] = windows.neighbours(file, BEGIN, 2, tmp_path / "vsknn.json")
     assert {name: [w["sessions"] for w in of_model] for name, of_model in found.items()} == dict.fromkeys(found, [180, 180])
     means = {name: sum(w["ndcg_at_20"] for w in of_model) / 2 for name, of_model in found.items()}
