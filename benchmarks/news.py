@@ -55,6 +55,11 @@ class Row:
     newest: str | None = None  # learns from so long before a night alone
     goes_on: bool = False  # with the weights of the night before
 
+    @property
+    def said(self) -> str:
+        """The settings that go with the text."""
+        return f" with `backtest.train_window={self.newest}`, `continuing={str(self.goes_on).lower()}`" if self.newest else ""
+
 
 UNIFORM = "SampledSoftmax(n_negatives=256)"
 IN_BATCH = "SampledSoftmax(n_negatives=256, negatives=InBatch(), log_q=true)"
@@ -95,12 +100,14 @@ def main() -> None:
         return
     if given.data is None or given.folder is None:
         parser.error("name --data and --folder")
+    if REFERENCE not in given.rows:
+        parser.error(f"--rows: {REFERENCE}, which the others are compared with, has to be one of them")
     where = (given.folder, given.data, given.threads)
     of_a_night = [name for name in given.rows if ROWS[name].newest is None]
     measured = [row for night in given.nights for row in days_of(night, 1, of_a_night, *where)]
     print(section(measured))
     if set(given.nights) == set(NIGHTS):
-        compared = [list(OF_A_WEEK)] if set(OF_A_WEEK) <= set(given.rows) else []
+        compared = [list(OF_A_WEEK)] if "news" in given.rows else []
         compared += [[REFERENCE, name] for name in given.rows if ROWS[name].newest]
         measured += [row for names in compared for row in days_of(NIGHTS[-1], WEEK, names, *where)]
         write(measured)
@@ -115,7 +122,7 @@ def write(measured: list[dict[str, Any]]) -> None:
     RESULTS.mkdir(exist_ok=True)
     pq.write_table(pa.Table.from_pylist(in_order), file)
     nights, week = ([row for row in in_order if row["n_days"] == n_days] for n_days in (1, WEEK))
-    parts = [section(nights), *([week_of(week)] if week else [])]
+    parts = [section(nights), *([week_of(week)] if {REFERENCE, "news"} <= {row["row"] for row in week} else [])]
     report.put(RESULTS.with_name("results.md"), TITLE, "\n\n".join(parts))
 
 
@@ -174,13 +181,13 @@ def section(measured: list[dict[str, Any]]) -> str:
         lines.append(f"| {ROWS[name].adds} | {' | '.join(cells)} |")
     users = ", ".join(f"{found[measured[0]['row'], day]['n_users']:,} on {day}" for day in days)
     opening = [
-        f"Test users: {users}. A fifth of an epoch, seed 1. What was chosen was chosen on",
+        f"Test users: {users}. A fifth of an epoch unless said, seed 1. What was chosen was chosen on",
         "days before 10-16, which was read for each row, and for what was tried before these (below), and chose nothing.",
         "In brackets, the 95 % interval of the difference, paired by user.",
         f"{report.about(measured)}, threads: {measured[0]['threads']}, shared with other work; {report.versions(measured)};",
         "`python -m benchmarks.news --data data --folder news`.",
     ]
-    contenders = [f"* {row.adds}: `{row.text}`" for row in ROWS.values()]
+    contenders = [f"* {row.adds}: `{row.text}`{row.said}" for row in ROWS.values()]
     return "\n".join([*opening, "", *lines, "", *contenders])
 
 
@@ -199,7 +206,8 @@ def week_of(measured: list[dict[str, Any]]) -> str:
     }
     pairs = [f"{ndcg:.4f}, {hit_rate:.4f}" for ndcg, hit_rate in means.values()]
     lines.append(f"| mean | {' | '.join(pairs)} | {means['news'][0] - means[REFERENCE][0]:+.4f} |")
-    return "\n".join([f"The newest {WEEK} days as folds of one backtest.", "", *lines])
+    commits = ", ".join(dict.fromkeys(report.short(row["commit"]) for row in measured))
+    return "\n".join([f"The newest {WEEK} days as folds of a backtest; commit {commits}.", "", *lines])
 
 
 def cells_of(row: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def main() -> None:
     end = first + given.n_windows * timedelta(hours=1)
     given.folder.mkdir(parents=True, exist_ok=True)
     sessions = write_sessions(given.data, given.folder / f"sessions-{begun}-{given.n_windows}.parquet", first - BEFORE, end)
-    found = so_far(sessions, given) if given.so_far else backtest(sessions, given, end)
+    found = so_far(sessions, given, end) if given.so_far else backtest(sessions, given, end)
     n_windows = min(map(len, found.values()))
     protocol = dict(zip(PROTOCOL, (first.isoformat(), n_windows, given.n_windows, given.epochs), strict=True))
     about = {**protocol, "measured_on": f"{date.today()}", **machine(), "threads": given.threads}
@@ -142,8 +142,10 @@ def backtest(sessions: Path, given: argparse.Namespace, end: datetime) -> dict[s
     found: dict[str, list[dict[str, Any]]] = {}
     with (given.folder / "folds.csv").open() as lines:
         for row in csv.DictReader(lines):
-            measured = {"window": row["fold"], "ndcg_at_20": float(row[f"NDCG@{K}"]), "hit_rate_at_20": float(row[f"HitRate@{K}"])}
-            found.setdefault(row["model"], []).append({**measured, "sessions": int(row["n_users"])})
+            own = found.setdefault(row["model"], [])
+            begin = end - (given.n_windows - len(own)) * timedelta(hours=1)
+            metrics = {"ndcg_at_20": float(row[f"NDCG@{K}"]), "hit_rate_at_20": float(row[f"HitRate@{K}"])}
+            own.append({"window": f"{begin}", **metrics, "sessions": int(row["n_users"])})
     return found
 
 
@@ -170,36 +172,48 @@ def configuration(models: list[str], n_windows: int, epochs: int) -> dict[str, A
     }
 
 
-def so_far(sessions: Path, given: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """The models' results in the windows that all of them have finished, from the lists in the store."""
-    store = Store(given.folder / "store")
+def so_far(sessions: Path, given: argparse.Namespace, end: datetime) -> dict[str, list[dict[str, Any]]]:
+    """The models' results in the first windows, as far as all of them have finished, from the lists in the store."""
     models = canonical(given, sessions)
-    trained = {one.version: one.manifest["config"]["model"] for one in store.artifacts("training")}
-    lists: dict[str, dict[str, Path]] = {name: {} for name in models}
-    for one in store.artifacts("folds"):
-        config, training = one.manifest["config"], one.manifest["inputs"].get("training")
-        of = config["window"] if training is None else trained[training["version"]]
-        for name in (name for name, model in models.items() if model == of):
-            lists[name][config["fold"]["start"]] = one.path / "lists.parquet"
-    finished = sorted(set.intersection(*map(set, lists.values())))
+    lists = lists_of(models, Store(given.folder / "store"), end)
+    begins = [end - number * timedelta(hours=1) for number in range(given.n_windows, 0, -1)]
+    finished = list(takewhile(lambda begin: all((name, begin) in lists for name in models), begins))
     if not finished:
-        sys.exit(f"No window is finished by all of {', '.join(models)}: run the same command without --so-far first.")
-    hour = timedelta(hours=1)
+        sys.exit(f"The first window is not finished by all of {', '.join(models)}: run the same command without --so-far first.")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
-    for name, start in product(models, finished):
-        begin = datetime.fromisoformat(start).replace(tzinfo=None)
-        listed = duckdb.sql(f"select user_id as session_id, item_id, rank from read_parquet('{lists[name][start]}')")
-        found[name].append(measured(listed, sessions, begin, begin + hour))
+    for name, begin in product(models, finished):
+        listed = duckdb.sql(f"select user_id as session_id, item_id, rank from read_parquet('{lists[name, begin]}')")
+        found[name].append(measured(listed, sessions, begin, begin + timedelta(hours=1)))
     return found
 
 
+def lists_of(models: dict[str, Any], store: Store, end: datetime) -> dict[tuple[str, datetime], Path]:
+    """Files of lists by model and window, of the run that ends there."""
+    trained = {one.version: one.manifest["config"] for one in store.artifacts("training") if one.as_of.replace(tzinfo=None) == end}
+    found: dict[tuple[str, datetime], Path] = {}
+    for one in store.artifacts("folds"):
+        config, training = one.manifest["config"], one.manifest["inputs"].get("training")
+        if one.as_of.replace(tzinfo=None) == end and (training is None or training["version"] in trained):
+            of = config["window"] if training is None else told_of(trained[training["version"]])
+            begin = datetime.fromisoformat(config["fold"]["start"]).replace(tzinfo=None)
+            found |= {(name, begin): one.path / "lists.parquet" for name, model in models.items() if model == of}
+    return found
+
+
+def told_of(config: dict[str, Any]) -> list[Any]:
+    """What tells trainings apart: the model, and for how long it learnt."""
+    return [config["model"], config["training"]["max_epochs"]]
+
+
 def canonical(given: argparse.Namespace, sessions: Path) -> dict[str, Any]:
-    """By the models' names what a store says of them: a model's whole configuration, or the window of what was popular."""
+    """By the models' names what a store says of them: as `told_of`, or the window of what was popular."""
     os.environ["SESSIONS"] = str(sessions.resolve())
     parameters = configuration(given.models, given.n_windows, given.epochs)
     asked, night = Backtest(**parameters["backtest"]), deployments.unpublished({**parameters, "store": str(given.folder / "store")})
     return {
-        one.name: one.window if one.night is None else Blocks.of(resolve(one.night.model)).in_canonical_text().versioned()
+        one.name: one.window
+        if one.night is None
+        else [Blocks.of(resolve(one.night.model)).in_canonical_text().versioned(), one.night.training.max_epochs]
         for one in contenders(asked, night)
     }
 
@@ -207,9 +221,10 @@ def canonical(given: argparse.Namespace, sessions: Path) -> dict[str, Any]:
 def neighbours(sessions: Path, first: datetime, n_windows: int, file: Path) -> list[dict[str, Any]]:
     """V-SkNN's results, window by window; those that are in the file, which may be of more windows, are not made again."""
     found = json.loads(file.read_text()) if file.exists() else []
+    about = {"measured_on": f"{date.today()}", **machine()}
     for number in range(len(found), n_windows):
         begin, end = (first + timedelta(hours=hour) for hour in (number, number + 1))
-        found.append(measured(vsknn.lists(sessions, f"{begin}", f"{end}", K), sessions, begin, end))
+        found.append({**about, **measured(vsknn.lists(sessions, f"{begin}", f"{end}", K), sessions, begin, end)})
         file.write_text(json.dumps(found))
     return found[:n_windows]
 

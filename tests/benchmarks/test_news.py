@@ -111,18 +111,35 @@ def test_a_night_of_a_small_portal(
 ) -> None:
     small = "news(width=8, max_events=5, min_item_events=1, limit_train_batches=1.0)"
     again = Row(small, "the same, going on with the newest day", newest="1d", goes_on=True)
-    rows = {news.REFERENCE: ROWS[news.REFERENCE], "small": Row(small, "the recipe, small"), "again": again}
-    monkeypatch.setattr(news, "ROWS", rows)
-    command = ["news", "--data", str(portal), "--folder", str(tmp_path / "runs"), "--nights", "2017-10-17", "--threads", "1"]
-    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(news, "ROWS", {news.REFERENCE: ROWS[news.REFERENCE], "news": Row(small, "the recipe, small"), "again": again})
+    for name, value in (
+        ("OF_A_WEEK", (news.REFERENCE, "news")),
+        ("WEEK", 2),
+        ("NIGHTS", ("2017-10-17",)),
+        ("RESULTS", tmp_path / "results"),
+    ):
+        monkeypatch.setattr(news, name, value)
+    (tmp_path / "results.md").write_text("# Measured\n")
+    monkeypatch.setattr(sys, "argv", ["news", "--data", str(portal), "--folder", str(tmp_path / "runs"), "--threads", "1"])
     news.main()
     first = capsys.readouterr().out
     assert "| the recipe, small | 0." in first and "on 2017-10-16" in first
+    text = (tmp_path / "results.md").read_text()
+    assert "The newest 2 days" in text and "| 2017-10-15 | 0." in text and "`backtest.train_window=1d`, `continuing=true`" in text
+    rows = {
+        (row["row"], row["n_days"], row["day"]): row["ndcg_at_10"]
+        for row in pq.read_table(tmp_path / "results" / "news.parquet").to_pylist()
+    }
+    assert set(rows) == {(name, 1, "2017-10-16") for name in (news.REFERENCE, "news")} | {
+        (name, 2, day) for name in (news.REFERENCE, "news", "again") for day in ("2017-10-15", "2017-10-16")
+    }
+    assert rows["news", 1, "2017-10-16"] == rows["news", 2, "2017-10-16"] != rows["again", 2, "2017-10-16"]
     news.main()
-    assert capsys.readouterr().out == first, "what was measured is told again, with its seconds"
-    where = (tmp_path / "runs", portal, 1)
-    day, *others = (
-        [row["ndcg_at_10"] for row in news.days_of("2017-10-17", 2, [news.REFERENCE, name], *where) if row["row"] == name]
-        for name in ("small", "again")
-    )
-    assert len(day) == 2 and others[0] != day, "each has a backtest of its own, by its folds"
+    assert capsys.readouterr().out == first and (tmp_path / "results.md").read_text() == text, "what was measured is told again"
+
+
+def test_the_reference_has_to_be_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["news", "--data", "x", "--folder", str(tmp_path), "--rows", "newest_1d"])
+    with pytest.raises(SystemExit):
+        news.main()
+    assert "--rows: lately_1h, which the others are compared with, has to be one of them" in capsys.readouterr().err

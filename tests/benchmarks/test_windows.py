@@ -15,6 +15,7 @@ from benchmarks import vsknn, windows
 from flows import deployments
 from flows.contenders import contenders
 from recsys.config import Backtest
+from recsys.store import Store
 from recsys.windows import parse_as_of
 
 BEGIN = datetime(2017, 10, 10)
@@ -56,7 +57,9 @@ def test_neighbours_by_hand(tmp_path: Path) -> None:
     found = vsknn.lists(file, f"{BEGIN + timedelta(hours=1)}", f"{BEGIN + timedelta(hours=2)}", 10).order("rank").fetchall()
     assert found == [(4, 5, 1), (4, 6, 2), (4, 7, 3)], "each of the three is in one of three sessions; the last click is not known"
     found = windows.neighbours(file, BEGIN + timedelta(hours=1), 1, tmp_path / "found.json")
-    assert found == [{"window": "2017-10-10 01:00:00", "ndcg_at_20": 0.0, "hit_rate_at_20": 0.0, "sessions": 1}]
+    (window,) = found
+    assert window["window"] == "2017-10-10 01:00:00" and window["versions"].startswith("Python")
+    assert (window["ndcg_at_20"], window["hit_rate_at_20"], window["sessions"]) == (0, 0, 1)
 
 
 def test_the_last_click_is_asked_for_and_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
@@ -123,13 +126,21 @@ def test_hour_by_hour(tmp_path: Path) -> None:
     given = argparse.Namespace(models=["popular_6h", "sasrec"], first=None, n_windows=2, epochs=20, threads=1, folder=tmp_path)
     end = BEGIN + timedelta(hours=2)
     file = windows.write_sessions(data, tmp_path / "sessions.parquet", BEGIN - windows.BEFORE, end)
-    with pytest.raises(SystemExit, match="No window is finished by all of popular_6h, sasrec"):
-        windows.so_far(file, given)
+    with pytest.raises(SystemExit, match="The first window is not finished by all of popular_6h, sasrec"):
+        windows.so_far(file, given, end)
     found = windows.backtest(file, given, end)
-    told = windows.so_far(file, given)
+    told = windows.so_far(file, given, end)
     for name in given.models:
         for one, so_far in zip(found[name], told[name], strict=True):
             assert so_far["ndcg_at_20"] == pytest.approx(one["ndcg_at_20"], abs=1e-6) and so_far["sessions"] == one["sessions"]
+            assert so_far["window"] == one["window"]
+    lists = windows.lists_of(windows.canonical(given, file), Store(tmp_path / "store"), end)
+    lists["sasrec", BEGIN + timedelta(hours=1)].with_name("manifest.json").unlink()  # as if it had been stopped
+    assert {name: len(windows.so_far(file, given, end)[name]) for name in given.models} == {"popular_6h": 1, "sasrec": 1}
+    given.epochs = 1
+    with pytest.raises(SystemExit, match="not finished by all"):  # what the store has is of other epochs
+        windows.so_far(file, given, end)
+    given.epochs = 20
     found["vsknn"] = windows.neighbours(file, BEGIN, 2, tmp_path / "vsknn.json")
     assert {name: [w["sessions"] for w in of_model] for name, of_model in found.items()} == dict.fromkeys(found, [180, 180])
     means = {name: sum(w["ndcg_at_20"] for w in of_model) / 2 for name, of_model in found.items()}
