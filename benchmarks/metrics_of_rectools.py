@@ -100,7 +100,7 @@ def per_user(given: dict[str, Any]) -> dict[str, list[float | None]]:
     """`{"NDCG@5": one value per user}`, null where RecTools has none."""
     reco, others, test, past = recommended(given["lists"]), recommended(given["others"]), interactions(given["relevant"]), events(given)
     catalog = range(N_CATALOG)
-    found = {}
+    found: dict[str, Any] = {}
     for k in given["ks"]:
         found |= {f"{name}@{k}": make(k).calc_per_user(reco, test) for name, make in OF_TEST.items()}
         found |= {f"{name}@{k}": make(k).calc_per_user(reco, test, catalog) for name, make in OF_CATALOG.items()}
