@@ -58,7 +58,9 @@ class Row:
     @property
     def said(self) -> str:
         """The settings that go with the text."""
-        return f" with `backtest.train_window={self.newest}`, `continuing={str(self.goes_on).lower()}`" if self.newest else ""
+        if self.newest is None:
+            return ""
+        return f" with `backtest.train_window={self.newest}`, `continuing={str(self.goes_on).lower()}`, a whole epoch"
 
 
 UNIFORM = "SampledSoftmax(n_negatives=256)"

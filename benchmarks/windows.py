@@ -265,6 +265,7 @@ def section(rows: list[dict[str, Any]]) -> str:
         *([] if whole else [f"**Not comparable with the paper's numbers**, which are means over {ALL} windows; these are {n_windows}."]),
     ]
     contenders = [f"* {name}: `{text}`" for name, text in MODELS.items()]
+    contenders += [f"* vsknn: the {vsknn.N_NEAREST} most similar of the {vsknn.N_RECENT:,} newest sessions"]
     return "\n".join([*told, "", *lines, "", *contenders])
 
 
